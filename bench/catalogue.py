@@ -186,7 +186,7 @@ CASES = (
     Case(
         "ingest100",
         "Durable events, 100 in each request, 8 connections",
-        "wrk, one thread; the bare group commit has 256 rows in each transaction, as many as the gateway's",
+        "wrk, one thread; the bare group commit has 800 rows in each transaction, as many as wait for the gateway's",
         (Metric("rps", "events/s", ""), _CPU, _BUSY),
         (Target("rps", 50_000),),
     ),

@@ -193,6 +193,6 @@ MEASURES: dict[str, Measure] = {
     "idle": _idle,
     "sockets": _sockets,
     "ingest": _events(64, 1, 64),
-    "ingest100": _events(8, traffic.BATCH, 256),
+    "ingest100": _events(8, traffic.BATCH, 800),
     "start": _start,
 }

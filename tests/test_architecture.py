@@ -70,6 +70,7 @@ TESTED_IN: dict[str, str] = {
     "proxy/attempts": "wire/test_stale_connections",
     "proxy/exchange": "wire/test_failures",
     "proxy/handler": "wire/test_forwarding",
+    "proxy/hedging": "wire/test_hedging",
     "proxy/proxied_request": "wire/test_state_machine",
     "proxy/rotated_exchange": "wire/test_rotation",
     "proxy/state": "wire/test_application",

@@ -1,6 +1,7 @@
 """The fault bench's command: break replicas, and write what came of it.
 
     python -m bench.faults [--quick] [--rows crash,hang] [--peers ours,nginx] [--rounds N] [--rows-at-once N]
+                           [--features balancing,hedging,limit]
 
 A whole run writes docs/faults.md; a trial (fewer rows, peers or rounds) build/faults/trial.md. Either is printed. What
 each rig saw last is kept in build/faults. The exit code is 0 whatever the verdict, and 1 where nothing could be measured.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 RATE = 100.0
@@ -11,13 +11,15 @@ CALM, AFTER = 4.0, 20.0
 """Seconds of traffic before the fault, and after its end."""
 LASTS = (16.0, 13.0, 19.0, 14.5)
 """Seconds of the fault, round by round: proxies work in steps of ten seconds, and no step is to suit one of them."""
+PATIENCE = 30.0
+"""Seconds after which a caller gives up."""
 LATE = 1.0
 """Seconds after which an answer comes too late."""
 
 
 @dataclass(frozen=True, slots=True)
 class Behaviour:
-    """How a replica behaves. The defaults are a well one: 200 for everything, traffic after `replica.WORK` seconds."""
+    """How a replica behaves. The defaults are a healthy one: 200 for everything."""
 
     failing: float = 0.0
     """Share of the traffic that is answered 500."""
@@ -29,6 +31,10 @@ class Behaviour:
     """It accepts connections and reads requests, and never answers; at the end they are cut, as by a restart."""
     closed: bool = False
     """Nobody listens, and its connections are cut."""
+    work: float = 0.005
+    """Seconds for a request of the traffic."""
+    slots: int = 0
+    """Requests of the traffic that it works on at once, while others wait; 0 for any number."""
 
 
 WELL = Behaviour()
@@ -48,6 +54,14 @@ class Fault:
     """If not 0, it is broken and well in turn for so many seconds."""
     works: bool = False
     """All its traffic is answered well: who takes it out of use is wrong."""
+    well: Behaviour = WELL
+    """How each replica behaves before and after the fault, and the others meanwhile."""
+    overloads: bool = False
+    """It serves all that it can, which is less than it is sent: refusing the rest is no mistake, and being late is one."""
+    rate: float = RATE
+    """Requests a second."""
+    is_about_load: bool = False
+    """Only latencies and failures count: less for a slower replica is right, and no state has to be shown."""
 
 
 FAULTS = (
@@ -63,6 +77,36 @@ FAULTS = (
         "health says 500, all traffic is fine",
         Behaviour(failing_health=1.0),
         works=True,
+    ),
+    Fault(
+        "halved",
+        "capacity halved",
+        "it works on 8 requests at once instead of 16, each for 0.1 s; others wait there",
+        Behaviour(work=0.1, slots=8),
+        well=Behaviour(work=0.1, slots=16),
+        overloads=True,
+    ),
+)
+
+
+_BUSY = Behaviour(work=0.04, slots=4)
+LOAD_FAULTS = (
+    Fault(
+        "unequal",
+        "unequal replicas",
+        "each request takes eight times as long, and no health shows it",
+        Behaviour(work=0.04),
+        works=True,
+        is_about_load=True,
+    ),
+    Fault(
+        "hang-busy",
+        "a hang at high load",
+        "it never answers, while the others then serve 150 of at most 200 requests a second",
+        replace(_BUSY, hangs=True),
+        well=_BUSY,
+        rate=150.0,
+        is_about_load=True,
     ),
 )
 
@@ -87,9 +131,12 @@ class Row:
         )
 
 
-ROWS = tuple(Row(fault, replicas) for replicas in (2, 1) for fault in FAULTS)
+ROWS = (
+    *(Row(fault, replicas) for replicas in (2, 1) for fault in FAULTS if replicas == 1 or not fault.overloads),
+    *(Row(fault, replicas) for fault, replicas in zip(LOAD_FAULTS, (2, 3), strict=True)),
+)
 BY_NAME = {row.name: row for row in ROWS}
-QUICK = ("crash", "hang", "lies-ill", "crash-alone")
+QUICK = ("crash", "hang", "lies-ill", "crash-alone", "halved-alone")
 """The rows of a quick look."""
 
 
@@ -105,6 +152,12 @@ class Metric:
 
     def compares(self, row: Row) -> bool:
         """Whether less of it is better in this row."""
+        if row.fault.is_about_load:
+            return self.key in ("failed", "hurt", "p99")
+        if self.key == "p99":
+            return False
+        if row.fault.overloads:
+            return self.key in ("recovered", "hurt")
         if self.key in ("detected", "recovered") and (row.fault.works or row.fault.flaps):
             # There is nothing to detect, or too much: what comes of it shows in the other numbers.
             return False
@@ -117,6 +170,7 @@ METRICS = (
     Metric("recovered", "in use again after, s", 1, 0.5),
     Metric("failed", "failed", 0, 5),
     Metric("hurt", "failed or late", 0, 5),
+    Metric("p99", "p99, ms", 0, 5),
     Metric("ejected", "healthy one out of use, s", 1, 0.5),
 )
 

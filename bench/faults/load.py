@@ -6,11 +6,10 @@ import asyncio
 import time
 
 from bench import traffic
+from bench.faults.catalogue import PATIENCE
 from bench.faults.trace import Request
 
 PATH = "/app/work"
-PATIENCE = 30.0
-"""Seconds after which a caller gives up."""
 _BODY = b'{"task":"x"}'
 
 

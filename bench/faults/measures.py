@@ -6,6 +6,7 @@
   again; where it is the only one, to the moment from which, for one second, callers get what they ask for.
 - `failed`: requests from the beginning of the fault to the end of the load that got no answer, a cut one or a 5xx.
 - `hurt`: those, and the ones that got a good answer after more than `LATE` seconds.
+- `p99`: milliseconds within which 99 % of the same requests got a good answer; 30 s for each that did not.
 - `ejected`: seconds in which a replica that works got less than a quarter of its share.
 
 A time is infinite where it did not come to pass, and missing where it cannot.
@@ -17,7 +18,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from math import inf
 
-from bench.faults.catalogue import LATE, Row
+from bench.faults.catalogue import LATE, PATIENCE, Row
 from bench.faults.trace import Request, Trace
 
 _OUT, _OUT_SECONDS = 0.1, 2.0
@@ -34,15 +35,18 @@ def measure(trace: Trace, row: Row) -> dict[str, float]:
         "failed": float(sum(_has_failed(request.status) for request in counted)),
         "hurt": float(sum(not _is_fine(request) for request in counted)),
         "asked": float(len(counted)),
+        "p99": _p99(counted),
         "ejected": _ejected(trace.well, share, trace.finished) if trace.replicas > 1 else 0.0,
     }
+    if row.fault.is_about_load:
+        return {key: value for key, value in found.items() if key not in ("ejected", "shown", "recovered")}
     if row.fault.works:
         found["ejected"] += _ejected(trace.broken, share, trace.finished)
     if trace.shows:
         found["shown"] = inf if trace.shown is None else max(0.0, trace.shown)
     if row.replicas == 1:
         found["recovered"] = _served_again(trace)
-    if row.fault.works or row.fault.flaps:
+    if row.fault.works or row.fault.flaps or row.fault.overloads:
         return found
     found["detected"] = _detected(trace.broken, share, trace.ended)
     if row.replicas > 1 and found["detected"] < inf:
@@ -52,6 +56,11 @@ def measure(trace: Trace, row: Row) -> dict[str, float]:
 
 def _has_failed(status: int) -> bool:
     return status == 0 or status >= 500
+
+
+def _p99(requests: Sequence[Request]) -> float:
+    ranked = sorted(PATIENCE if _has_failed(request.status) else request.seconds for request in requests)
+    return 1000 * ranked[int(len(ranked) * 0.99)] if ranked else 0.0
 
 
 def _is_fine(request: Request) -> bool:

@@ -31,7 +31,9 @@ idle = 10
 
 [services.app]
 urls = [{urls}]
-routes = [{{ prefix = "/app" }}]
+routes = [{{ prefix = "/app", hedge = {hedging} }}]
+policy = "{policy}"
+concurrency = "{concurrency}"
 probe = {{ interval = 2, timeout = 2 }}
 breaker = {{ open_for = 0.5 }}
 """
@@ -57,6 +59,7 @@ frontend stats
   stats uri /stats
 backend app
   balance {balance}
+  timeout queue 500ms
   http-request disable-l7-retry if METH_POST
   option httpchk GET /health
   http-check expect status 200
@@ -81,6 +84,7 @@ http {{
   proxy_set_header Connection "";
   proxy_set_header Host $http_host;
   proxy_set_header X-Forwarded-For $remote_addr;
+  {zone}
   proxy_connect_timeout 2s;
   proxy_read_timeout 10s;
   upstream app {{
@@ -90,6 +94,7 @@ http {{
   }}
   server {{
     listen 127.0.0.1:{port};
+    {limit}
     location / {{ proxy_pass http://app; }}
   }}
 }}
@@ -119,23 +124,40 @@ class FaultPeer:
     version: Sequence[str]
     is_ill: Callable[[Place], Awaitable[bool]] | None = None
     """Whether it shows that something is wrong with the service; None for one that shows nothing."""
+    limits: bool = False
+    """Whether it limits what is in flight: only in the row of an overload, the limit fitting that service."""
 
 
-def _prepare_ours(place: Place) -> Command:
-    file = place.folder / "tentaculo.toml"
-    urls = ", ".join(f'"http://127.0.0.1:{port}"' for port in place.replicas)
-    file.write_text(_OURS.format(port=place.port, urls=urls), encoding="utf-8")
-    return Command(
-        [plain_ours.python(), "-m", "tentaculo", "serve", "-c", str(file)],
-        {"PYTHONPATH": str(ROOT), "TENTACULO_TOKEN": traffic.TOKEN},
-    )
+FEATURES = ("balancing", "hedging", "limit")
+"""What can be switched on and off: the choice by load and latency (or in turn), hedges, the limit of concurrency. Retries
+have no switch: they have a budget."""
+_DEFAULT = frozenset(("balancing", "limit"))
 
 
-def _haproxy(balance: str) -> Callable[[Place], Command]:
+def _ours(features: frozenset[str]) -> Callable[[Place], Command]:
+    def prepare(place: Place) -> Command:
+        file = place.folder / "tentaculo.toml"
+        text = _OURS.format(
+            port=place.port,
+            urls=", ".join(f'"http://127.0.0.1:{port}"' for port in place.replicas),
+            hedging=str("hedging" in features).lower(),
+            policy="least_requests" if "balancing" in features else "round_robin",
+            concurrency="auto" if "limit" in features else "off",
+        )
+        file.write_text(text, encoding="utf-8")
+        return Command(
+            [plain_ours.python(), "-m", "tentaculo", "serve", "-c", str(file)],
+            {"PYTHONPATH": str(ROOT), "TENTACULO_TOKEN": traffic.TOKEN},
+        )
+
+    return prepare
+
+
+def _haproxy(balance: str, maxconn: str = "") -> Callable[[Place], Command]:
     def prepare(place: Place) -> Command:
         file = place.folder / "haproxy.cfg"
         servers = "\n".join(
-            f"  server s{number} 127.0.0.1:{port} on-marked-down shutdown-sessions"
+            f"  server s{number} 127.0.0.1:{port} on-marked-down shutdown-sessions{maxconn}"
             for number, port in enumerate(place.replicas)
         )
         text = _HAPROXY.format(port=place.port, stats=place.stats, balance=balance, servers=servers)
@@ -145,12 +167,18 @@ def _haproxy(balance: str) -> Callable[[Place], Command]:
     return prepare
 
 
-def _nginx(balance: str) -> Callable[[Place], Command]:
+def _nginx(balance: str, zone: str = "", limit: str = "") -> Callable[[Place], Command]:
     def prepare(place: Place) -> Command:
         file = place.folder / "nginx.conf"
         servers = "\n".join(f"    server 127.0.0.1:{port} max_fails=3 fail_timeout=10s;" for port in place.replicas)
         text = _NGINX.format(
-            port=place.port, folder=place.folder, user=plain_nginx.user(), balance=balance, servers=servers
+            port=place.port,
+            folder=place.folder,
+            user=plain_nginx.user(),
+            balance=balance,
+            servers=servers,
+            zone=zone,
+            limit=limit,
         )
         file.write_text(text, encoding="utf-8")
         error_log = str(place.folder / "error.log")
@@ -184,7 +212,7 @@ async def _get(port: int, path: str) -> bytes:
 
 
 OURS = FaultPeer(
-    "ours", "Tentáculo Link", _prepare_ours, (plain_ours.python(), "-m", "tentaculo", "--version"), _ours_is_ill
+    "ours", "Tentáculo Link", _ours(_DEFAULT), (plain_ours.python(), "-m", "tentaculo", "--version"), _ours_is_ill
 )
 PEERS = (
     OURS,
@@ -192,5 +220,34 @@ PEERS = (
     FaultPeer("nginx", "nginx", _nginx(""), ("nginx", "-v")),
     FaultPeer("haproxy-least", "HAProxy, leastconn", _haproxy("leastconn"), ("haproxy", "-v"), _haproxy_is_ill),
     FaultPeer("nginx-least", "nginx, least_conn", _nginx("least_conn;"), ("nginx", "-v")),
+    FaultPeer(
+        *("haproxy-limit", "HAProxy, maxconn 32", _haproxy("roundrobin", " maxconn 32"), ("haproxy", "-v")),
+        is_ill=_haproxy_is_ill,
+        limits=True,
+    ),
+    FaultPeer(
+        *("nginx-limit", "nginx, limit_conn 32"),
+        _nginx("", "limit_conn_zone $server_addr zone=all:1m;", "limit_conn all 32;"),
+        ("nginx", "-v"),
+        limits=True,
+    ),
 )
 BY_NAME = {peer.name: peer for peer in PEERS}
+
+
+def variants(features: Sequence[str]) -> list[FaultPeer]:
+    """Two more of ours: with all of `features`, and without any of them; the others are as by default."""
+    return [named(_name(chosen)) for chosen in (_DEFAULT | {*features}, _DEFAULT - {*features})]
+
+
+def named(name: str) -> FaultPeer:
+    """A peer by its name, a variant of ours as well. KeyError for any other."""
+    if not name.startswith("ours:"):
+        return BY_NAME[name]
+    features = frozenset(name.removeprefix("ours:").split("+")) & {*FEATURES}
+    title = f"Tentáculo Link with {', '.join(sorted(features)) or 'none of them'}"
+    return FaultPeer(name, title, _ours(features), OURS.version, _ours_is_ill)
+
+
+def _name(features: frozenset[str]) -> str:
+    return "ours:" + "+".join(sorted(features))

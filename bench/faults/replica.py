@@ -14,13 +14,14 @@ import json
 import random
 import sys
 import time
+from collections import deque
+from collections.abc import Callable
+from functools import partial
 from typing import cast
 
 from bench.faults.catalogue import WELL, Behaviour, behaviour_from
 
 HEALTH = b"/health"
-WORK = 0.005
-"""Seconds that a well one takes for a request of the traffic."""
 _BODY = b'{"status":"ok"}'
 
 
@@ -39,10 +40,13 @@ class Replica:
         """Whether the bench has gone: then nobody else would end this."""
         self.held: list[Connection] = []
         """Connections on which it was asked something while it hangs."""
+        self._busy = 0
+        self._waiting: deque[Callable[[], None]] = deque()
 
     async def behave(self, behaviour: Behaviour) -> None:
         """Do so from now on."""
         self.behaviour = behaviour
+        self._work()
         if not behaviour.hangs:
             # As when it is restarted: what it was asked is never answered.
             for connection in self.held:
@@ -58,6 +62,23 @@ class Replica:
             self._server = await loop.create_server(
                 lambda: Connection(self), "127.0.0.1", self._port, backlog=1024, reuse_address=True
             )
+
+    def work(self, answer: Callable[[], None]) -> None:
+        """Answer a request of the traffic when it has been worked on."""
+        self._waiting.append(answer)
+        self._work()
+
+    def _work(self) -> None:
+        behaviour = self.behaviour
+        while self._waiting and (not behaviour.slots or self._busy < behaviour.slots):
+            self._busy += 1
+            wait = behaviour.delay + behaviour.work
+            asyncio.get_running_loop().call_later(wait, self._finish, self._waiting.popleft())
+
+    def _finish(self, answer: Callable[[], None]) -> None:
+        self._busy -= 1
+        answer()
+        self._work()
 
     async def control(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Take commands until the bench goes."""
@@ -104,11 +125,13 @@ class Connection(asyncio.Protocol):
             return
         fails = replica.random.random() < (behaviour.failing_health if is_health else behaviour.failing)
         status = b"500 Internal Server Error" if fails else b"200 OK"
-        wait = behaviour.delay + (0.0 if is_health else WORK)
-        is_last = b"\r\nconnection: close" in head.lower()
-        asyncio.get_running_loop().call_later(wait, self._answer, status, is_last)
+        answer = partial(self._answer, status, is_last=b"\r\nconnection: close" in head.lower())
+        if is_health:
+            asyncio.get_running_loop().call_later(behaviour.delay, answer)
+        else:
+            replica.work(answer)
 
-    def _answer(self, status: bytes, is_last: bool) -> None:
+    def _answer(self, status: bytes, *, is_last: bool) -> None:
         if self.transport.is_closing():
             return
         self.transport.write(

@@ -24,10 +24,9 @@ from tempfile import mkdtemp
 
 from bench import process, traffic
 from bench.faults import network
-from bench.faults.catalogue import AFTER, BY_NAME, CALM, RATE, WELL, Behaviour, Row
+from bench.faults.catalogue import AFTER, BY_NAME, CALM, Behaviour, Row
 from bench.faults.load import PATH, Load
-from bench.faults.peers import BY_NAME as PEERS
-from bench.faults.peers import FaultPeer, Place
+from bench.faults.peers import FaultPeer, Place, named
 from bench.faults.trace import Request, Trace
 from bench.peers.peer import ROOT
 from bench.process import BenchError
@@ -107,7 +106,7 @@ class Rig:
         """Break the first replica for `lasts` seconds, and look on for `after` more."""
         try:
             await self._start()
-            load = Load(self._place.port, RATE)
+            load = Load(self._place.port, self._row.fault.rate)
             async with asyncio.TaskGroup() as tasks:
                 watching = [tasks.create_task(self._count_refusals()), tasks.create_task(self._watch_state())]
                 asking = tasks.create_task(load.run())
@@ -130,6 +129,7 @@ class Rig:
     async def _start(self) -> None:
         for replica in self._replicas:
             await replica.start()
+            await replica.command(self._row.fault.well)
         command = self._peer.prepare(self._place)
         folder, name = self._place.folder, self._peer.name
         self._proxy = process.start(command.argv, core=None, folder=folder, name=name, env=command.env)
@@ -148,14 +148,15 @@ class Rig:
             await first.kill()
             await asyncio.sleep(until - time.monotonic())
             await first.start()
+            await first.command(fault.well)
             return
         behaviour = fault.broken
         while time.monotonic() < until:
             await first.command(behaviour)
             wait = until - time.monotonic()
             await asyncio.sleep(min(fault.flaps, wait) if fault.flaps else wait)
-            behaviour = WELL if behaviour is fault.broken else fault.broken
-        await first.command(WELL)
+            behaviour = fault.well if behaviour is fault.broken else fault.broken
+        await first.command(fault.well)
 
     async def _count_refusals(self) -> None:
         before = network.refused()
@@ -177,7 +178,7 @@ class Rig:
     def _trace(self, load: Load, began: float, ended: float, finished: float) -> Trace:
         first, others = self._replicas[0], self._replicas[1:]
         return Trace(
-            RATE,
+            self._row.fault.rate,
             self._row.replicas,
             ended - began,
             finished - began,
@@ -195,7 +196,7 @@ def measure(peer: str, row: str, lasts: float, after: float = AFTER, *, calm: fl
     folder = Path(mkdtemp(prefix="tentaculo-faults-"))
     folder.chmod(0o755)
     try:
-        return asyncio.run(Rig(PEERS[peer], BY_NAME[row], folder, calm=calm).run(lasts, after))
+        return asyncio.run(Rig(named(peer), BY_NAME[row], folder, calm=calm).run(lasts, after))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

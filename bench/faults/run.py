@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from bench.faults.catalogue import BY_NAME
 from bench.faults.measures import measure
 from bench.faults.options import Options
+from bench.faults.peers import named
 from bench.faults.trace import Trace
 from bench.peers.peer import ROOT
 from bench.stats import Spread
@@ -61,7 +62,12 @@ async def run(options: Options) -> Results:
 
 
 def _pairs(options: Options) -> Iterator[tuple[str, str]]:
-    return ((row, peer) for row in options.rows for peer in options.peers)
+    return (
+        (row, peer)
+        for row in options.rows
+        for peer in options.peers
+        if BY_NAME[row].fault.overloads or not named(peer).limits
+    )
 
 
 async def _measure(results: Results, row: str, peer: str, lasts: float, after: float) -> None:

@@ -10,7 +10,7 @@ from math import isinf
 from bench.faults.catalogue import BY_NAME, CALM, LATE, METRICS, RATE, Metric, Row
 from bench.faults.options import Options
 from bench.faults.peers import BY_NAME as PEERS
-from bench.faults.peers import OURS
+from bench.faults.peers import OURS, named
 from bench.faults.peers import PEERS as ALL_PEERS
 from bench.faults.run import Results
 from bench.faults.verdict import Verdict, judge, overall
@@ -38,6 +38,7 @@ and the load continues for {after:.0f} seconds after that. All proxies are teste
 | in use again after | from the end of the fault until the replica gets most of its share again; if it is the only one, until clients get successful responses again |
 | failed | requests with no response, an incomplete one, or a 5xx, after the beginning of the fault |
 | failed or late | those, and successful responses after more than {late:.0f} s |
+| p99 | milliseconds within which 99 % of the requests were answered, 30 s for each that failed; it counts in the rows about load |
 | healthy one out of use | seconds in which a replica that works got less than a quarter of its share |
 
 "Never" means not during the fault. A dash means that there is nothing to measure: a proxy that never took a replica
@@ -50,12 +51,17 @@ _METHOD = """\
   response, or a POST that was sent; all may try another replica if one cannot be reached.
 - **Tentáculo Link**: its defaults, except those timeouts, `breaker = { open_for = 0.5 }` and `probe = { interval = 2, timeout = 2 }`, so it
   probes as often as HAProxy; both probe once a second during a change, and need three failures or two successes.
+- With `--features` it runs twice more, with and without the features that are named: the choice by load and latency
+  (or in turn), hedges, the limit of concurrency. Hedges are off by default. Retries have no switch: they have a budget.
 - **HAProxy**: active checks of `/health` every 2 s (its default), `fastinter 1s`, `fall 3`, `rise 2`; `observe layer7`,
   ten errors in a row mark a replica down; `option redispatch 1`, `retry-on conn-failure empty-response`, no replay of
   POST; sessions of a replica that goes down are ended.
 - **nginx**: its free version, which evaluates traffic only: `max_fails=3 fail_timeout=10s`, `proxy_next_upstream` as it is.
 - HAProxy and nginx also with least-connections balancing: round robin is the default of both, and HAProxy's manual
   recommends it for HTTP.
+- In the row of an overload each has a limit of what is in flight besides: HAProxy `maxconn 32` with `timeout queue 500ms`,
+  nginx `limit_conn 32`. An operator who has measured this service sets such numbers; Tentáculo Link learns its own.
+  There a refused request counts like a late one.
 
 What this does not show: after a hang that ends by itself, a replica may still respond to all waiting requests. If it is
 the only replica, nginx keeps its clients waiting for up to 10 s and then serves them, while Tentáculo Link and HAProxy
@@ -76,7 +82,7 @@ def document(results: Results, options: Options, about: Mapping[str, str]) -> st
 def _intro(options: Options) -> str:
     return _INTRO.format(
         what=" **A trial, not for publication.**" if options.is_trial else "",
-        replicas="one or two replicas",
+        replicas="one, two or three replicas",
         rate=RATE,
         calm=CALM,
         lasts=", ".join(f"{seconds:g}" for seconds in options.lasts),
@@ -124,7 +130,7 @@ def _section(row: Row, results: Results) -> str:
         "| proxy | " + " | ".join(metric.label for metric in METRICS) + " |",
         "|---" * (len(METRICS) + 1) + "|",
     ]
-    for peer in ALL_PEERS:
+    for peer in [*ALL_PEERS, *(named(name) for name in numbers if name.startswith("ours:"))]:
         if found := numbers.get(peer.name):
             title = f"**{peer.title}**" if peer is OURS else peer.title
             lines.append(f"| {title} | " + " | ".join(_cell(metric, found) for metric in METRICS) + " |")

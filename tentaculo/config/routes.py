@@ -91,6 +91,15 @@ class RouteSettings(Section, frozen=True):
             example=["websocket", "tcp"],
         ),
     ] = None
+    hedge: Annotated[
+        bool,
+        Doc(
+            "Whether a request that waits longer than 95 % of the route's do is also sent to a second endpoint, and the"
+            " first response wins. Only for idempotent methods, where the body has arrived whole, at most 64 KiB; at most"
+            " 5 % of the requests, and only to an endpoint that has less to do than the others. A PUT or DELETE that"
+            " lost may take effect later."
+        ),
+    ] = False
     via: Annotated[
         bool,
         Doc(
@@ -122,9 +131,11 @@ class RouteSettings(Section, frozen=True):
     rotation: Annotated[RotationSettings | None, Doc("Targets between which the gateway learns to choose.")] = None
 
     def check(self) -> None:
-        """Raises ValueError where both keys that replace the prefix are set."""
+        """Raises ValueError for keys that contradict each other."""
         if self.strip and self.to is not None:
             raise ValueError("has both strip and to; to already replaces the prefix")
+        if self.hedge and self.rotation is not None:
+            raise ValueError("has both hedge and rotation; which target would be asked twice, and paid for?")
 
     @property
     def label(self) -> str:

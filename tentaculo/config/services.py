@@ -221,9 +221,13 @@ class ServiceSettings(Section, frozen=True):
     probe: Annotated[ProbeSettings, Doc("How the health of the service is probed.", active=True)] = ProbeSettings()
 
     def check(self) -> None:
-        """Raises ValueError if it has neither `url` nor `urls`, or both."""
+        """Raises ValueError for keys that contradict each other, such as neither or both of `url` and `urls`."""
         if (self.url is None) == (not self.urls):
             raise ValueError("needs either url or urls")
+        if self.sticky and any(route.hedge for route in self.routes):
+            raise ValueError(
+                "has both sticky and a route with hedge; a hedge goes to another endpoint than the session's"
+            )
         if self.weights and len(self.weights) != len(self.urls):
             raise ValueError("needs as many weights as urls")
 

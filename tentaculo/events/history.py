@@ -13,7 +13,16 @@ from multidict import MultiDict
 from yarl import URL
 
 from tentaculo.events.hub import to_json
-from tentaculo.events.query import FILTER, POSITION_SCHEMA, SINCE, Position, cursor, find_position, parse_filter
+from tentaculo.events.query import (
+    FILTER,
+    PAGE_FILTER,
+    POSITION_SCHEMA,
+    SINCE,
+    Position,
+    cursor,
+    find_position,
+    parse_page_filter,
+)
 from tentaculo.events.replay import LogReader
 from tentaculo.model.event import Event, EventFilter
 from tentaculo.model.failure import Failure, Problem
@@ -24,6 +33,7 @@ LIMIT = number_parameter("limit", "Events of one page. A page also ends before 1
 ORDERS = ("newest", "oldest")
 PARAMETERS = (
     *FILTER,
+    *PAGE_FILTER,
     LIMIT,
     Parameter("order", "Which event is first.", {"enum": ORDERS, "default": ORDERS[0]}),
     Parameter("before", "Only events below this position: a cursor, or an `event_id`.", POSITION_SCHEMA),
@@ -148,7 +158,7 @@ class EventHistory:
                 found.append((event.id, text))
             if part.reached is not None or len(part.events) < limit:
                 return Page(found, part.reached)
-            if asked.wanted.text and monotonic() - started > SEARCH_SECONDS:
+            if asked.wanted.is_search and monotonic() - started > SEARCH_SECONDS:
                 return Page(found, found[-1][0])
             after, before = (after, found[-1][0]) if asked.reads_down else (found[-1][0], before)
 
@@ -161,7 +171,7 @@ def parse_page(request: web.Request, name: str) -> PageRequest:
         raise Problem(Failure.BAD_REQUEST, "order must be newest or oldest.")
     after = find_position(query, "after") or find_position(query, "since")
     return PageRequest(
-        wanted=parse_filter(query),
+        wanted=parse_page_filter(query),
         limit=read_number(query, LIMIT),
         after=_id_in(after, name),
         before=_id_in(find_position(query, "before"), name),

@@ -7,7 +7,7 @@ loop serves other clients meanwhile.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from enum import Enum
 from functools import partial
@@ -27,6 +27,8 @@ from tentaculo.events.schemas import (
     JsonKind,
     Rejected,
     envelope,
+    is_name,
+    is_source,
     key_fault,
     kind_fault,
     kind_phrase,
@@ -54,6 +56,7 @@ MOST_HELD = 32 * 1024 * 1024
 """Bytes of bodies that wait for the database. `events.queue` bounds their number; read, they take several times as much."""
 _LATER = {"Retry-After": "1"}
 _LOGGED_FIELDS = 16
+_NONE: dict[str, Any] = {}
 _REFUSED = FieldError("body", "has values that the database does not accept")
 
 
@@ -85,7 +88,23 @@ def read_event(text: bytes, now_ms: int) -> Envelope | Rejected:
     body = parse_json(text)
     if not isinstance(body, dict):
         return Rejected((FieldError("body", f"must be an object, not {kind_phrase(body)}"),))
-    faults = [
+    return envelope(body, stated=None, now_ms=now_ms, faults=() if _is_valid(body) else _faults(body))
+
+
+def _is_valid(body: Mapping[str, Any]) -> bool:
+    """Whether `_faults` certainly finds nothing: true of most events, in a third of its time."""
+    return (
+        is_source(body.get("source"))
+        and is_name(body.get("type"))
+        and type(body.get("payload")) is dict
+        and type(body.get("broadcast", False)) is bool
+        and type(body.get("metadata", _NONE)) is dict
+        and body.get("key") is None
+    )
+
+
+def _faults(body: Mapping[str, Any]) -> list[FieldError | None]:
+    return [
         source_fault("source", body),
         name_fault("type", body),
         kind_fault("payload", JsonKind.OBJECT, body),
@@ -93,7 +112,6 @@ def read_event(text: bytes, now_ms: int) -> Envelope | Rejected:
         kind_fault("metadata", JsonKind.OBJECT, body) if body.get("metadata") is not None else None,
         key_fault("key", body) if body.get("key") is not None else None,
     ]
-    return envelope(body, stated=None, now_ms=now_ms, faults=faults)
 
 
 _FORMS = {
@@ -164,7 +182,8 @@ class Ingest:
 
     def _one(self, read: Read, body: bytes, respond: Respond) -> None:
         try:
-            event = self._verdict(read, body, self._pipeline.now())
+            now = self._pipeline.now()
+            event = self._verdict(read, body, now, milliseconds(now))
         except JsonError as reason:
             raise Problem(Failure.BAD_REQUEST, f"The body {reason}.") from None
         if isinstance(event, Rejected):
@@ -214,32 +233,19 @@ class Ingest:
 
     def _verdicts(self, read: Read, texts: Sequence[bytes | memoryview]) -> Iterator[Event | Rejected]:
         limit, now = self._limits.events_body, self._pipeline.now()
+        now_ms = milliseconds(now)
         for text in texts:
             if len(text) > limit:
                 yield Rejected((FieldError("body", f"is {len(text)} bytes; {limit} are allowed"),))
                 continue
             try:
-                yield self._verdict(read, bytes(text), now)
+                yield self._verdict(read, bytes(text), now, now_ms)
             except JsonError as reason:
                 yield Rejected((FieldError("body", str(reason)),))
 
-    def _verdict(self, read: Read, text: bytes, now: datetime) -> Event | Rejected:
-        verdict = read(text, milliseconds(now))
-        if isinstance(verdict, Rejected):
-            return verdict
-        return self._pipeline.event(
-            verdict.source,
-            verdict.type,
-            verdict.payload,
-            received_at=now,
-            canonical=verdict.canonical,
-            broadcast=verdict.broadcast,
-            metadata=verdict.metadata,
-            key=verdict.key,
-            digest=verdict.digest,
-            severity=verdict.severity,
-            stated_ms=verdict.stated_ms,
-        )
+    def _verdict(self, read: Read, text: bytes, now: datetime, now_ms: int) -> Event | Rejected:
+        verdict = read(text, now_ms)
+        return verdict if isinstance(verdict, Rejected) else self._pipeline.event(verdict, now)
 
     def _items(self, body: bytes) -> list[bytes | memoryview]:
         if not is_array(body):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from functools import lru_cache
 from itertools import compress
-from typing import Any
 
 from tentaculo.events.hub import Subscriber
+from tentaculo.events.schemas import Envelope
 from tentaculo.events.tail import EventTail
 from tentaculo.model.clock import CorrectedTime
 from tentaculo.model.event import Event, StoredEvent, StoreOutcome
@@ -87,8 +88,9 @@ def milliseconds(moment: datetime) -> int:
     return int(moment.timestamp() * 1000)
 
 
+@lru_cache(maxsize=8)
 def least_id(received_at: datetime) -> int:
-    """The least id of an event received at this moment: microseconds since 1970."""
+    """The least id of an event received at this moment: microseconds since 1970. The events of a batch have one moment."""
     return int(received_at.timestamp() * 1_000_000)
 
 
@@ -123,21 +125,24 @@ class EventPipeline:
         """The time of receipt of an event that arrives now."""
         return self._now()
 
-    def event(
-        self,
-        source: str,
-        type_: str,
-        payload: Mapping[str, Any],
-        *,
-        received_at: datetime | None = None,
-        stated_ms: int | None = None,
-        **members: Any,
-    ) -> Event:
-        """An event that is received now, if no other time is given; `members` are the others of `Event`."""
-        received_at = received_at or self._now()
-        corrected = None if stated_ms is None else self._correct(source, stated_ms, received_at)
-        id_ = int(received_at.timestamp() * 1_000_000)
-        return Event(id_, source, type_, payload, received_at, stated_ms=stated_ms, corrected=corrected, **members)
+    def event(self, sent: Envelope, received_at: datetime) -> Event:
+        """The event that a producer sent, received at this moment."""
+        stated_ms = sent.stated_ms
+        return Event(
+            id=least_id(received_at),
+            source=sent.source,
+            type=sent.type,
+            payload=sent.payload,
+            received_at=received_at,
+            canonical=sent.canonical,
+            broadcast=sent.broadcast,
+            metadata=sent.metadata,
+            key=sent.key,
+            digest=sent.digest,
+            severity=sent.severity,
+            stated_ms=stated_ms,
+            corrected=None if stated_ms is None else self._correct(sent.source, stated_ms, received_at),
+        )
 
     async def accept(self, new: Sequence[Event], *, sender: Subscriber | None = None) -> list[StoredEvent]:
         """Store events as `submit` does. Returns the result for each, or raises `Problem`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, NoReturn
 
@@ -55,6 +56,17 @@ FILTER = (
     ),
 )
 """The parameters that `parse_filter` reads."""
+PAGE_FILTER = (
+    Parameter("not_source", "Not sent by this source.", _VALUE),
+    Parameter(
+        "about",
+        "Only events that one of these sent, and those of the gateway that name one of them: repeated, or with commas.",
+        _VALUE,
+        is_list=True,
+    ),
+    Parameter("correlation", "Contained in a value of `payload` or `metadata`.", _VALUE),
+)
+"""The other parameters that `parse_page_filter` reads."""
 SINCE = Parameter("since", "Only events after this position: a cursor, or an `event_id`.", POSITION_SCHEMA)
 
 
@@ -99,6 +111,17 @@ def parse_filter(query: MultiMapping[str]) -> EventFilter:
         until=until,
         text=text,
     )
+
+
+def parse_page_filter(query: MultiMapping[str]) -> EventFilter:
+    """As `parse_filter`, with the parameters of `PAGE_FILTER`, for those who read stored events only."""
+    texts = {name: query.get(name, "") for name in ("correlation", "not_source")}
+    for name, text in texts.items():
+        if len(text) > MOST_TEXT:
+            _refuse(f"{name} may have {MOST_TEXT} characters.")
+    found = parse_filter(query)
+    about, correlation, not_source = values(query, "about"), texts["correlation"], texts["not_source"]
+    return replace(found, about=about, correlation=correlation, not_source=not_source)
 
 
 def values(query: MultiMapping[str], parameter: str) -> tuple[str, ...]:

@@ -257,7 +257,7 @@ def stated_ms(value: Any) -> int | None:
     return value if _is_integer(value) and EARLIEST_MS <= value < LATEST_MS else None
 
 
-class Envelope(NamedTuple):
+class Envelope(msgspec.Struct, frozen=True):
     """A valid event as its producer sent it, with the gateway's timestamp where a canonical one had none."""
 
     source: str
@@ -265,11 +265,11 @@ class Envelope(NamedTuple):
     payload: Mapping[str, Any]
     canonical: bool
     broadcast: bool
-    metadata: Mapping[str, Any]
-    key: str | None
-    digest: str | None
     severity: str | None
     stated_ms: int | None
+    metadata: Mapping[str, Any] = msgspec.field(default_factory=dict)
+    key: str | None = None
+    digest: str | None = None
 
 
 class Rejected(NamedTuple):

@@ -25,6 +25,7 @@ from tentaculo.events.query import SINCE, Position, cursor, find_position, value
 from tentaculo.events.replay import LogReader
 from tentaculo.events.schemas import (
     NAME_LENGTH,
+    Envelope,
     JsonError,
     Schema,
     canonical_type,
@@ -224,16 +225,16 @@ class EventSocketHandler:
         source = next((one for one in sources if is_source(one)), ANONYMOUS)
         payload = {name: value for name, value in filled.items() if name not in ("type", "source")}
         try:
-            event = self._pipeline.event(
-                source,
-                schema.type,
-                payload,
+            sent = Envelope(
+                source=source,
+                type=schema.type,
+                payload=payload,
                 canonical=True,
                 broadcast=True,
                 severity=severity_of(fields, {}),
                 stated_ms=stated_ms(fields.get("timestamp")),
             )
-            await self._pipeline.accept([event], sender=subscriber)
+            await self._pipeline.accept([self._pipeline.event(sent, self._pipeline.now())], sender=subscriber)
         except Problem as problem:
             detail = f"{problem.failure.title}: the event was neither stored nor broadcast."
             await client.send_text(_error(problem.failure.error, detail))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -24,6 +24,7 @@ from tentaculo.health.steady_clock import SteadyClock
 from tentaculo.model.health import ConcurrencyView, ServiceView
 from tentaculo.model.incident import Incident
 from tentaculo.model.precursor import PrecursorReport
+from tentaculo.model.request_phases import Phases
 from tentaculo.net.turns import TurnScheduler
 from tentaculo.security.cors import CorsPolicy
 from tentaculo.security.sessions import Sessions
@@ -85,8 +86,12 @@ class Parts:
     """Totals of requests, as `RequestStats.totals` gives them."""
     concurrency: Callable[[str], ConcurrencyView | None]
     """How this process limits the requests of a service in flight."""
+    recent_phases: Callable[[str], Mapping[str, tuple[int, Phases]]]
+    """Of the last five minutes, as `RequestStats.recent_phases` gives them."""
     phases: monitoring.PhasesOfRoutes
     """Their phases, as `RequestStats.phases` gives them."""
+    hedges: monitoring.HedgesOfServices
+    """Those that were hedged, as `Proxy.hedges` gives them."""
 
 
 def application(parts: Parts, cors: CorsPolicy) -> web.Application:
@@ -123,6 +128,7 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
             parts.follows.not_listed if parts.follows else int,
             precursors,
             parts.concurrency,
+            parts.recent_phases,
             page=parts.page,
             started_at=parts.started_at,
             now=now,
@@ -176,6 +182,7 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
             dropped=lambda: store_client.dropped,
             traffic=parts.traffic,
             phases=parts.phases,
+            hedges=parts.hedges,
             load=parts.load,
             alert_stats=lambda: monitoring.AlertStats(*parts.incident_service.numbers()),
             slices=slices,

@@ -42,13 +42,12 @@ class EventReads:
             wanted=wanted.wanted,
             after=after,
             before=wanted.before,
-            not_from=wanted.not_from,
             limit=PAGE_EVENTS + 1,
             newest_first=is_down,
         )
         # A search of texts reads each row whole, so it runs beside all other queries.
-        is_slow = bool(wanted.wanted.text or wanted.wanted.correlation or wanted.wanted.about)
-        found: FoundEvents = await (self._store_client.search if is_slow else self._store_client.read)(query)
+        read_rows = self._store_client.search if wanted.wanted.is_search else self._store_client.read
+        found: FoundEvents = await read_rows(query)
         read = found.events[:PAGE_EVENTS]
         onward = read[-1].id if len(found.events) > PAGE_EVENTS else found.reached
         given = wanted.before if is_down else wanted.after

@@ -358,11 +358,14 @@ class Gateway:
             traffic=traffic.totals,
             concurrency=self.proxy.concurrency,
             phases=traffic.phases,
+            recent_phases=traffic.recent_phases,
+            hedges=self.proxy.hedges,
         )
         return application(parts, self._cors)
 
     def _correct(self, moment: Correct) -> None:
         self._started_at = moment(self._started_at)
+        self._tasks.start(self.incident_service.incident_repository.store_moved(), "moved windows")
 
     def _page(self) -> str:
         return f"{self._config.alerts.page or self.running.url}/status"

@@ -247,6 +247,14 @@ class IncidentRepository:
         self._on_windows()
         self._has_changed.set()
 
+    async def store_moved(self) -> None:
+        """Store the windows that `correct` has moved. A process that does not lead holds those it took too."""
+        while self._moved:
+            with suppress(StoreUnavailable):
+                await self._move_windows()
+            if self._moved:
+                await asyncio.sleep(VISIT_EVERY)
+
     async def open(self) -> None:
         """Read what an earlier process stored, if the database responds within `OPEN_WAIT`; else it is read later."""
         try:

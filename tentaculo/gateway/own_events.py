@@ -9,11 +9,11 @@ import asyncio
 import secrets
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
 from datetime import datetime
 from itertools import count, islice, takewhile
 from typing import Any
 
+import msgspec
 import structlog
 
 from tentaculo.events.tail import EventTail
@@ -178,9 +178,9 @@ class OwnEvents:
 
     def _with_epoch(self, events: Sequence[Event]) -> list[Event]:
         epoch = self._epoch()
-        return [
-            event if epoch is None else replace(event, payload={**event.payload, "epoch": epoch}) for event in events
-        ]
+        if epoch is None:
+            return list(events)
+        return [msgspec.structs.replace(event, payload={**event.payload, "epoch": epoch}) for event in events]
 
 
 def reason_members(cause: Reason | None, name: str = "reason") -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -19,6 +19,7 @@ from tentaculo.model.health import ConcurrencyView
 from tentaculo.model.incident import Incident, MaintenanceWindow, Note
 from tentaculo.model.page import PageInfo, ServiceInfo
 from tentaculo.model.precursor import ReadPrecursors
+from tentaculo.model.request_phases import Phases
 from tentaculo.server.native_routes import Slices
 from tentaculo.server.route_table import ProxiedRoutes
 from tentaculo.store.client import StoreClient
@@ -79,6 +80,7 @@ def routes(
     not_listed: Callable[[], int],
     precursors: ReadPrecursors,
     concurrency: Callable[[str], ConcurrencyView | None],
+    phases: Callable[[str], Mapping[str, tuple[int, Phases]]],
     *,
     page: Callable[[], str],
     started_at: Callable[[], datetime],
@@ -137,6 +139,7 @@ def routes(
             records=probe_log,
             certificate_days={name: service.probe.certificate_days for name, service in config.services.items()},
             concurrency=concurrency,
+            phases=phases,
             worker=worker,
             store=store_client,
             warnings=warnings_reader(store_client, now),

@@ -142,6 +142,7 @@ def _application(
             int,
             PrecursorReports(config, store_client.read, tasks, now).report,
             lambda _: None,
+            lambda _: {},
             page=page,
             started_at=now,
             now=now,

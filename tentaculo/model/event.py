@@ -8,15 +8,16 @@ from datetime import datetime
 from enum import Enum
 from typing import Any, Final, NamedTuple, Protocol
 
+import msgspec
+
 from tentaculo.model.clock import CorrectedTime
 
 MAX_EVENT_ID = 2**53 - 1
 """The greatest id: JavaScript holds no greater integer."""
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One event, as it is stored and broadcast."""
+class Event(msgspec.Struct, frozen=True):
+    """One event, as it is stored and broadcast. A struct is made in a quarter of the time of a frozen dataclass."""
 
     id: int
     """Grows strictly with each event and is at most `MAX_EVENT_ID`."""
@@ -26,7 +27,7 @@ class Event:
     received_at: datetime
     canonical: bool = False
     broadcast: bool = False
-    metadata: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = msgspec.field(default_factory=dict)
     key: str | None = None
     """The producer's own key. With `source` it names the event: a repeat is not stored again."""
     digest: str | None = None
@@ -110,9 +111,16 @@ class EventFilter:
     """Sent by one of these, or an own event of the gateway in which the name of one of these is a value."""
     correlation: str = ""
     """Contained in a value of payload or metadata."""
+    not_source: str = ""
+    """Not sent by this one."""
 
     def __bool__(self) -> bool:
         return self != _ALL
+
+    @property
+    def is_search(self) -> bool:
+        """Whether rows have to be read whole, one by one."""
+        return bool(self.text or self.about or self.correlation)
 
     def matches(self, event: Event) -> bool:
         """Whether a live event is wanted, as far as its members say. `text`, `about` and `correlation` are not looked
@@ -124,6 +132,7 @@ class EventFilter:
             and (not self.types or event.type in self.types)
             and (not self.sources or event.source in self.sources)
             and (not self.severities or event.severity in self.severities)
+            and (not self.not_source or event.source != self.not_source)
         )
 
 
@@ -139,8 +148,6 @@ class LogRequest:
     """Which part of the log is wanted."""
 
     wanted: EventFilter
-    not_from: str | None = None
-    """A source whose events are left out."""
     before: int | None = None
     """Only events with smaller ids: the next older page."""
     after: int | None = None

@@ -313,6 +313,8 @@ class ServiceView:
     @property
     def breaker(self) -> BreakerView:
         """The least open breaker of the endpoints: the service is unavailable when all are open."""
+        if len(self.upstreams) == 1:
+            return self.upstreams[0].breaker  # the pages ask for it several times of each service
         order = (BreakerState.CLOSED, BreakerState.HALF_OPEN, BreakerState.OPEN)
         return min((view.breaker for view in self.upstreams), key=lambda breaker: order.index(breaker.state))
 

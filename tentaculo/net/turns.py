@@ -6,7 +6,9 @@ connection of the gateway, with a client, with a service or through a tunnel, is
 
 - one read brings at most `READ_SIZE` bytes;
 - one turn handles at most `MOST` reads, and no more than `LOOK` in a row of the same connection;
-- a connection over this is not read until its turn comes, first come, first served.
+- a connection over this is not read until its turn comes, first come, first served;
+- one that had no turn while all others that wait had theirs goes before them, with at most half of each turn. So a
+  request waits for a few turns of the loop, however many others read or send without a pause.
 
 A parser that needs many steps for few bytes reports them with `charge`, and they count as reads. Tasks that handle many
 messages take turns in the same queue (`TurnScheduler.turn`).
@@ -15,6 +17,7 @@ messages take turns in the same queue (`TurnScheduler.turn`).
 from __future__ import annotations
 
 import asyncio
+import sys
 from abc import ABC, abstractmethod
 from collections import deque
 from typing import Protocol
@@ -29,6 +32,7 @@ LOOK = 16
 """Reads before the scheduler watches whether the loop has turned. Watching costs one more turn."""
 MOST = 32
 """Reads handled in one turn. More at once are no faster: their data leaves the processor's cache."""
+_NEVER = -sys.maxsize
 STEPS = 64
 """Steps of a parser, such as chunks or frames, that cost as much as one read."""
 
@@ -41,13 +45,21 @@ class _Waiting(Protocol):
 class TurnScheduler:
     """The queue of one event loop."""
 
-    __slots__ = ("_last", "_waiting", "buffer", "free", "memory", "reads")
+    __slots__ = ("_is_owed", "_last", "_light", "_number", "_waiting", "buffer", "free", "handled", "memory", "reads")
 
     def __init__(self, memory: MemoryBudget | None = None) -> None:
         self.memory = memory or MemoryBudget()
         """Counts what the connections hold."""
         self._last: object | None = None
-        self._waiting: deque[_Waiting] = deque()
+        self._waiting: deque[tuple[int, _Waiting]] = deque()
+        """Each with a number that grows."""
+        self._light: deque[tuple[int, _Waiting]] = deque()
+        """Those that go before the others."""
+        self._is_owed = False
+        """Whether none of the others had a turn in the last one, which may happen where one read costs as much as many."""
+        self._number = 0
+        self.handled = 0
+        """Turns that those that waited have had."""
         self.reads = 0
         """Reads of this turn; until turns are watched, of the last turns together."""
         self.free = LOOK
@@ -56,13 +68,18 @@ class TurnScheduler:
         """Where every read goes first. What was read is copied at once."""
 
     def __repr__(self) -> str:
-        return f"<TurnScheduler: {self.reads} reads, {len(self._waiting)} waiting>"
+        return f"<TurnScheduler: {self.reads} reads, {self.waiting} waiting>"
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for a turn."""
+        return len(self._waiting) + len(self._light)
 
     def admits(self, reader: object) -> bool:
         """Whether `reader` may handle what it has read in this turn. Ask only where `reads` is over `free`."""
         if self.free:
             self._watch()
-        if self._waiting or self.reads > MOST or self._last is reader:
+        if self._waiting or self._light or self.reads > MOST or self._last is reader:
             return False
         self._last = reader
         return True
@@ -71,9 +88,10 @@ class TurnScheduler:
         """Count `steps` of a parser as the reads that cost as much."""
         self.reads += steps // STEPS
 
-    def wait(self, waiting: _Waiting) -> None:
-        """Call `waiting.take_turn` in a later turn, after those that wait already."""
-        self._waiting.append(waiting)
+    def wait(self, waiting: _Waiting, *, is_light: bool = False) -> None:
+        """Call `waiting.take_turn` in a later turn, after those that wait already; if it `is_light`, before most."""
+        self._number += 1
+        (self._light if is_light else self._waiting).append((self._number, waiting))
         if self.free:
             self._watch()
 
@@ -90,19 +108,29 @@ class TurnScheduler:
     def _turned(self) -> None:
         self.reads = 0
         self._last = None
-        waiting = self._waiting
+        is_owed, self._is_owed = self._is_owed, bool(self._waiting)
         try:
             # A connection that sends on while its data is handled goes to the end, and is not counted here.
-            for _ in range(len(waiting)):
+            for _ in range(self.waiting):
                 if self.reads >= MOST:
                     break
+                queue = self._next_queue(MOST if is_owed else self.reads)
+                if queue is self._waiting:
+                    is_owed = self._is_owed = False
+                _, waiting = queue.popleft()
                 self.reads += 1
-                waiting.popleft().take_turn()
+                self.handled += 1
+                waiting.take_turn()
         finally:
             if self.reads:
                 self._watch()
             else:
                 self.free = LOOK
+
+    def _next_queue(self, reads: int) -> deque[tuple[int, _Waiting]]:
+        """Where the next one waits. Beyond half of a turn, those that go first have no more than their place in time."""
+        light, others = self._light, self._waiting
+        return light if light and (not others or reads < MOST // 2 or light[0] < others[0]) else others
 
 
 class _Pause:
@@ -121,7 +149,7 @@ class _Pause:
 class TurnReader(asyncio.BufferedProtocol, ABC):
     """A protocol whose reads are bounded, and handled in turns. A subclass handles them in `receive`."""
 
-    __slots__ = ("held", "turns")
+    __slots__ = ("_handled", "held", "turns")
 
     transport: asyncio.Transport | None
     """None once the connection is lost."""
@@ -130,6 +158,8 @@ class TurnReader(asyncio.BufferedProtocol, ABC):
         self.turns = turns
         self.held = b""
         """What was read and waits for a turn."""
+        self._handled = _NEVER
+        """`TurnScheduler.handled` at its last turn."""
 
     @property
     def may_read(self) -> bool:
@@ -157,12 +187,13 @@ class TurnReader(asyncio.BufferedProtocol, ABC):
             self.held += data
         else:
             self.held = data
-            turns.wait(self)
+            turns.wait(self, is_light=turns.handled - self._handled > turns.waiting)
         if self.transport is not None:
             self.transport.pause_reading()
 
     def take_turn(self) -> None:
         """Handle what was held, and read on."""
+        self._handled = self.turns.handled
         transport = self.transport
         if transport is not None and not transport.is_closing():
             self.release()

@@ -200,6 +200,12 @@ class Proxy:
         self._rotated: type[DrivenExchange] = DrivenExchange
         if any(route.route.rotation is not None for route in self.routes):
             self._make_groups(config)
+        self._hedged: type[DrivenExchange] = DrivenExchange
+        if any(route.hedges for route in self.routes):
+            # As for groups: only a gateway with such a route pays for it.
+            from tentaculo.proxy.hedging import HedgedExchange
+
+            self._hedged = HedgedExchange
 
     def _make_groups(self, config: Config) -> None:
         # Only a gateway with groups pays for them.
@@ -215,6 +221,13 @@ class Proxy:
     def _make_room(self) -> bool:
         """Close half of the idle connections to every endpoint. Returns whether there were any."""
         return sum([state.pool.shrink() for state in self._endpoints.values()]) > 0
+
+    def hedges(self) -> list[tuple[str, int, int]]:
+        """Of each service with hedged routes: its name, the requests that were hedged, those that the second won."""
+        return [
+            (name, self._balancers[name].hedges, self._balancers[name].hedges_won)
+            for name in dict.fromkeys(plan.service.name for plan in self.routes if plan.hedges)
+        ]
 
     def __repr__(self) -> str:
         return f"<Proxy: {len(self.routes)} routes, {self.traffic.in_flight} in flight>"
@@ -248,8 +261,13 @@ class Proxy:
 
     async def handle(self, request: web.BaseRequest, judged: JudgedRequest) -> web.StreamResponse:
         """Forward in the task of aiohttp's server. The response has been sent when this returns."""
-        exchange = DrivenExchange if judged.route.group is None else self._rotated
-        return await exchange(self._shared, cast(Request, request), judged.inbound, judged.record).run(judged)
+        kind = self._kind_of(judged.route)
+        return await kind(self._shared, cast(Request, request), judged.inbound, judged.record).run(judged)
+
+    def _kind_of(self, route: CompiledRoute) -> type[DrivenExchange]:
+        if route.group is not None:
+            return self._rotated
+        return self._hedged if route.hedges else DrivenExchange
 
     def serve(
         self, request: WholeRequest, done: Callable[[bool], None], judged: JudgedRequest | None
@@ -262,7 +280,7 @@ class Proxy:
         """
         shared, known = self._shared, request.remembered
         if judged is not None:
-            kind = DrivenExchange if judged.route.group is None else self._rotated
+            kind = self._kind_of(judged.route)
             exchange = kind(shared, request, judged.inbound, judged.record, done)
         else:
             assert type(known) is PreparedRequest
@@ -271,7 +289,8 @@ class Proxy:
                 inbound.method, inbound.path, inbound.client.address, inbound.forwarded_by_trusted
             )
             record.service, record.route = known.plan.service_name, known.plan.key
-            exchange = DrivenExchange(shared, request, inbound, record, done)
+            kind = self._hedged if known.plan.hedges else DrivenExchange
+            exchange = kind(shared, request, inbound, record, done)
             exchange.admitted, exchange.is_admitted = known, True
         wait = exchange.begin(judged)
         if wait is not None and wait is not _UPSTREAM:

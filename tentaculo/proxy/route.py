@@ -56,6 +56,7 @@ class CompiledRoute:
         "default_host",
         "first_byte",
         "group",
+        "hedges",
         "host",
         "idle",
         "is_native",
@@ -102,6 +103,8 @@ class CompiledRoute:
         self.connect = route.connect_timeout or limits.connect
         self.first_byte = route.timeout or limits.first_byte
         self.idle = route.timeout or limits.idle
+        self.hedges = route.hedge and balancer is not None and len(balancer.endpoints) > 1
+        """Whether requests may be sent to a second endpoint while the first has not responded."""
         limit = balancer.concurrency if balancer is not None and self.first_byte <= limits.first_byte else None
         self.deadline = RouteDeadline(limit, route.slow or service.slow) if limit is not None else None
         """From when on a response is late; None where its requests do not count for the limit."""

@@ -265,7 +265,7 @@ class StoreClient:
         A search that takes longer than `event_queries.SEARCH_SECONDS` ends, and says how far it got. Raises
         `StoreUnavailable` as `read` does.
         """
-        read = self.search if wanted.text else self.read
+        read = self.search if wanted.is_search else self.read
         found: FoundEvents = await read(
             lambda connection: event_queries.read_events(
                 connection, wanted, after=after, before=before, limit=limit, newest_first=newest_first

@@ -49,7 +49,6 @@ def read_events(
     *,
     after: int | None = None,
     before: int | None = None,
-    not_from: str | None = None,
     limit: int,
     newest_first: bool = False,
     is_bounded: bool = False,
@@ -57,14 +56,11 @@ def read_events(
 ) -> FoundEvents:
     """Up to `limit` events that `wanted` selects, with ids greater than `after` and less than `before`, by id.
 
-    Those whose source is `not_from` are left out.
     After `seconds`, by default `SEARCH_SECONDS`, a search ends with what it has found, and says how far it got. It gets on by one row at least.
     With `is_bounded` every query is such a search, unless an index leads to its rows.
     """
-    is_search = is_bounded or bool(wanted.text or wanted.about or wanted.correlation)
+    is_search = is_bounded or wanted.is_search
     indexed, others = _conditions(connection, wanted, is_search=is_search)
-    if not_from is not None:
-        (others if is_search else indexed).append(events.c.source != not_from)
     query = select(events).where(*indexed)
     if after is not None:
         query = query.where(events.c.id > after)
@@ -107,6 +103,8 @@ def _conditions(
         others.append(events.c.received_at >= naive_utc(wanted.since))
     if wanted.until is not None:
         others.append(events.c.received_at < naive_utc(wanted.until))
+    if wanted.not_source:
+        others.append(events.c.source != storable(wanted.not_source))
     if wanted.is_broadcast:
         others.append(events.c.broadcast.is_(True))
     if wanted.text:
@@ -185,7 +183,6 @@ def read_page(
     *,
     after: int | None = None,
     before: int | None = None,
-    not_from: str | None = None,
     limit: int,
     newest_first: bool,
 ) -> FoundEvents:
@@ -205,7 +202,6 @@ def read_page(
             one,
             after=after,
             before=before,
-            not_from=not_from,
             limit=limit,
             newest_first=newest_first,
             is_bounded=True,

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from operator import itemgetter
 from typing import Any
 
@@ -87,33 +88,46 @@ class EventRetention:
 
 def event_row(event: Event) -> EventRow:
     """The row of an event. Raises TypeError or ValueError where its payload cannot be JSON."""
-    source, type_, digest = storable(event.source), storable(event.type), event.digest
-    payload, metadata = _to_json(event.payload), _to_json(event.metadata)
+    (source, source_bytes), (type_, type_bytes) = _name(event.source), _name(event.type)
+    payload, metadata, digest = _to_json(event.payload), _to_json(event.metadata), event.digest
     key = None if event.key is None else storable(event.key)
     severity = None if event.severity is None else storable(event.severity)
-    size = ROW_OVERHEAD + _bytes(source) + _bytes(type_) + _bytes(payload) + _bytes(metadata)
+    size = ROW_OVERHEAD + source_bytes + type_bytes + len(payload) + len(metadata)
+    for text_ in (key, digest, severity):
+        size += len(text_.encode()) if text_ else 0
     return {
         "id": event.id,
         "source": source,
         "type": type_,
-        "payload": payload,
-        "metadata": metadata,
+        "payload": payload.decode(),
+        "metadata": metadata.decode(),
         "canonical": event.canonical,
         "broadcast": event.broadcast,
-        "received_at": naive_utc(event.received_at),
+        "received_at": _naive_utc(event.received_at),
         "key": key,
         "digest": digest,
         "severity": severity,
         "stated_ms": event.stated_ms,
         "corrected_ms": None if event.corrected is None else event.corrected.ms,
         "corrected_width_ms": None if event.corrected is None else event.corrected.width_ms,
-        "size": size + sum([_bytes(text) for text in (key, digest, severity) if text]),
+        "size": size,
     }
 
 
-def _bytes(text: str) -> int:
-    """Bytes of `text` in UTF-8."""
-    return len(text) if text.isascii() else len(text.encode())
+@lru_cache(maxsize=512)
+def _name(name: str) -> tuple[str, int]:
+    """A source or a type as it is stored, and its bytes in UTF-8. Most events repeat few of them."""
+    stored = storable(name)
+    return stored, len(stored.encode())
+
+
+# The events of a batch have one time of receipt.
+_naive_utc = lru_cache(maxsize=8)(naive_utc)
+
+
+@lru_cache(maxsize=8)
+def _sqlite_time(moment: datetime) -> str:
+    return moment.isoformat(" ", "microseconds")
 
 
 def append_events(connection: Connection, rows: Sequence[EventRow]) -> list[StoredEvent]:
@@ -157,7 +171,7 @@ def insert_events(connection: Connection, rows: Sequence[EventRow]) -> None:
         connection.execute(_INSERT_JSON, {"rows": msgspec.json.encode(rows).decode()})
         return
     # SQLAlchemy's own handling of each value takes longer than the insertion.
-    values = [(*_VALUES(row), row["received_at"].isoformat(" ", "microseconds")) for row in rows]
+    values = [(*_VALUES(row), _sqlite_time(row["received_at"])) for row in rows]
     connection.exec_driver_sql(_INSERT, values)
 
 
@@ -289,9 +303,9 @@ def _stored_bytes(connection: Connection) -> int:
     return int(total or 0)
 
 
-def _to_json(value: Mapping[str, Any]) -> str:
+def _to_json(value: Mapping[str, Any]) -> bytes:
     try:
-        return msgspec.json.encode(value).decode()
+        return msgspec.json.encode(value)
     except UnicodeEncodeError:
         # A lone surrogate: JSON can carry it as an escape, UTF-8 cannot.
-        return json.dumps(value)
+        return json.dumps(value).encode()

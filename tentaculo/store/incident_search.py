@@ -110,6 +110,7 @@ def find(connection: Connection, number: int) -> tuple[Incident, tuple[Note, ...
 def context(connection: Connection, incident: Incident) -> IncidentContext:
     """The earlier incidents of the same root, and the events just before this one."""
     conditions = (_C.root == incident.root, _C.id < incident.id, _C.part_of.is_(None))
-    just_before = EventFilter(since=incident.started_at - JUST_BEFORE, until=incident.started_at)
-    events = read_events(connection, just_before, not_from=GATEWAY_NAME, limit=MOST_BEFORE, newest_first=True).events
+    since, until = incident.started_at - JUST_BEFORE, incident.started_at
+    just_before = EventFilter(since=since, until=until, not_source=GATEWAY_NAME)
+    events = read_events(connection, just_before, limit=MOST_BEFORE, newest_first=True).events
     return IncidentContext(tuple(stored.read(connection, *conditions, limit=MOST_EARLIER)), tuple(events))

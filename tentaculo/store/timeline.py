@@ -82,5 +82,5 @@ def _earlier(connection: Connection, root: str, began: datetime) -> list[Inciden
 
 
 def _events(connection: Connection, since: datetime, until: datetime, limit: int) -> list[Event]:
-    selected = EventFilter(since=since, until=until)
-    return read_events(connection, selected, not_from=GATEWAY_NAME, limit=limit, newest_first=True).events
+    selected = EventFilter(since=since, until=until, not_source=GATEWAY_NAME)
+    return read_events(connection, selected, limit=limit, newest_first=True).events

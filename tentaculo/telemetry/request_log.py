@@ -57,6 +57,8 @@ class RequestRecord:
     """Seconds in which it waited for new connections."""
     upload_seconds: float = 0.0
     """Seconds in which its body was sent as it arrived; 0 where it had arrived before."""
+    hedge: str | None = None
+    """Where it was sent to a second endpoint too: which of the two gave the response, `first`, `second` or `none`."""
     is_event_stream: bool = False
     route: RouteKey | None = None
     """The route that took it; None where no route matched."""
@@ -132,6 +134,7 @@ class Request(Timed, Protocol):
     sent: int
     error: str | None
     detail: str | None
+    hedge: str | None
     rotation: TargetRecord | None
 
 
@@ -141,9 +144,10 @@ class AccessLine(msgspec.Struct):
     `path` is without its query, which may hold secrets; `service` is null for the gateway's own paths and where no
     route matched; `received` and `sent` are bytes of body. `error`, and `detail` where there is one, stand where the
     gateway answered or cut the exchange. `queue_ms`, `connect_ms`, `first_byte_ms` and `body_ms` stand where `ms` has
-    several phases: without them all of it is the wait for the response. `target` is the one of several that the route
-    has, `probability` that with which it was chosen, `reward` what it was worth. `worker` is the number of the process,
-    where there are several.
+    several phases: without them all of it is the wait for the response. `hedge` stands where the request was sent to a
+    second endpoint too: which gave the response, `first`, `second` or `none`. `target` is the one of several that the
+    route has, `probability` that with which it was chosen, `reward` what it was worth. `worker` is the number of the
+    process, where there are several.
     """
 
     timestamp: str
@@ -164,6 +168,7 @@ class AccessLine(msgspec.Struct):
     connect_ms: float | UnsetType = UNSET
     first_byte_ms: float | UnsetType = UNSET
     body_ms: float | UnsetType = UNSET
+    hedge: str | UnsetType = UNSET
     target: str | UnsetType = UNSET
     probability: float | UnsetType = UNSET
     reward: float | UnsetType = UNSET
@@ -233,6 +238,7 @@ def _json_members(at: float, request: Request, worker: int | UnsetType) -> Acces
         connect,
         first_byte,
         body,
+        request.hedge or UNSET,
         UNSET if rotation is None else rotation.target,
         UNSET if rotation is None or rotation.probability is None else rotation.probability,
         UNSET if rotation is None or rotation.reward is None else rotation.reward,
@@ -264,6 +270,7 @@ def _console_lines(logged: list[Logged], worker: int | None = None) -> str:
 def _console_line(at: float, request: Request) -> str:
     said = f", {request.error}" if request.error else ""
     said += f": {request.detail}" if request.detail else ""
+    said += f", hedged: {request.hedge}" if request.hedge else ""
     said += f", target {request.rotation.target}" if request.rotation is not None else ""
     if _has_phases(request):
         phases = phases_of(request)._asdict().items()

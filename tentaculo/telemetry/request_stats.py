@@ -25,8 +25,8 @@ _MINUTES = 5
 """Minutes, the one under way included, whose requests say how long the first byte usually takes."""
 _LEAST = 20
 """Requests of them that are needed: a percentile of fewer says nothing."""
-_FRESH = 5.0
-"""Seconds for which a computed percentile is used."""
+_FRESH, _SOON = 5.0, 0.5
+"""Seconds for which a computed percentile is used, and until the next try where there were too few requests."""
 _UNSENT = frozenset(
     failure.error
     for failure in (
@@ -88,6 +88,7 @@ class RouteTimes:
         "_minutes",
         "_p95",
         "_phases",
+        "_recent",
         "_requests",
         "plain",
     )
@@ -101,6 +102,8 @@ class RouteTimes:
         self._requests, self._phases = 0, Phases()
         # The first bytes of the minutes before, the latest last.
         self._minutes: deque[Histogram] = deque(maxlen=_MINUTES - 1)
+        # Requests and phases of the minutes before, the latest last.
+        self._recent: deque[tuple[int, Phases]] = deque(maxlen=_MINUTES - 1)
         # Since the start, without what `plain` has.
         self._counts = [PhaseCounts() for _ in Phases._fields]
         self._p95: float | None = None
@@ -139,12 +142,13 @@ class RouteTimes:
     def first_byte_p95(self, moment: float) -> float | None:
         """Seconds within which 95 % of the first bytes of the last five minutes came; None where there were too few.
 
-        `moment` is a time of `time.perf_counter`. The result is computed anew after five seconds.
+        `moment` is a time of `time.perf_counter`. The result is computed anew after five seconds, or half
+        a second where there is none.
         """
         if moment >= self._fresh_until:
-            self._fresh_until = moment + _FRESH
             found = merged((*self._minutes, self._first_bytes, self._plain()))
             self._p95 = found.percentiles(0.95)[0] if found.count >= _LEAST else None
+            self._fresh_until = moment + (_SOON if self._p95 is None else _FRESH)
         return self._p95
 
     def counts(self) -> list[PhaseCounts]:
@@ -155,14 +159,24 @@ class RouteTimes:
         self._count_plain(found, self._plain())
         return found
 
+    def recent(self) -> tuple[int, Phases]:
+        """The requests of the last five minutes, the one under way included, and their phases all together."""
+        plain = self._plain()
+        minutes = [*self._recent, (plain.count + self._requests, self._phases.plus(_first_bytes(plain)))]
+        total = Phases()
+        for _, phases in minutes:
+            total = total.plus(phases)
+        return sum(requests for requests, _ in minutes), total
+
     def take(self) -> TakenTimes:
         """What was counted since the last call; a minute ends with it."""
         plain = self._plain()
         self.plain[:] = [0] * BUCKETS
         self._count_plain(self._counts, plain)
         self._minutes.append(merged((plain, self._first_bytes)))
-        phases = self._phases.plus(Phases(first_byte=sum(seconds * count for seconds, count in plain.items())))
+        phases = self._phases.plus(_first_bytes(plain))
         taken = TakenTimes(merged((plain, self._latencies)), plain.count + self._requests, phases)
+        self._recent.append((taken.requests, taken.phases))
         self._latencies, self._first_bytes = Histogram(), Histogram()
         self._requests, self._phases = 0, Phases()
         return taken
@@ -175,6 +189,10 @@ class RouteTimes:
         for seconds, count in plain.items():
             for one, took in zip(counts, Phases(first_byte=seconds), strict=True):
                 one.add(took, count)
+
+
+def _first_bytes(plain: Histogram) -> Phases:
+    return Phases(first_byte=sum(seconds * count for seconds, count in plain.items()))
 
 
 def phase_counts(routes: Mapping[RouteKey, RouteTimes]) -> list[tuple[RouteKey, list[PhaseCounts]]]:
@@ -283,6 +301,11 @@ class RequestStats:
     def phases(self) -> list[tuple[RouteKey, list[PhaseCounts]]]:
         """Each phase of the requests since the start, by route, as `phase_counts` gives them."""
         return phase_counts(self._times)
+
+    def recent_phases(self, service: str) -> dict[str, tuple[int, Phases]]:
+        """The requests of the last five minutes and their phases all together, by route; without those that had none."""
+        recent = {key.route: times.recent() for key, times in self._times.items() if key.service == service}
+        return {route: found for route, found in recent.items() if found[0]}
 
     def _count_fault(self, record: Ended) -> None:
         is_fault = record.status >= 500 and record.status != 501 if record.error is None else record.error in _FAULTS

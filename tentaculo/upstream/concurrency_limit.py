@@ -6,7 +6,7 @@ short: nearly everything that is let through is served in time, and the rest is 
 The limit is learned by additive increase and multiplicative decrease (AIMD), with a deadline for the signal. It acts only
 during an overload, which a round of responses shows by three things together. More than a tenth of them are late, and half
 of them take longer than the slowest usually do: a route with a few slow requests among fast ones is not overloaded. What is
-in flight has doubled while rounds were late: a burst drains. It grew although no more is served: what is in flight
+in flight has doubled, or grown by half, while rounds were late: a burst drains. It grew although no more is served: what is in flight
 at a service that merely became slower grows as well, and as much more is served then, until both are steady.
 """
 
@@ -21,8 +21,9 @@ from tentaculo.model.health import ConcurrencyView, Outcome
 _SUCCESS = Outcome.SUCCESS
 FLOOR = 4
 """The least limit that is learned."""
-_TIMES, _MARGIN = 5.0, 0.05
-"""A response is late after so many times what is usual, and not before so many seconds more than that."""
+_TIMES, _MARGIN = 5.0, 0.2
+"""A response is late after so many times what is usual, and not before so many seconds more than that: a machine that is
+busy with something else delays fast services by as much."""
 _SAMPLES, _FEWEST = 100, 20
 """Responses of which the 95th percentile is taken, and how many are enough at first."""
 _WINDOW, _WINDOWS = 60.0, 15
@@ -33,6 +34,11 @@ _LATE, _SLOW = 0.1, 0.5
 """Shares of the responses of a late round that are late, and that took longer than is usual."""
 _GROWTH, _FASTER = 2, 1.4
 """Growth of what is in flight during late rounds that shows an overload, unless so many times more is served."""
+_LEAST_GROWTH = 12
+"""Requests in flight by which it has grown besides: fewer make no overload."""
+_IN_LINE, _GROWTH_IN_LINE = 0.5, 1.5
+"""The fastest response of a round takes more than this part of the slowest where all wait in one line. Then less growth is
+enough: at a service that became slower, some are fast."""
 _DECREASE, _LEAP = 0.7, 1.25
 """What the limit is multiplied by after a late round, and after one whose responses all took less than half a deadline."""
 _USELESS = 0.5
@@ -170,9 +176,11 @@ class LearnedLimit(ConcurrencyLimit):
         "_allowed",
         "_calm_at",
         "_deadline",
+        "_fastest",
         "_late",
         "_lost",
         "_near",
+        "_overdue",
         "_peak",
         "_peak_before",
         "_rate",
@@ -181,6 +189,7 @@ class LearnedLimit(ConcurrencyLimit):
         "_seen",
         "_since",
         "_slow",
+        "_slowest",
         "_start",
         "_total",
     )
@@ -190,6 +199,8 @@ class LearnedLimit(ConcurrencyLimit):
         # The most that was in flight in the round that later ones are compared with, and responses a second in it.
         self._peak_before: int | None = None
         self._rate = 0.0
+        # Requests in flight that count no more, and when they were sent.
+        self._overdue: dict[Hashable, float] = {}
         # Requests that ended late without a response since then: part of the backlog, though not in flight.
         self._lost = 0
         # The mean deadline of the responses of the last round, which may be of several routes.
@@ -203,8 +214,10 @@ class LearnedLimit(ConcurrencyLimit):
         self._peak = 0
         # Its responses: all, and those that took longer than usual, than half of the deadline, and than the deadline.
         self._seen = self._slow = self._near = self._late = 0
-        # Seconds that they took, and might have taken. Whether a request was refused meanwhile.
-        self._total = self._allowed = 0.0
+        # Seconds that they took, and might have taken, and those of the fastest and the slowest.
+        self._total = self._allowed = self._slowest = 0.0
+        self._fastest = math.inf
+        # Whether a request was refused meanwhile.
         self._refused = False
 
     @property
@@ -220,7 +233,9 @@ class LearnedLimit(ConcurrencyLimit):
             oldest, began = next(iter(self._pending.items()))
             if now - began < long:
                 break
-            self.leave(oldest)  # at an endpoint that hangs, or of a client that is slow to send its body
+            # At an endpoint that hangs, or of a client that is slow to send its body.
+            self._overdue[oldest] = began
+            super().leave(oldest)
         if super().may_enter(now):
             return True
         self._refused = True
@@ -234,17 +249,25 @@ class LearnedLimit(ConcurrencyLimit):
         if self.in_flight > self._peak:
             self._peak = self.in_flight
 
+    def leave(self, request: Hashable) -> None:
+        """Count `request` no longer, if it is counted."""
+        super().leave(request)
+        self._overdue.pop(request, None)
+
     def note_head(self, request: Hashable, route: RouteDeadline, now: float) -> None:
         """Learn from a response: from its head on the client's pace counts as well."""
         self.note_end(request, route, now, _SUCCESS)
 
     def note_end(self, request: Hashable, route: RouteDeadline, now: float, outcome: Outcome) -> None:
         """Learn from a response that has come `now`, or from a request that ended without one."""
-        if request not in self._pending:
+        if request in self._pending:
+            began = self._pending[request]
+            del self._pending[request]
+            self.in_flight -= 1
+        elif request in self._overdue:
+            began = self._overdue.pop(request)
+        else:
             return
-        began = self._pending[request]
-        del self._pending[request]
-        self.in_flight -= 1
         if began < self._since:
             return
         seconds = now - began
@@ -257,8 +280,12 @@ class LearnedLimit(ConcurrencyLimit):
             self._start = now
         self._seen += 1
         self._total += seconds
+        if seconds < self._fastest:
+            self._fastest = seconds
         if seconds > route.usual:
             self._slow += 1
+            if seconds > self._slowest:
+                self._slowest = seconds
             if seconds > route.seconds * 0.5:
                 self._near += 1
                 if seconds > route.seconds:
@@ -274,7 +301,8 @@ class LearnedLimit(ConcurrencyLimit):
         self._start, self._round_end = now, now + _ROUND
         self._peak = self.in_flight
         self._seen = self._slow = self._near = self._late = 0
-        self._total = self._allowed = 0.0
+        self._total = self._allowed = self._slowest = 0.0
+        self._fastest = math.inf
         self._refused = False
 
     def _end_round(self, route: RouteDeadline, now: float) -> None:
@@ -304,7 +332,10 @@ class LearnedLimit(ConcurrencyLimit):
         before = self._peak_before
         if before is None or backlog < before or rate > _FASTER * self._rate:
             self._rate, self._peak_before, self._lost = rate, self._peak, 0
-        elif backlog >= _GROWTH * before + FLOOR:
+        elif (
+            backlog
+            >= (_GROWTH_IN_LINE if self._fastest > _IN_LINE * self._slowest else _GROWTH) * before + _LEAST_GROWTH
+        ):
             self._rate = rate
             self._cut(now)
 

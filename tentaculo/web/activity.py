@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta, tzinfo
+from datetime import UTC, date, datetime, timedelta, tzinfo
+from heapq import nlargest
 from typing import Final
 
 from tentaculo.model.event import Event
@@ -21,6 +23,7 @@ MOST_INCIDENTS: Final = 20
 """Of them, beginnings of incidents."""
 _MARGIN: Final = timedelta(seconds=5)
 """Between a change of state and the incident that it opens or ends."""
+_LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
 _TEXTS: Final = ("message", "summary", "reason", "text", "detail")
 """Members of a payload that people wrote, the first that is there is shown."""
 
@@ -54,25 +57,54 @@ def entries(
 
     A change of state that an incident tells is not told twice.
     """
-    told: list[tuple[str, datetime, datetime]] = []
+    known_incidents = list(incidents)
+    told = [
+        (incident.root, incident.started_at - _MARGIN, (incident.ended_at or now) + _MARGIN)
+        for incident, _ in known_incidents
+    ]
+    # No entry of another incident is among the newest, and to word hundreds takes long.
+    newest = nlargest(MOST_INCIDENTS, known_incidents, key=lambda one: one[0].started_at)
+    latest = nlargest(MOST, known_incidents, key=_last_moment)
+    shown = {incident.id for incident, _ in (*newest, *latest)}
     found: list[Entry] = []
-    for incident, notes in incidents:
-        told.append((incident.root, incident.started_at - _MARGIN, (incident.ended_at or now) + _MARGIN))
-        found += _of_incident(incident, notes, now, t)
+    for incident, notes in known_incidents:
+        if incident.id in shown:
+            found += _of_incident(incident, notes, now, t)
     for service, known in changes.items():
-        spans = [(start, end) for root, start, end in told if root == service]
-        untold = [
-            change
-            for change in known
-            if change.before is not Health.UNKNOWN and not any(start <= change.at <= end for start, end in spans)
-        ]
-        # No more of one service are ever listed, and one that flaps has thousands.
-        found += [_of_change(change, t) for change in untold[-MOST:]]
+        spans = _joined((start, end) for root, start, end in told if root == service)
+        starts = [start for start, _ in spans]
+        untold: list[StateChange] = []
+        for change in reversed(known):
+            place = bisect_right(starts, change.at)
+            if change.before is not Health.UNKNOWN and not (place and change.at <= spans[place - 1][1]):
+                untold.append(change)
+            # No more of one service are ever listed, and one that flaps has thousands.
+            if len(untold) == MOST:
+                break
+        found += [_of_change(change, t) for change in untold]
     found += [_of_event(event, t) for event in events]
     found.sort(key=lambda entry: entry.at, reverse=True)
     anchored = [entry for entry in found if entry.anchor][:MOST_INCIDENTS]
     others = [entry for entry in found if not entry.anchor and entry.at >= since][: MOST - len(anchored)]
     return sorted([*anchored, *others], key=lambda entry: entry.at, reverse=True)
+
+
+def _last_moment(one: tuple[Incident, Sequence[Note]]) -> datetime:
+    """When the last thing happened to an incident after its beginning; long ago where nothing has."""
+    incident, notes = one
+    moments = [*(notified.at for notified in incident.notified.values()), *(note.at for note in notes)]
+    return max([*moments, incident.ended_at or _LONG_AGO])
+
+
+def _joined(spans: Iterable[tuple[datetime, datetime]]) -> list[tuple[datetime, datetime]]:
+    """The same times in order, those that overlap as one."""
+    found: list[tuple[datetime, datetime]] = []
+    for start, end in sorted(spans):
+        if found and start <= found[-1][1]:
+            found[-1] = found[-1][0], max(end, found[-1][1])
+        else:
+            found.append((start, end))
+    return found
 
 
 def by_day(found: Sequence[Entry], zone: tzinfo) -> list[tuple[date, list[Entry]]]:

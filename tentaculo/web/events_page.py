@@ -171,6 +171,7 @@ class EventsPage:
             "now": now,
             "at": f"{self._info.local(now):%H:%M}",
             "query": query,
+            "json_link": query.json_link(now, self._names_of) if viewer.is_signed_in else "",
             "kinds": [key for key, one in KINDS.items() if viewer.is_signed_in or one.is_public],
             "ranges": list(RANGES.values()),
             "services": sorted(self._names_of),

@@ -28,13 +28,13 @@ class Kind(NamedTuple):
 
     types: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
-    not_from: str | None = None
+    not_source: str = ""
     is_public: bool = True
 
 
 KINDS: Final = {
     "all": Kind(),
-    "services": Kind(not_from=GATEWAY_NAME, is_public=False),
+    "services": Kind(not_source=GATEWAY_NAME, is_public=False),
     "incidents": Kind(PUBLIC_TYPES[1:], (GATEWAY_NAME,)),
     "health": Kind(PUBLIC_TYPES[:1], (GATEWAY_NAME,)),
     "gateway": Kind((), (GATEWAY_NAME,), is_public=False),
@@ -119,8 +119,31 @@ class EventsQuery:
             text=self.text,
             about=tuple(names_of.get(self.service, ())) if self.service else (),
             correlation=self.correlation,
+            not_source=kind.not_source,
         )
-        return LogRequest(wanted, kind.not_from, self.before, self.after)
+        return LogRequest(wanted, self.before, self.after)
+
+    def json_link(self, now: datetime, names_of: Mapping[str, Sequence[str]]) -> str:
+        """The address of the same events as JSON, for who is signed in.
+
+        A time that ends now begins at a whole minute, so that the address stays the same for as long.
+        """
+        request = self.request(now, names_of, is_signed_in=True)
+        wanted, since = request.wanted, self.since(now)
+        said: dict[str, object] = {
+            "type": wanted.types,
+            "source": wanted.sources,
+            "not_source": wanted.not_source,
+            "from": f"{since.replace(second=0) if self.to is None else since:%Y-%m-%dT%H:%M:%SZ}",
+            "to": "" if self.to is None else f"{self.to:%Y-%m-%dT%H:%M:%SZ}",
+            "text": wanted.text,
+            "about": wanted.about,
+            "correlation": wanted.correlation,
+            "before": request.before,
+            "after": request.after if request.before is None else None,
+        }
+        chosen = {name: value for name, value in said.items() if value not in (None, "", ())}
+        return f"/events?{urlencode(chosen, doseq=True, errors='replace')}"
 
     def link(self, **changes: str | int | Range | None) -> str:
         """The address of the same page with `changes`; it begins at the newest event, unless they have a position."""

@@ -152,6 +152,8 @@ class IncidentPage:
         state, severity = incident_words.state(incident, t), timeline.state_key(incident.severity)
         end = incident.ended_at or now
         entries = activity.entries([(incident, notes)], found.changes, (), _moment(axis.since, now), now, t)
+        # The percentiles of many periods take 10 ms.
+        chart = await asyncio.to_thread(latency_chart, axis, chosen.span, found.periods.get(incident.root, ()), t)
         what = incident_words.what_failed(incident, t)
         return {
             "viewer": viewer,
@@ -176,7 +178,7 @@ class IncidentPage:
             "marks": list(_marks(axis, incident, notes, found.events, t)),
             "rows": [self._row(axis, name, incident, found) for name in incident.services[:MOST_ROWS]],
             "more_rows": len(incident.services[MOST_ROWS:]),
-            "chart": latency_chart(axis, chosen.span, found.periods.get(incident.root, ()), t),
+            "chart": chart,
             "has_chart": bool(found.periods.get(incident.root)),
             "canvas": f"0 0 {WIDTH} {HEIGHT}",
             "counts_canvas": f"0 0 {WIDTH} {COUNTS}",

@@ -27,7 +27,7 @@ from tentaculo import __version__
 from tentaculo.model.health import BreakerState, ConcurrencyView, Health, ServiceView
 from tentaculo.model.request_phases import BOUNDS, Phases
 from tentaculo.server.native_routes import Slices
-from tentaculo.web.monitoring import AlertStats, LeaseView, Load, PhasesOfRoutes, Traffic
+from tentaculo.web.monitoring import AlertStats, HedgesOfServices, LeaseView, Load, PhasesOfRoutes, Traffic
 
 _CACHE_SECONDS = 1.0
 """How long the text of one scrape is reused. It limits the cost of frequent cache."""
@@ -50,6 +50,7 @@ class GatewayMetrics:
         dropped: Callable[[], int],
         traffic: Traffic,
         phases: PhasesOfRoutes,
+        hedges: HedgesOfServices,
         load: Callable[[], Load],
         alert_stats: Callable[[], AlertStats],
         lease: Callable[[], LeaseView] | None = None,
@@ -60,6 +61,7 @@ class GatewayMetrics:
         self._dropped = dropped
         self._traffic = traffic
         self._phases = phases
+        self._hedges = hedges
         self._load = load
         self._alert_stats = alert_stats
         self._lease = lease
@@ -79,6 +81,7 @@ class GatewayMetrics:
         yield from self._services()
         yield from self._concurrency_metrics()
         yield from self._request_phases()
+        yield self._hedge_metrics()
         yield from self._load_metrics()
         yield from self._alert_metrics()
 
@@ -175,6 +178,17 @@ class GatewayMetrics:
                 family.add_metric((*route, name), buckets, counts.seconds)
             yield None
         yield family
+
+    def _hedge_metrics(self) -> Metric:
+        family = CounterMetricFamily(
+            "tentaculo_hedges",
+            "Requests that were sent to a second endpoint too, by whether that responded first.",
+            labels=("service", "result"),
+        )
+        for service, hedged, won in self._hedges():
+            family.add_metric((service, "won"), won)
+            family.add_metric((service, "lost"), hedged - won)
+        return family
 
     def _load_metrics(self) -> Iterator[Metric]:
         load = self._load()

@@ -141,6 +141,8 @@ class Traffic(Protocol):
 
 PhasesOfRoutes = Callable[[], Iterable[tuple[RouteKey, Sequence[PhaseCounts]]]]
 """Gives each route and its phases so far, in the order of `Phases`."""
+HedgesOfServices = Callable[[], Iterable[tuple[str, int, int]]]
+"""Gives each service with hedged routes: its name, the requests that were hedged, and those that the second endpoint won."""
 
 
 def metrics_routes(
@@ -150,6 +152,7 @@ def metrics_routes(
     dropped: Callable[[], int],
     traffic: Traffic,
     phases: PhasesOfRoutes,
+    hedges: HedgesOfServices,
     load: Callable[[], Load],
     alert_stats: Callable[[], AlertStats],
     slices: Slices,
@@ -174,6 +177,7 @@ def metrics_routes(
             dropped=dropped,
             traffic=traffic,
             phases=phases,
+            hedges=hedges,
             load=load,
             alert_stats=alert_stats,
             lease=lease,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from tentaculo.model.health import (
 from tentaculo.model.history import DAY, HistorySummary, Period, RouteCount, uptime_share
 from tentaculo.model.incident import Incident, Note
 from tentaculo.model.page import PageInfo
+from tentaculo.model.request_phases import Phases
 from tentaculo.model.service_rates import RecentRates, UsualRates
 from tentaculo.model.text import printable
 from tentaculo.model.timeline import Timeline, TimelineRequest
@@ -36,6 +38,8 @@ from tentaculo.web.timeline import RANGES, WIDTH, Axis, Range
 from tentaculo.web.viewer import Viewer, public_incidents, public_timeline, public_view
 
 _DAYS = 90
+_MOST_ROUTES = 100
+"""Routes of which the page says where the time goes, those with the most requests."""
 
 
 class ServiceQueries(Protocol):
@@ -119,6 +123,7 @@ class ServicePage:
         records: ProbeRecords,
         certificate_days: Mapping[str, int],
         concurrency: Callable[[str], ConcurrencyView | None],
+        phases: Callable[[str], Mapping[str, tuple[int, Phases]]],
         store: ServiceQueries,
         warnings: Callable[[Sequence[str] | None], Awaitable[Sequence[EarlyWarning]]],
         usual: Callable[[int], Awaitable[Mapping[str, UsualRates]]],
@@ -140,6 +145,7 @@ class ServicePage:
         self._records = records
         self._certificate_days = certificate_days
         self._concurrency = concurrency
+        self._phases = phases
         self._worker = worker
         self._store = store
         self._warnings = warnings
@@ -185,6 +191,8 @@ class ServicePage:
             now,
             t,
         )
+        # The percentiles of a week of hours take 10 ms.
+        chart = await asyncio.to_thread(latency_chart, axis, chosen.span, found.periods.get(name, ()), t)
         headline = t("headline.sentence", names=name, is_so=wording.predicate(state.key, 1, t))
         return {
             "viewer": viewer,
@@ -206,7 +214,7 @@ class ServicePage:
             "ranges": list(RANGES.values()),
             "ticks": axis.ticks(chosen.tick, t),
             "bars_of": timeline.bars(axis, found.changes.get(name, ()), view.health, view.since),
-            "chart": latency_chart(axis, chosen.span, found.periods.get(name, ()), t),
+            "chart": chart,
             "canvas": f"0 0 {WIDTH} {HEIGHT}",
             "counts_canvas": f"0 0 {WIDTH} {COUNTS}",
             "bands": [
@@ -221,6 +229,7 @@ class ServicePage:
             "days": list(_days(past.days, until, t)) if past is not None else [],
             "endpoints": [_endpoint(one, addresses[one.upstream], t) for one in view.upstreams],
             "routes": _routes(past, t) if past is not None else [],
+            "times": time_rows(self._phases(name), self._worker, t),
             "warnings": warning_rows.rows(warnings, t, self._info.zone),
             "warnings_tally": warning_rows.tally(warnings, t),
             "dependencies": self._dependencies.get(name, ()),
@@ -291,6 +300,25 @@ def concurrency_facts(found: ConcurrencyView | None, worker: int | None, t: Lang
     if worker is not None:
         more = t("service.of_worker", number=worker, what=more)
     yield Fact(t("service.in_flight"), t.number(found.in_flight), "down" if found.recently_shed else "", more)
+
+
+def time_rows(found: Mapping[str, tuple[int, Phases]], worker: int | None, t: Language) -> list[dict[str, str]]:
+    """Where the time of each route's requests goes: the average, and the share of each phase, the largest first.
+
+    `found` has the requests of the last minutes and their phases, by route. Each worker counts by itself, and this one
+    says so.
+    """
+    rows = []
+    for route, (requests, phases) in sorted(found.items(), key=lambda one: (-one[1][0], one[0]))[:_MOST_ROUTES]:
+        total = sum(phases)
+        shares = {name: round(100 * took / total) for name, took in phases._asdict().items()} if total else {}
+        largest = sorted(shares.items(), key=lambda one: -one[1])
+        parts = ", ".join(t(f"service.phase_{name}", share=share) for name, share in largest if share)
+        said = t("service.time_on_average", average=wording.latency(total / requests, t), parts=parts)
+        if worker is not None:
+            said = t("service.of_worker", number=worker, what=said)
+        rows.append({"prefix": printable(route, 120), "said": said})
+    return rows
 
 
 def _days(days: Sequence[Period], until: int, t: Language) -> Iterable[Day]:

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
+from itertools import pairwise
+from operator import itemgetter
 from typing import Final, NamedTuple
 
 from tentaculo.model.health import Health, StateChange
@@ -131,6 +133,8 @@ _KEYS: Final = {
     Health.UNKNOWN: "none",
 }
 _BEST_FIRST: Final = ("none", "up", "plan", "slow", "down")
+_RANKS: Final = {health: _BEST_FIRST.index(key) for health, key in _KEYS.items()}
+_CELLS: Final = math.ceil(WIDTH / _SHORTEST)
 _RUNS: Final = re.compile(rb"(.)\1*", re.DOTALL)
 
 
@@ -145,27 +149,30 @@ def bars(axis: Axis, changes: Sequence[StateChange], health: Health, since: date
     Before the first known change nothing is known. States that are too short to be seen are drawn with the least width,
     and of several in one place the worst is drawn.
     """
-    known = [(change.at, _KEYS[change.after]) for change in changes if change.at < since]
+    # Places are counted in cells of the least width. A service that flaps has thousands of changes.
+    origin, scale = axis.since, _CELLS / (axis.until - axis.since)
+    known = [
+        ((change.at.timestamp() - origin) * scale, _RANKS[change.after]) for change in changes if change.at < since
+    ]
     # After the clock was set, a change may lie before the one that was noted earlier.
-    known = [*sorted(known, key=lambda one: one[0]), (since, _KEYS[health])]
-    stretches: list[tuple[str, float, float]] = [("none", 0.0, axis.place(known[0][0]))]
-    ends = [*(at for at, _ in known[1:]), axis.end]
-    for (at, key), end in zip(known, ends, strict=True):
-        stretches.append((key, axis.place(at), axis.place(end)))
-    return [Bar(key, number(start), number(end - start)) for key, start, end in _visible(stretches) if end > start]
-
-
-def _visible(stretches: Iterable[tuple[str, float, float]]) -> Iterator[tuple[str, float, float]]:
-    """The same stretches in cells of the least width, each with the worst of its states; equal neighbours are one."""
-    cells = math.ceil(WIDTH / _SHORTEST)
-    painted = bytearray(cells)
-    for key, start, end in sorted(stretches, key=lambda one: _BEST_FIRST.index(one[0])):
-        if end > start or start:  # one that ended before the axis begins is not on it
-            first = min(int(start / _SHORTEST), cells - 1)
-            last = min(max(math.ceil(end / _SHORTEST), first + 1), cells)
-            painted[first:last] = bytes((_BEST_FIRST.index(key),)) * (last - first)
-    for run in _RUNS.finditer(painted):
-        yield _BEST_FIRST[run[0][0]], run.start() * _SHORTEST, run.end() * _SHORTEST
+    known.sort(key=itemgetter(0))
+    known.append(((since.timestamp() - origin) * scale, _RANKS[health]))
+    known.append((float(_CELLS), 0))
+    painted = bytearray(_CELLS)
+    for (start, rank), (end, _) in pairwise(known):
+        if end <= 0:
+            continue  # it is not on the axis
+        first = int(start) if 0 < start < _CELLS else 0 if start <= 0 else _CELLS - 1
+        if end <= first + 1:
+            if painted[first] < rank:
+                painted[first] = rank
+        else:
+            last = min(math.ceil(end), _CELLS)
+            painted[first:last] = bytes(max(worst, rank) for worst in painted[first:last])
+    return [
+        Bar(_BEST_FIRST[run[0][0]], number(run.start() * _SHORTEST), number((run.end() - run.start()) * _SHORTEST))
+        for run in _RUNS.finditer(painted)
+    ]
 
 
 def curve(axis: Axis, span: int, points: Mapping[int, float], usual: float | None) -> str:

@@ -51,7 +51,7 @@ _TONES = {
     "off": "off",
 }
 """The tone of each state by its key, the worst first."""
-_WORST_FIRST: Final = tuple(_TONES)
+_RANKS: Final = {key: place for place, key in enumerate(_TONES)}
 
 
 def state_key(view: ServiceView) -> str:
@@ -96,7 +96,7 @@ def predicate(key: str, count: int, t: Language) -> str:
 
 def rank(view: ServiceView) -> int:
     """The place of a service in a list with the worst first: 0 is down."""
-    return _WORST_FIRST.index(state_key(view))
+    return _RANKS[state_key(view)]
 
 
 def is_cut_off(view: ServiceView) -> bool:

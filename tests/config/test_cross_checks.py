@@ -105,6 +105,21 @@ def test_both_kinds_of_fault_show_where_one_would_hide_the_other(faults_of: Faul
     ]
 
 
+def test_a_session_stays_with_one_endpoint_and_a_hedge_does_not(faults_of: FaultsOf) -> None:
+    text = "[services.a]\nurls = ['http://1', 'http://2']\nsticky = true\nroutes = [{ prefix = '/a', hedge = true }]"
+    assert faults_of(text) == [
+        "services.a: has both sticky and a route with hedge; a hedge goes to another endpoint than the session's"
+    ]
+
+
+def test_a_hedge_would_ask_two_targets(faults_of: FaultsOf) -> None:
+    targets = "[{ name = 'a', value = 'x' }, { name = 'b', value = 'y' }]"
+    route = f"{{ prefix = '/a', hedge = true, rotation = {{ targets = {targets}, set = '/model' }} }}"
+    assert faults_of(f"[services.a]\nurl = 'http://1'\nroutes = [{route}]") == [
+        "services.a.routes[0]: has both hedge and rotation; which target would be asked twice, and paid for?"
+    ]
+
+
 def test_what_a_service_depends_on_is_another_service(faults_of: FaultsOf) -> None:
     text = """
         [services.switch]

@@ -8,10 +8,10 @@ import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+import msgspec
 import pytest
 from aiohttp import ClientSession, ClientWebSocketResponse, DummyCookieJar, WSMsgType, web
 
@@ -70,7 +70,7 @@ class Ledger:
         if self.refuses:
             return [StoredEvent(0, StoreOutcome.REFUSED) for _ in new]
         for event in new:
-            self.events.append(replace(event, id=max(event.id, await self.last_event_id() + 1)))
+            self.events.append(msgspec.structs.replace(event, id=max(event.id, await self.last_event_id() + 1)))
         return [StoredEvent(event.id, StoreOutcome.STORED) for event in self.events[-len(new) :]]
 
     async def last_event_id(self) -> int:

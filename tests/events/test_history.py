@@ -223,6 +223,9 @@ async def test_every_filter_selects_in_the_database(live: Live) -> None:
         assert await numbers(text="RÖSSE") == []
         assert await numbers(text="OTHER") == [2]
         assert await numbers(text="\U0001f419") == [3]
+        assert await numbers(not_source="a") == [1]
+        assert await numbers(about="b,c") == [1]
+        assert await numbers(correlation="GRÖß") == [1, 0]
         now = datetime.now(UTC)
         assert await numbers(**{"from": (now - timedelta(minutes=1)).isoformat()}) == [3, 2, 1, 0]
         assert await numbers(**{"from": (now + timedelta(hours=1)).isoformat()}) == []

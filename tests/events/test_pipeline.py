@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from tentaculo.events.hub import Hub
 from tentaculo.events.pipeline import Cardinality, EventPipeline, milliseconds
+from tentaculo.events.schemas import Envelope
 from tentaculo.events.tail import EventTail
 from tentaculo.model.clock import CorrectedTime
 from tentaculo.model.event import Event, StoredEvent, StoreOutcome
@@ -24,6 +25,10 @@ from tests.events.conftest import Ledger
 from tests.support.waits import eventually
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=UTC)
+
+
+def sent(type_: str, *, source: str = "s", stated_ms: int | None = None) -> Envelope:
+    return Envelope(source, type_, {}, canonical=False, broadcast=True, severity=None, stated_ms=stated_ms)
 
 
 class Desk:
@@ -54,7 +59,7 @@ class Desk:
         return results
 
     def send(self, type_: str) -> asyncio.Task[list[StoredEvent]]:
-        work = self.pipeline.accept([self.pipeline.event("s", type_, {}, broadcast=True)])
+        work = self.pipeline.accept([self.pipeline.event(sent(type_), self.pipeline.now())])
         task: asyncio.Task[list[StoredEvent]] = self.tasks.start(work, type_)
         return task
 
@@ -103,15 +108,16 @@ async def test_a_caller_that_is_cancelled_does_not_stop_the_event() -> None:
 
 def test_an_event_is_received_now() -> None:
     pipeline = Desk().pipeline
-    assert pipeline.event("s", "t", {}, broadcast=True) == Event(1767323045678000, "s", "t", {}, NOW, broadcast=True)
+    event = Event(1767323045678000, "s", "t", {}, NOW, broadcast=True)
+    assert pipeline.event(sent("t"), pipeline.now()) == event
     assert pipeline.now() == NOW
     assert milliseconds(NOW) == 1767323045678
 
 
 def test_an_event_that_states_a_time_gets_it_by_our_own_clock() -> None:
     pipeline = Desk().pipeline
-    assert pipeline.event("s", "t", {}, stated_ms=1000).corrected == CorrectedTime(995, 7)
-    assert pipeline.event("other", "t", {}, stated_ms=1000).corrected is None
+    assert pipeline.event(sent("t", stated_ms=1000), NOW).corrected == CorrectedTime(995, 7)
+    assert pipeline.event(sent("t", source="other", stated_ms=1000), NOW).corrected is None
 
 
 class Clock:

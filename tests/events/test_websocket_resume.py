@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pytest
 from aiohttp import WSMsgType, WSServerHandshakeError
 
@@ -149,7 +149,7 @@ async def test_the_form_of_what_was_missed_is_that_of_a_broadcast(gateway: Gatew
 async def test_an_event_of_any_size_is_one_frame_in_history_and_live(start: Start, size: int) -> None:
     gateway = await start(subscriber_queue=8)
     event = Event(1, "s", "t", {}, NOW, broadcast=True)
-    pad = "x" * (size - len(encode_broadcast(replace(event, payload={"pad": ""}))))
+    pad = "x" * (size - len(encode_broadcast(msgspec.structs.replace(event, payload={"pad": ""}))))
     await stored(gateway, 1, payload={"pad": pad})
     client = await gateway.connect("?since=0")
     first = await client.receive(timeout=DEADLINE)

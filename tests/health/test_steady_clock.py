@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import time
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from tentaculo.health import steady_clock as clock_module
 from tentaculo.health.prober import Prober
 from tentaculo.health.steady_clock import Correct, PauseDetector, SteadyClock, time_since_boot
 from tentaculo.model.health import Health
+from tentaculo.model.incident import MaintenanceWindow
 from tentaculo.store import migrate
 from tentaculo.store.database import once
 from tentaculo.store.incidents import windows
@@ -329,3 +331,25 @@ async def test_a_window_of_so_many_minutes_is_as_long_when_the_clock_is_set(
         await eventually(
             lambda: {one.id: one.ends_at for one in once(url, lambda c: windows(c, START, 9))}[planned["id"]] == end
         )
+
+
+@pytest.mark.parametrize("by", [7200.0, -7200.0])
+async def test_a_window_that_a_follower_took_is_as_long_when_the_clock_is_set(
+    services: Services, tmp_path: Path, ahead: list[float], by: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker or machine that does not lead keeps no incidents, but it stores the windows that it was asked for."""
+    file = tmp_path / "fleet.db"
+    url = f"sqlite:///{file}"
+    migrate.upgrade(url)
+    monkeypatch.setattr(gateway_module, "leading", lambda *_, **__: nullcontext())
+    ahead[0] = by
+    async with gateway(file, {"hermes": services.table("hermes")}) as client:
+        before = datetime.now(UTC)
+        number = (await client.post("/vx11/maintenance", {"services": ["*"], "minutes": 60, "reason": "a disk"}))["id"]
+        ahead[0] = 0.0
+
+        def stored() -> MaintenanceWindow:
+            return {one.id: one for one in once(url, lambda c: windows(c, START, 9))}[number]
+
+        await eventually(lambda: abs(stored().starts_at - before) < timedelta(minutes=1))
+        assert stored().ends_at - stored().starts_at == timedelta(minutes=60)

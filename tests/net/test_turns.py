@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -42,7 +43,7 @@ class Client(TurnReader):
         self.wire = Wire()
         self.transport = self.wire
         self.got: list[bytes] = []
-        self.then: Callable[[], None] = lambda: None
+        self.then: Callable[[], object] = lambda: None
 
     def receive(self, data: bytes) -> None:
         """Note it."""
@@ -130,6 +131,52 @@ async def test_a_connection_that_sends_on_while_it_is_served_waits_for_its_next_
         found.append(len(journal) - before)
     assert journal == [*clients, again]
     assert max(found) == MOST
+
+
+def send_without_a_pause(turns: TurnScheduler, count: int) -> list[Client]:
+    """So many connections that always have something to read."""
+    clients = [Client(turns, []) for _ in range(count)]
+    for client in clients:
+        client.then = partial(asyncio.get_running_loop().call_soon, client.read, b"x")
+        client.read(b"x")
+    return clients
+
+
+async def test_one_that_sends_seldom_waits_for_no_thousand_that_send_without_a_pause(turns: TurnScheduler) -> None:
+    send_without_a_pause(turns, 1000)
+    for _ in range(100):
+        await turn()
+    seldom = Client(turns, [])
+    for number in range(1, 6):
+        seldom.read(b"y")
+        for _ in range(2):
+            await turn()
+        assert len(seldom.got) == number
+        # It has its next turn before the others only after they all had theirs.
+        for _ in range(1100 // MOST):
+            await turn()
+    seldom.read(b"y")
+    await turn()
+    seldom.read(b"y")
+    await turn()
+    assert len(seldom.got) == 6
+
+
+@pytest.mark.parametrize(("steps", "least"), [(0, 19 * MOST // 2), (2 * MOST * STEPS, 9)])
+async def test_those_that_send_seldom_take_no_more_than_half(turns: TurnScheduler, steps: int, least: int) -> None:
+    """Half of each turn, and of the turns where one read fills a turn."""
+    busy = send_without_a_pause(turns, 1000)
+    for _ in range(100):
+        await turn()
+    before = sum(len(client.got) for client in busy)
+    for _ in range(20):
+        # Each is new, and so goes before the others.
+        for _ in range(MOST):
+            client = Client(turns, [])
+            client.then = lambda: turns.charge(steps)
+            client.read(b"y")
+        await turn()
+    assert sum(len(client.got) for client in busy) - before >= least
 
 
 async def test_few_reads_in_each_turn_never_wait(turns: TurnScheduler) -> None:

@@ -116,6 +116,8 @@ async def soak(requests: int, workers: int, seed: int, allowance: int) -> Soak:
             faults.append(f"subscribers received {incomplete} of {load.done['event_broadcast']} events")
         if left := left_over(after, before):
             faults.append(f"left over: {', '.join(left)}")
+        if after.shed:
+            faults.append(f"{after.shed} requests were refused at a concurrency limit, and no service was overloaded")
         if await gateway.running.stop() != 0:
             faults.append("the gateway did not exit with code 0")
     at_end = f"{len(after.descriptors)} descriptors of {len(before.descriptors)}, {after.tasks} tasks of {before.tasks}"

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from tests.soak.client import Client, expect
+from tests.soak.client import Client, UnexpectedError, expect
 from tests.soak.upstream import Upstream
 from tests.support.gateway_process import Running, running_gateway
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _LOOKS = 1.1
 """Seconds between two looks: the gateway's metrics are those of the last second."""
+_SHED = "tentaculo_requests_shed_total{"
 _GAUGES = ("tentaculo_connections_open", "tentaculo_requests_in_flight", "tentaculo_tasks")
 
 
@@ -32,6 +33,8 @@ class Look(NamedTuple):
     """What each open one is of: `socket`, `/path/of/a/file`; sorted."""
     rss: int
     """Resident memory in bytes."""
+    shed: int
+    """Requests refused so far at the concurrency limit of any service."""
 
 
 class Watched:
@@ -67,9 +70,13 @@ class Watched:
         """All of it, as `client` finds it; the gauges are those of the last second."""
         answer = await client.ask("GET", "/metrics")
         expect(answer, 200)
-        values = dict(line.split(" ")[:2] for line in answer.body.decode().splitlines() if line.startswith(_GAUGES))
+        lines = answer.body.decode().splitlines()
+        values = dict(line.split(" ")[:2] for line in lines if line.startswith(_GAUGES))
+        shed = [float(line.rpartition(" ")[2]) for line in lines if line.startswith(_SHED)]
+        if not shed:
+            raise UnexpectedError("the metrics do not say how many requests were refused")
         connections, in_flight, tasks = (int(float(values[name])) for name in _GAUGES)
-        return Look(connections, in_flight, tasks, self.descriptors(), self.rss)
+        return Look(connections, in_flight, tasks, self.descriptors(), self.rss, int(sum(shed)))
 
     def errors(self) -> list[str]:
         """Lines of level error or worse, and lines that are no log, written since the last call.

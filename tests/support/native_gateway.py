@@ -42,6 +42,7 @@ from tentaculo.model.incident_past import (
 )
 from tentaculo.model.page import PageInfo
 from tentaculo.model.precursor import PrecursorReport
+from tentaculo.model.request_phases import Phases
 from tentaculo.model.service_rates import RecentRates, UsualRates, recent_end
 from tentaculo.model.timeline import Timeline, TimelineRequest
 from tentaculo.security.sessions import Sessions
@@ -230,6 +231,7 @@ class State:
     results: dict[str, Sequence[ProbeResult]] = field(default_factory=dict)
     seen_certificates: dict[str, Sequence[SeenCertificate]] = field(default_factory=dict)
     concurrency: dict[str, ConcurrencyView] = field(default_factory=dict)
+    phases: dict[str, dict[str, tuple[int, Phases]]] = field(default_factory=dict)
     is_public: bool = True
     asked_for_incidents: int = 0
     stored_incidents: list[Incident] = field(default_factory=list)
@@ -352,7 +354,7 @@ class PageLog:
         state.asked_of_log.append(wanted)
         if state.lost is not None:
             raise Problem(Failure.STORE_UNAVAILABLE, state.lost)
-        found = [one for one in state.events if wanted.wanted.matches(one) and one.source != wanted.not_from]
+        found = [one for one in state.events if wanted.wanted.matches(one)]
         found.sort(key=lambda one: one.happened_ms, reverse=True)
         return state.log_page or LogPage(tuple(found))
 
@@ -481,6 +483,7 @@ def application(state: State) -> web.Application:
         records=state,
         certificate_days=dict.fromkeys((one.name for one in state.services), 14),
         concurrency=lambda name: state.concurrency.get(name),
+        phases=lambda name: state.phases.get(name, {}),
         store=state.page_store,
         warnings=state.read_warnings,
         usual=state.usual,
@@ -579,6 +582,7 @@ def application(state: State) -> web.Application:
             dropped=lambda: 7,
             traffic=state.traffic,
             phases=tuple,
+            hedges=lambda: [("madre", 5, 2)],
             load=lambda: monitoring.Load(12, 5, 20),
             alert_stats=lambda: monitoring.AlertStats(2, {"duty": (5, 1, 3)}),
             slices=slices,

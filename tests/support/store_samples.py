@@ -6,6 +6,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
+
 from tentaculo.model.event import Event, EventFilter, StoreOutcome
 from tentaculo.model.health import BreakerState, BreakerView, Endpoint, EndpointView, Health, ServiceView
 from tentaculo.store.client import StoreClient
@@ -15,7 +17,8 @@ NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 
 
 def event(number: int, **changes: Any) -> Event:
-    return replace(Event(number, "madre", "spawn_success", {"number": number}, NOW, metadata={"try": 1}), **changes)
+    event = Event(number, "madre", "spawn_success", {"number": number}, NOW, metadata={"try": 1})
+    return msgspec.structs.replace(event, **changes)
 
 
 async def store(client: StoreClient, one: Event) -> int:

@@ -62,6 +62,17 @@ def test_what_was_taken_has_the_sums_of_its_minute() -> None:
     assert stats.times(ROUTE).take().requests == 0
 
 
+def test_the_phases_of_five_minutes_are_those_of_a_service() -> None:
+    stats = counted(record(0.5), record(2.0, head_seconds=1.0), record(3.0, route=RouteKey("other", "/")))
+    for _ in range(5):
+        found = stats.recent_phases("madre")
+        assert found.keys() == {"/a"}
+        assert found["/a"][0] == 2
+        assert found["/a"][1] == pytest.approx(Phases(0, 0, 1.5, 1.0), rel=0.02)
+        stats.drain()
+    assert stats.recent_phases("madre") == {}
+
+
 @pytest.mark.parametrize(
     ("done", "requests"),
     [
@@ -99,6 +110,10 @@ def test_the_usual_first_byte_is_that_of_five_minutes() -> None:
 def test_few_requests_say_nothing() -> None:
     assert counted(*[record()] * 19).times(ROUTE).first_byte_p95(1.0) is None
     assert counted(*[record()] * 20).times(ROUTE).first_byte_p95(1.0) is not None
+    stats = counted(*[record()] * 19)
+    assert stats.times(ROUTE).first_byte_p95(1.0) is None
+    stats.end(record())
+    assert stats.times(ROUTE).first_byte_p95(1.5) is not None, "it is asked again soon"
 
 
 def test_many_routes_take_a_bounded_number_of_series() -> None:

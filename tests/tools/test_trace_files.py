@@ -11,8 +11,8 @@ import pytest
 from tests.support.gateway_process import ROOT, clean_environment
 
 CEILINGS = {
-    "repeated GET, fast path": 15,
-    "repeated GET, ordinary path": 22,
+    "repeated GET, fast path": 16,
+    "repeated GET, ordinary path": 23,
     "ingested event": 26,
     "failed probe": 48,
     "status page": 49,

@@ -12,6 +12,7 @@ from tentaculo.model.health import BreakerState, BreakerView, Endpoint, Outcome
 from tentaculo.model.text import utc_now
 from tentaculo.tasks import TaskGroup
 from tentaculo.upstream.circuit_breaker import CircuitBreaker
+from tentaculo.upstream.concurrency_limit import ConcurrencyLimit
 from tentaculo.upstream.load_balancer import EndpointState, Lease, LoadBalancer
 from tentaculo.upstream.pool import Pool
 
@@ -375,3 +376,79 @@ class TestRoom:
         lease.release(Outcome.NEUTRAL)
         assert await second
         assert "0 requests wait" in repr(of)
+
+
+class TestHedging:
+    """A second place for a request that waits."""
+
+    def hedged(self, of: LoadBalancer, first: int = 0) -> int | None:
+        """The number of the endpoint that a request at `first` is sent to as well."""
+        of._choices += 1000
+        lease = of.acquire_hedge(of.endpoints[first])
+        return None if lease is None else of.endpoints.index(lease.endpoint)
+
+    def test_the_idle_one(self) -> None:
+        one = balancer(Fuse(), Fuse(), Fuse())
+        for number in (0, 1):
+            busy(one, number)
+        assert self.hedged(one) == 2
+        assert one.hedges == 1
+
+    @pytest.mark.parametrize(
+        ("first", "second", "third", "may"),
+        [
+            (1, 1, 1, True),
+            (1, 1, 9, True),
+            (9, 2, 2, True),
+            (2, 2, 2, False),
+            (9, 4, 9, True),
+            (9, 5, 9, False),
+            (4, 2, 4, True),
+        ],
+    )
+    def test_none_that_has_as_much_to_do_as_the_others(self, first: int, second: int, third: int, may: bool) -> None:
+        one = balancer(Fuse(), Fuse(), Fuse())
+        for number, count in enumerate((first, second, third)):
+            for _ in range(count):
+                busy(one, number)
+        assert (self.hedged(one) is not None) is may
+
+    async def test_none_while_a_request_waits_for_room(self) -> None:
+        one = balancer(Fuse(), Fuse())
+        busy(one, 0)
+        one.waiting.append(asyncio.get_running_loop().create_future())
+        assert self.hedged(one) is None
+
+    def test_none_near_the_limit_of_the_service(self) -> None:
+        one = balancer(Fuse(), Fuse())
+        busy(one, 0)
+        one.concurrency = ConcurrencyLimit(4)
+        one.concurrency.in_flight = 3
+        assert self.hedged(one) is None
+        one.concurrency.in_flight = 2
+        assert self.hedged(one) == 1
+
+    def test_none_that_is_full_ejected_or_has_no_closed_breaker(self) -> None:
+        full = balancer(Fuse(), Fuse(), limit=1)
+        busy(full, 0)
+        busy(full, 1)
+        ejected, broken = balancer(Fuse(), Fuse()), balancer(Fuse(), Fuse())
+        ejected.endpoints[1].outliers.note_probe(is_well=False)
+        broken.endpoints[1].breaker._state = BreakerState.HALF_OPEN
+        for one in (full, ejected, broken, balancer(Fuse())):
+            busy(one, 0)
+            assert self.hedged(one) is None
+            assert one.hedges == 0
+
+    def test_a_twentieth_of_the_requests(self) -> None:
+        one = balancer(Fuse(), Fuse())
+        busy(one, 0)
+        assert one.acquire_hedge(one.endpoints[0]) is None, "no request has been sent"
+        for _ in range(20):
+            lease = one.acquire()
+            assert lease is not None
+            lease.release(Outcome.SUCCESS)
+        lease = one.acquire_hedge(one.endpoints[0])
+        assert lease is not None
+        lease.release(Outcome.NEUTRAL)
+        assert one.acquire_hedge(one.endpoints[0]) is None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tentaculo.upstream.retry_budget import RetryBudget
+from tentaculo.upstream.retry_budget import HEDGE_SHARE, RetryBudget
 from tests.upstream.test_load_balancer import Clock
 
 
@@ -33,3 +33,10 @@ def test_a_busy_time_saves_no_flood() -> None:
     budget = RetryBudget(clock)
     clock.moment += 3600
     assert allowed(budget, 1_000_000) == 100
+
+
+def test_hedges_have_a_twentieth_and_no_reserve() -> None:
+    clock = Clock()
+    budget = RetryBudget(clock, share=HEDGE_SHARE, reserve=0.0)
+    clock.moment += 3600
+    assert [allowed(budget, requests) for requests in (0, 100, 119, 120, 1_000_000)] == [0, 5, 0, 1, 100]

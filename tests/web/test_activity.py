@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from tentaculo.model.health import Health, StateChange
+from tentaculo.model.incident import Incident
 from tentaculo.web import activity
 from tentaculo.web.languages import Language, language
 from tentaculo.web.reasons import plain
+from tests.support.calls import counting_calls
 from tests.support.native_gateway import NOW
 from tests.web.test_incidents import HERMES
 
@@ -47,3 +51,37 @@ def test_changes_that_an_incident_says_leave_room_for_others() -> None:
     found = activity.entries([(HERMES, ())], {"hermes": [before, *within]}, (), NOW - DAY, NOW, language("en"))
     assert [(one.anchor, plain(one.detail)) for one in found][1:] == [("", "before")]
     assert found[0].anchor == f"incident-{HERMES.id}"
+
+
+def test_many_incidents_of_a_service_that_flaps_cost_little() -> None:
+    """A change is compared with the times of the incidents together, not with each."""
+    changes = flapping(5000)
+    began = [NOW - timedelta(seconds=30 * n + 24) for n in range(170)]
+    incidents = [
+        (replace(HERMES, id=n, started_at=at, ended_at=at + timedelta(seconds=20)), ()) for n, at in enumerate(began)
+    ]
+    with counting_calls() as calls:
+        found = activity.entries(incidents, {"hermes": changes}, (), NOW - DAY, NOW, language("en"))
+    assert not any(plain(one.detail).startswith("change") for one in found)
+    assert calls.total < 100_000  # 39,000; 458,000 where each is compared with each
+
+
+def test_only_incidents_that_can_be_listed_are_worded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of hundreds, those that began last, and those to which something happened last: here the oldest ones ended last."""
+    open_ones = [(replace(HERMES, id=n, started_at=NOW - timedelta(hours=n)), ()) for n in range(1, 200)]
+    ended = [
+        (replace(HERMES, id=1000 + n, started_at=NOW - 400 * DAY, ended_at=NOW - timedelta(minutes=n)), ())
+        for n in range(1, 300)
+    ]
+    worded: list[int] = []
+    original = activity._of_incident
+
+    def counted(incident: Incident, *others: Any) -> Iterator[activity.Entry]:
+        worded.append(incident.id)
+        return original(incident, *others)
+
+    monkeypatch.setattr(activity, "_of_incident", counted)
+    found = activity.entries([*open_ones, *ended], {}, (), NOW - DAY, NOW, language("en"))
+    assert len(worded) <= activity.MOST + activity.MOST_INCIDENTS
+    assert [one.anchor for one in found if one.anchor] == [f"incident-{n}" for n in range(1, 21)]
+    assert [one.at for one in found if not one.anchor][:5] == [NOW - timedelta(minutes=n) for n in range(1, 6)]

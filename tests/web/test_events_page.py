@@ -6,10 +6,13 @@ import asyncio
 import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from html import unescape
 from typing import Any
 
 import pytest
+from yarl import URL
 
+from tentaculo.events.query import parse_page_filter
 from tentaculo.model.clock import CorrectedTime
 from tentaculo.model.event import Event, EventFilter, EventLink, LogPage
 from tentaculo.model.health import GATEWAY_NAME
@@ -193,10 +196,16 @@ async def test_filters_are_those_of_the_log() -> None:
         about=("madre", "m", "mother"),
         correlation="c-1",
     )
-    assert (asked.before, asked.after, asked.not_from) == (77, None, None)
+    assert (asked.before, asked.after) == (77, None)
     for value in ('value="a,b"', 'value="c-1"', 'value="disk full"', "<option selected>madre</option>"):
         assert value in text
     assert '<details id="more-filters" open>' in text
+    # The same events as JSON.
+    link = re.search(r'<a href="([^"]*)">As JSON</a>', text)
+    assert link is not None
+    json = URL(unescape(link[1])).query
+    assert parse_page_filter(json) == asked.wanted
+    assert (json.getall("before"), "after" in json) == (["77"], False)
     # Another range keeps the filters, and begins with the newest events.
     other = re.search(r'<a href="([^"]*range=3h[^"]*)">3 h</a>', text)
     assert other is not None
@@ -204,20 +213,33 @@ async def test_filters_are_those_of_the_log() -> None:
     assert "before" not in other[1]
 
 
+async def test_the_address_of_the_json_changes_once_a_minute(gateway: Gateway) -> None:
+    gateway.state.viewer = SIGNED_IN
+    at = gateway.state.now.replace(second=10)
+    found = set()
+    for seconds in (0, 30, 49):
+        gateway.state.now = at + timedelta(seconds=seconds)
+        found.update(re.findall(r'href="(/events[^"]*)">As JSON', await page(gateway, "?kind=services")))
+    begin = (at - timedelta(days=1)).strftime("%Y-%m-%dT%H:%M:00Z")
+    (link,) = found
+    json = URL(unescape(link)).query
+    assert parse_page_filter(json) == EventFilter(since=datetime.fromisoformat(begin), not_source=GATEWAY_NAME)
+
+
 @pytest.mark.parametrize(
     ("kind", "asked"),
     [
         ("services", ((), (), GATEWAY_NAME)),
-        ("gateway", ((), (GATEWAY_NAME,), None)),
-        ("health", (("gateway.health.changed",), (GATEWAY_NAME,), None)),
-        ("incidents", (PUBLIC_TYPES[1:], (GATEWAY_NAME,), None)),
+        ("gateway", ((), (GATEWAY_NAME,), "")),
+        ("health", (("gateway.health.changed",), (GATEWAY_NAME,), "")),
+        ("incidents", (PUBLIC_TYPES[1:], (GATEWAY_NAME,), "")),
     ],
 )
 async def test_kinds_of_events(gateway: Gateway, kind: str, asked: tuple[Any, ...]) -> None:
     gateway.state.viewer = SIGNED_IN
     await page(gateway, f"?kind={kind}")
     (found,) = gateway.state.asked_of_log
-    assert (found.wanted.types, found.wanted.sources, found.not_from) == asked
+    assert (found.wanted.types, found.wanted.sources, found.wanted.not_source) == asked
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from tentaculo.model.early_warning import SIGNALS
 from tentaculo.model.reason import TEXTS as REASONS
+from tentaculo.model.request_phases import Phases
 from tentaculo.web.events_query import KINDS
 from tentaculo.web.languages import COOKIE, NAMES, catalogue, language, language_of, negotiate
 from tentaculo.web.timeline import RANGES
@@ -61,6 +62,7 @@ FAMILIES = {
     "range.short_": set(RANGES),
     "range.title_": set(RANGES),
     "incidents.in_": {*RANGES, "all"},
+    "service.phase_": set(Phases._fields),
     "warning.": {*SIGNALS, *WARNING_OUTCOMES},
 }
 """The texts whose keys are made of what they are about: how these keys begin, and how they go on."""

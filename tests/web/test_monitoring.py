@@ -178,6 +178,8 @@ async def test_metrics_say_what_the_board_says(gateway: Gateway) -> None:
     assert found["tentaculo_connections_open", labels()] == 12
     assert found["tentaculo_requests_in_flight", labels()] == 5
     assert found["tentaculo_tasks", labels()] == 20
+    assert found["tentaculo_hedges_total", labels(service="madre", result="won")] == 2
+    assert found["tentaculo_hedges_total", labels(service="madre", result="lost")] == 3
     assert found["process_resident_memory_bytes", labels()] > 1_000_000
 
 
@@ -213,6 +215,7 @@ async def test_phases_are_histograms_of_seconds() -> None:
         dropped=int,
         traffic=tuple,
         phases=lambda: [(RouteKey("madre", "/a"), phases)],
+        hedges=tuple,
         load=idle,
         alert_stats=nobody,
     )
@@ -250,6 +253,7 @@ def metrics(dropped: Callable[[], int] = int) -> GatewayMetrics:
         dropped=dropped,
         traffic=tuple,
         phases=tuple,
+        hedges=tuple,
         load=idle,
         alert_stats=nobody,
     )
@@ -304,6 +308,7 @@ async def test_parts_of_a_family_are_rendered_as_the_whole(monkeypatch: pytest.M
         dropped=int,
         traffic=lambda: [("madre", "2xx", 3, 0.5), ("", "4xx", 1, 0.25)],
         phases=lambda: [(RouteKey("madre", "/a"), [PhaseCounts() for _ in Phases._fields])] * 4,
+        hedges=tuple,
         load=idle,
         alert_stats=lambda: AlertStats(1, {"duty": (1, 2, 3)}),
     )

@@ -21,9 +21,10 @@ from tentaculo.model.health import (
     SeenCertificate,
 )
 from tentaculo.model.history import DAY, HOUR, MINUTE, Period, RouteCount, Uptime
+from tentaculo.model.request_phases import Phases
 from tentaculo.model.service_rates import UsualRates
 from tentaculo.web.languages import language
-from tentaculo.web.service_page import concurrency_facts
+from tentaculo.web.service_page import concurrency_facts, time_rows
 from tentaculo.web.viewer import Viewer
 from tests.support.native_gateway import CLOSED, NOW, OPEN, TOKEN, Gateway, State, event, running, view
 from tests.web.test_incidents import HERMES, NOTE
@@ -83,6 +84,34 @@ async def test_what_is_in_flight_and_what_was_refused(
 def test_one_worker_of_several_says_that_it_is_one() -> None:
     (fact,) = concurrency_facts(ConcurrencyView(12, 9, 40, 3), 2, language("en"))
     assert fact.more == "at most 12; 3 refused in 5 min; of worker 2"
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("en", "Where the time goes last 5 minutes /a 310 ms on average: 60 % until the first byte, 30 % connecting,"),
+        (
+            "es",
+            "En qué se va el tiempo últimos 5 minutos /a 310 ms de media: 60 % hasta el primer byte, 30 % para conectar,",
+        ),
+        (
+            "pt",
+            "Para onde vai o tempo últimos 5 minutos /a 310 ms em média: 60 % até o primeiro byte, 30 % para conectar,",
+        ),
+    ],
+)
+async def test_where_the_time_goes(gateway: Gateway, code: str, said: str) -> None:
+    gateway.state.phases = {"madre": {"/a": (10, Phases(0.31, 0.93, 1.86, 0.0))}}
+    assert said in words(await page(gateway, "madre", f"?lang={code}"))
+    assert "Where the time goes" not in words(await page(gateway, "hermes"))
+
+
+def test_the_times_of_one_worker_are_its_own_and_an_unused_phase_is_left_out() -> None:
+    found = {"/a": (1, Phases(first_byte=0.5)), "/b": (4, Phases(body=2.0, first_byte=2.0))}
+    assert [(row["prefix"], row["said"]) for row in time_rows(found, 2, language("en"))] == [
+        ("/b", "1.0 s on average: 50 % until the first byte, 50 % for the bodies; of worker 2"),
+        ("/a", "500 ms on average: 100 % until the first byte; of worker 2"),
+    ]
 
 
 def text_of_chart(page: str) -> int:

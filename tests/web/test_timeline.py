@@ -14,6 +14,7 @@ from tentaculo.model.health import Health, StateChange
 from tentaculo.model.history import DAY, HOUR, MINUTE
 from tentaculo.web.timeline import HEIGHT, RANGES, USUAL_Y, WIDTH, Axis, bars, curve
 from tentaculo.web.wording import ENGLISH
+from tests.support.calls import counting_calls
 
 NOW = datetime(2026, 3, 14, 15, 9, 26, tzinfo=UTC)
 UNTIL = int(NOW.timestamp())
@@ -55,6 +56,13 @@ def test_a_second_of_trouble_is_seen() -> None:
 def test_a_storm_of_changes_is_a_few_bars() -> None:
     known = changes((900, Health.UP), *((90 - n / 60, (Health.DOWN, Health.UP)[n % 2]) for n in range(1800)))
     assert drawn(known, Health.UP, 30) == [("up", 0, 500), ("down", 500, 168), ("up", 668, 332)]
+
+
+def test_a_storm_of_changes_costs_a_few_calls_each() -> None:
+    known = changes(*((100 - n / 60, (Health.DOWN, Health.UP)[n % 2]) for n in range(5000)))
+    with counting_calls() as calls:
+        drawn(known, Health.UP, 10)
+    assert calls.total < 3 * len(known)  # 2
 
 
 def test_a_clock_that_was_set_does_not_mix_up_the_states() -> None:

@@ -164,6 +164,18 @@ async def test_tunnels_and_event_streams_do_not_count(start: Start, service: Ser
                 assert (await ask(live.port)).status == 200
 
 
+async def test_a_repeated_attempt_takes_a_place_and_gives_it_back(start: Start, service: Service) -> None:
+    async def hang_up(reader: Reader, writer: Writer, up: Upstream) -> None:
+        await read_request(reader)
+
+    async with upstream(hang_up) as broken, upstream(answering(ok())) as up:
+        live = await start(service(broken.port, up.port, settings={"concurrency": 1, "policy": "round_robin"}))
+        for _ in range(4):
+            assert (await ask(live.port)).status == 200
+        assert broken.connections, "no attempt failed"
+        assert limit_of(live) == ConcurrencyView(1, 0, 0, 0)
+
+
 async def test_clients_that_leave_make_room(start: Start, service: Service) -> None:
     holding = Holding()
     async with upstream(answering(holding.answer)) as up:

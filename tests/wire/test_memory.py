@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import re
+import resource
 import select
 import socket
+import sys
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import pytest
 
 from tests.conftest import Start
+from tests.support.gateway_process import running_gateway
+from tests.support.needs import need
 from tests.support.waits import eventually
 from tests.support.wire import TIMEOUT, Reader, Upstream, Writer, dial, ok, read_request, upstream
 from tests.wire.asking import ask, problem
@@ -244,3 +250,46 @@ async def test_readers_of_the_page_that_never_read_share_it(start: Start) -> Non
 
 def has_bytes(sock: socket.socket) -> bool:
     return bool(select.select([sock], [], [], 0)[0])
+
+
+READERS = 1000
+
+
+def resident_megabytes(pid: int) -> float:
+    found = re.search(r"^VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    assert found is not None
+    return int(found[1]) / 1024
+
+
+@pytest.mark.parametrize("path", ["/status", "/metrics", "/vx11/overview"])
+async def test_a_thousand_clients_that_never_read_a_large_page_share_it(path: str) -> None:
+    """Of 1,000 services, up to 1.4 MB for each client."""
+    need(sys.platform == "linux", "/proc, which says how much memory is resident")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    need(hard >= 2 * READERS + 500, "2,500 descriptors")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2 * READERS + 500), hard))
+    quiet = {"url": "http://127.0.0.1:1", "probe": {"kind": "none"}}
+    limits = {"connections": 2 * READERS, "connections_per_address": 2 * READERS}
+    services = {f"s{number}": quiet for number in range(1000)}
+    async with running_gateway({"services": services, "limits": limits}) as gateway:
+        port = int(gateway.url.rpartition(":")[2])
+        request = f"GET {path} HTTP/1.1\r\nHost: h\r\nX-VX11-Token: {gateway.token}\r\n\r\n".encode()
+        pid = gateway.process.pid
+
+        def connect() -> socket.socket:
+            client = stack.enter_context(socket.socket())
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.settimeout(TIMEOUT)
+            client.connect(("127.0.0.1", port))
+            client.sendall(request)
+            return client
+
+        with ExitStack() as stack:
+            first = await asyncio.to_thread(connect)
+            assert (await asyncio.to_thread(first.recv, 12)).endswith(b"200")
+            before = resident_megabytes(pid)
+            for _ in range(READERS):
+                client = await asyncio.to_thread(connect)
+                assert await asyncio.to_thread(client.recv, 12, socket.MSG_PEEK)
+            assert resident_megabytes(pid) - before < 64
+        await eventually(lambda: resident_megabytes(pid) - before < 20)

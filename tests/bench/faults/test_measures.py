@@ -110,3 +110,10 @@ def test_what_is_shown() -> None:
 def test_a_trace_comes_back_as_it_was_printed() -> None:
     seen = trace(USED, requests=[Request(1.0, 0.5, 200)])
     assert Trace.from_json(seen.to_json()) == seen
+
+
+def test_the_p99_counts_a_failure_as_the_callers_patience() -> None:
+    requests = [Request(moment / 100, 0.02, 200) for moment in range(99)]
+    assert measure(trace(USED, requests=[*requests, Request(1.0, 0.5, 200)]), BY_NAME["unequal"])["p99"] == 500
+    found = measure(trace(USED, requests=[*requests, Request(1.0, 0.5, 503)]), BY_NAME["unequal"])
+    assert (found["p99"], found["failed"], "ejected" in found) == (30_000, 1, False)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import tomllib
+from pathlib import Path
+
 import pytest
 
 from bench.faults.catalogue import LASTS, QUICK, ROWS
 from bench.faults.options import parse
+from bench.faults.peers import Place, named
+from tentaculo.config.schema import Config
 
 
 def test_by_default_everything_is_run_and_published() -> None:
@@ -39,3 +44,20 @@ def test_wrong_usage(argv: list[str], said: str, capsys: pytest.CaptureFixture[s
         parse(argv)
     assert ended.value.code == 2
     assert said in capsys.readouterr().err
+
+
+def test_features_are_compared_with_and_without() -> None:
+    options = parse(["--peers", "ours,nginx", "--features", "hedging,limit"])
+    assert options.peers == ("ours", "nginx", "ours:balancing+hedging+limit", "ours:balancing")
+    assert named("ours:balancing").title == "Tentáculo Link with balancing"
+
+
+def test_a_variant_is_set_up_as_its_name_says(tmp_path: Path) -> None:
+    for name, lines in (
+        ("ours", ('policy = "least_requests"', "hedge = false", 'concurrency = "auto"')),
+        ("ours:hedging", ('policy = "round_robin"', "hedge = true", 'concurrency = "off"')),
+    ):
+        named(name).prepare(Place(1, 2, [3, 4], tmp_path))
+        text = (tmp_path / "tentaculo.toml").read_text("utf-8")
+        assert all(line in text for line in lines)
+        assert len(Config.of(tomllib.loads(text)).services) == 1

@@ -74,3 +74,9 @@ def test_who_mostly_left_it_in_use_is_not_asked_when_it_took_it_back() -> None:
 )
 def test_a_row_is_as_bad_as_its_worst_number(verdicts: list[Verdict], whole: Verdict) -> None:
     assert overall(dict(zip("abc", verdicts, strict=False))) is whole
+
+
+def test_rows_about_load_compare_latencies_and_failures() -> None:
+    for name in ("unequal", "hang-busy"):
+        assert {metric.key for metric in METRICS if metric.compares(BY_NAME[name])} == {"failed", "hurt", "p99"}
+    assert not any(metric.key == "p99" and metric.compares(BY_NAME["crash"]) for metric in METRICS)
