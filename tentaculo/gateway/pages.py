@@ -123,6 +123,7 @@ def routes(
             views=lambda: map(board.service, config.services),
             store=store_client,
             usual=usual.usual,
+            warnings=warnings_reader(store_client, now),
             incidents=listed.shown,
             windows=listed.planned,
             not_listed=not_listed,

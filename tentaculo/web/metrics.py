@@ -224,6 +224,15 @@ class GatewayMetrics:
             for family, count in zip((sent, failed, dropped), counts, strict=True):
                 family.add_metric((channel,), count)
         yield from (sent, failed, dropped)
+        warnings = alert_stats.warnings
+        yield GaugeMetricFamily("tentaculo_early_warnings_open", "Open early warnings.", value=warnings.open)
+        yield CounterMetricFamily("tentaculo_early_warnings_opened", "Early warnings.", value=warnings.opened)
+        ended = CounterMetricFamily(
+            "tentaculo_early_warnings_ended", "Early warnings that are over, by outcome.", labels=("outcome",)
+        )
+        for outcome, count in warnings.ended.items():
+            ended.add_metric((outcome,), count)
+        yield ended
 
 
 def _target_metrics(groups: Iterable[GroupView]) -> Iterator[Metric]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import msgspec
 from aiohttp import hdrs, web
 
+from tentaculo.model.early_warning import WarningCounts
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.health import ConcurrencyView, ServiceView
 from tentaculo.model.history import RouteKey
@@ -109,12 +110,16 @@ class Load(NamedTuple):
     """The event loop's tasks: one for each connection, and a fixed few."""
 
 
+NO_WARNINGS = WarningCounts()
+
+
 class AlertStats(NamedTuple):
-    """Open incidents, and alerts by channel."""
+    """Open incidents, alerts by channel, and early warnings."""
 
     open_incidents: int
     alerts: Mapping[str, tuple[int, int, int]]
     """By channel: messages delivered, failed after every attempt, and dropped (queue full, or channel closed by its receiver)."""
+    warnings: WarningCounts = NO_WARNINGS
 
 
 class LeaseView(NamedTuple):
