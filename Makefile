@@ -17,7 +17,7 @@ help:
 	@echo "make docs          write the files that are made of the configuration keys: the example, the schema, two tables"
 	@echo "make bench         compare with other proxies on this machine, in an hour; CASES=quick PEERS=ours,nginx takes less"
 	@echo "make faults        break endpoints behind this gateway, HAProxy and nginx, in forty minutes; ARGS=--quick takes half a minute"
-	@echo "make eval          simulate services and count what early warnings catch, in ten minutes; NAB=folder adds the series of that benchmark"
+	@echo "make eval          simulate what early warnings catch and model rotation learns, in half an hour; NAB=folder adds series, LOG=file a log, RUNS=10 takes less"
 	@echo
 	@echo 'ARGS passes arguments on: make run ARGS="--port 8080", make test ARGS="tests/proxy -x"'
 
@@ -91,3 +91,4 @@ faults:
 eval:
 	@tools/bootstrap.sh run
 	@.venv/bin/python -m bench.early_warning $(if $(NAB),--nab $(NAB)) $(ARGS)
+	@.venv/bin/python -m bench.model_rotation $(if $(LOG),--log $(LOG)) $(if $(RUNS),--runs $(RUNS))

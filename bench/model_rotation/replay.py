@@ -44,7 +44,9 @@ def read(lines: Iterable[str]) -> Mapping[str, Sequence[Call]]:
     for line in lines:
         try:
             record = json.loads(line)
-            call = Call(record["target"], record["probability"], record["reward"], record["ms"] / 1000)
+            numbers = (float(record[name]) for name in ("probability", "reward", "ms"))
+            probability, reward, milliseconds = numbers
+            call = Call(str(record["target"]), probability, reward, milliseconds / 1000)
         except (ValueError, KeyError, TypeError):
             continue
         found.setdefault(str(record.get("service")), []).append(call)

@@ -178,6 +178,9 @@ class ServiceSettings(Section, frozen=True):
             example=2,
         ),
     ] = None
+    warn: Annotated[
+        bool, Doc("Whether its early warnings are sent on the channels of alerts, each once, when it opens.")
+    ] = False
     enabled: Annotated[
         bool, Doc("Whether the service is on. A service that is off gets 503 and never counts as a failure.")
     ] = True

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping
+from typing import Any
+
 from aiohttp import web
 
 from tentaculo.demo.services import (
     DemoFault,
     DemoService,
     canned,
+    chance,
     chat,
     echoes,
     moment,
@@ -59,6 +64,30 @@ MADRE = DemoService(
     ),
 )
 
+MODELS = ("small", "large")
+"""The models of the switch's chat."""
+MODEL_SHIFT = 120.0
+"""Seconds after which the other one is better."""
+
+
+def switch_chat(_: web.Request, body: Any) -> Mapping[str, Any]:
+    """What the model in `body` says. A failure has the status 200 and the word `partial`, as the real switch has it.
+
+    One of the two succeeds in 19 of 20 chats and the other in 12 of 20; every two minutes they change places.
+    """
+    model = text_of(body, "model", MODELS[0])
+    is_better = MODELS[int(time.monotonic() / MODEL_SHIFT) % 2] == model
+    is_success = chance(time.monotonic_ns()) < (0.95 if is_better else 0.6)
+    said: dict[str, Any] = {"reply": text_of(body, "message", "")[::-1]} if is_success else {}
+    return {
+        "provider": "remote" if model == MODELS[1] else "local",
+        "model": model,
+        "status": "ok" if is_success else "partial",
+        "latency_ms": round((40 if model == MODELS[0] else 160) * (0.5 + chance(time.monotonic_ns(), model))),
+        **said,
+    }
+
+
 SWITCH = DemoService(
     name="switch",
     port=8002,
@@ -72,7 +101,7 @@ SWITCH = DemoService(
                 "GET /metrics": {"routed": 1284, "tension": 3},
                 "GET /metrics/{name}": lambda request, _: {"metric": request.match_info["name"], "value": 3},
                 "POST /switch/route": lambda _, body: {"provider": "local", "prompt": text_of(body, "prompt", "")},
-                "POST /switch/chat": lambda _, body: {"provider": "local", "reply": text_of(body, "message", "")[::-1]},
+                "POST /switch/chat": switch_chat,
                 "POST /switch/shub/route": {"provider": "none", "reason": "shubniggurath is off on purpose"},
             }
         ),

@@ -15,7 +15,7 @@ from typing import Any, Self
 
 import structlog
 
-from tentaculo.demo.catalogue import FLEET
+from tentaculo.demo.catalogue import FLEET, MODELS
 from tentaculo.demo.services import Ports
 from tentaculo.security.tokens import hash_token
 from tentaculo.tasks import TaskGroup
@@ -29,6 +29,19 @@ STOP_TIMEOUT = 3.0
 _PACKAGE = Path(__file__).resolve().parents[1]
 # In a checkout, and in an installed package (pyproject.toml puts it there).
 _ROUTES = (_PACKAGE.parent / "docker" / "vx11.toml", Path(__file__).resolve().with_name("vx11.toml"))
+
+
+_CHAT = {
+    "prefix": "/switch/chat",
+    "rotation": {
+        "set": "/model",
+        "targets": [{"name": model} for model in MODELS],
+        "success_at": "/status",
+        "latency_at": "/latency_ms",
+        "latency_limit": 1,
+    },
+}
+"""The route by which the gateway chooses the model of a chat."""
 
 
 class DemoError(Exception):
@@ -94,6 +107,8 @@ class Demo:
             # The child has decided, by SHUB_ENABLED, whether the service that is off on purpose was started.
             running = {"url": f"http://127.0.0.1:{port}", "token": self.token, "enabled": name in self.ports}
             services[name] = {**own, **running}
+        # VX11's own configuration leaves the choice of the model to the switch: only the demonstration shows it.
+        services["switch"]["routes"] = [*services["switch"]["routes"], _CHAT]
         return {"auth": {"tokens": [hash_token(self.token)]}, "services": services}
 
     async def _start_services(self, child: Process) -> dict[str, int]:

@@ -25,6 +25,7 @@ from tentaculo.model.health import ConcurrencyView, ServiceView
 from tentaculo.model.incident import Incident
 from tentaculo.model.precursor import PrecursorReport
 from tentaculo.model.request_phases import Phases
+from tentaculo.model.target_group import GroupView
 from tentaculo.net.turns import TurnScheduler
 from tentaculo.security.cors import CorsPolicy
 from tentaculo.security.sessions import Sessions
@@ -86,6 +87,8 @@ class Parts:
     """Totals of requests, as `RequestStats.totals` gives them."""
     concurrency: Callable[[str], ConcurrencyView | None]
     """How this process limits the requests of a service in flight."""
+    groups: Callable[[], Sequence[GroupView]]
+    """The groups of targets as they are now in this process."""
     recent_phases: Callable[[str], Mapping[str, tuple[int, Phases]]]
     """Of the last five minutes, as `RequestStats.recent_phases` gives them."""
     phases: monitoring.PhasesOfRoutes
@@ -136,6 +139,7 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
             tasks=parts.tasks,
             on_drain=parts.on_drain,
             worker=parts.worker,
+            groups=parts.groups,
         ),
         sign_in_page.routes(config, parts.sign_in, parts.sessions, slices),
         publishing.routes(
@@ -182,6 +186,7 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
             dropped=lambda: store_client.dropped,
             traffic=parts.traffic,
             phases=parts.phases,
+            groups=parts.groups,
             hedges=parts.hedges,
             load=parts.load,
             alert_stats=lambda: monitoring.AlertStats(*parts.incident_service.numbers()),

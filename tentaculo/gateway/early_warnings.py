@@ -24,7 +24,7 @@ from tentaculo.config.schema import Config
 from tentaculo.insight.detector import BIN, BINS_AN_HOUR, HOURS, KEPT, Forecast, Outcome, Rule
 from tentaculo.insight.gauges import GaugeCollector
 from tentaculo.insight.watches import GaugeWatch, LatencyWatch
-from tentaculo.model.early_warning import DAYS, EarlyWarning, outcome_sentence, sentence
+from tentaculo.model.early_warning import DAYS, EarlyWarning, WarningCounts, outcome_sentence, sentence
 from tentaculo.model.event import RecordOwnEvent
 from tentaculo.model.health import ProbeResult
 from tentaculo.model.history import HOUR
@@ -65,8 +65,16 @@ class EarlyWarnings:
         now: Callable[[], datetime],
         *,
         is_watched: Callable[[str], bool] = lambda _: True,
+        notify: Callable[[EarlyWarning], None] = lambda _: None,
+        counts: WarningCounts | None = None,
     ) -> None:
-        """`record` takes what belongs in the log of events; `is_watched` is False while a service is in maintenance."""
+        """`record` takes what belongs in the log of events; `is_watched` is False while a service is in maintenance.
+
+        `notify` sends the message of a warning whose service has `warn`, and `counts` is for the metrics.
+        """
+        self._notified = {name for name, service in config.services.items() if service.warn}
+        self._notify = notify
+        self._counts = counts if counts is not None else WarningCounts()
         self._limits = {
             name: _Limits(
                 service.latency_limits, {one.gauge: one.bound for one in service.probe.gauges if one.bound is not None}
@@ -114,6 +122,7 @@ class EarlyWarnings:
             for names in self._batches():
                 await self._add(names, max(first, number - KEPT + 1), number)
         self._last = number
+        self._counts.open = len(self._open)
         await self._save()
 
     def _batches(self) -> Iterator[Sequence[str]]:
@@ -212,11 +221,15 @@ class EarlyWarnings:
             limit=warning.limit,
             **({} if warning.expected_at is None else {"expected_at": warning.expected_at.isoformat()}),
         )
+        self._counts.opened += 1
+        if warning.service in self._notified:
+            self._notify(warning)
 
     def _finish(self, warning: EarlyWarning, outcome: Outcome, at: datetime) -> None:
         values = {name: getattr(warning, name) for name in EarlyWarning.__slots__}
         ended = EarlyWarning(**values | {"outcome": outcome.value, "ended_at": at})
         self._changed[ended.service, ended.signal, ended.opened_at] = ended
+        self._counts.ended[outcome.value] += 1
         text = outcome_sentence(ended)
         log.info("early warning ended", service=ended.service, signal=ended.signal, outcome=outcome.value)
         self._record(

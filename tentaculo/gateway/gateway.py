@@ -13,7 +13,7 @@ import socket
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from types import TracebackType
-from typing import Self, cast
+from typing import TYPE_CHECKING, Self, cast
 
 from aiohttp import web
 
@@ -32,7 +32,7 @@ from tentaculo.gateway.leading import OwnRow, leading
 from tentaculo.gateway.machine_role import MachineRole, instance_name
 from tentaculo.gateway.own_events import OwnEvents
 from tentaculo.gateway.slow_watch import SlowWatch
-from tentaculo.gateway.target_rotation import learning
+from tentaculo.gateway.target_rotation import TargetRotation, learning, read_newest
 from tentaculo.gateway.usual_cache import UsualCache
 from tentaculo.health.steady_clock import Correct, SteadyClock
 from tentaculo.net.memory import MemoryBudget, give_back_memory, memory_limit
@@ -60,6 +60,9 @@ from tentaculo.tasks import TaskGroup
 from tentaculo.telemetry.history import TakeTallies
 from tentaculo.telemetry.request_log import RequestLog, RequestRecord
 from tentaculo.web.monitoring import Load
+
+if TYPE_CHECKING:
+    from tentaculo.proxy.target_group import TargetGroup
 
 _QUIET = 0.1
 """Seconds that a gateway that stops gives its open connections to send a request that is on its way."""
@@ -247,6 +250,8 @@ class Gateway:
         on_fleet = self._role.look if self._role else lambda: None
         self._tasks.start(self._store_client.notify(self._tail.ring, on_fleet), "event notifications")
         self._tasks.start(self._own_events.run(), "own events")
+        if self.proxy.groups:
+            self._start_rotation(self.proxy.groups)
         drain: TakeTallies = self.proxy.traffic.drain
         if self._coordination is not None:
             drain = await self._stack.enter_async_context(
@@ -262,6 +267,17 @@ class Gateway:
         self._phase = Phase.READY
         self._own_events.record("configuration.loaded", services=sorted(self._config.services))
         self._own_events.record("started", version=__version__, address=self.running.url)
+
+    def _start_rotation(self, groups: Sequence[TargetGroup]) -> None:
+        rotation = TargetRotation(
+            groups,
+            self._own_events.record,
+            read_newest(self._store_client),
+            instance=instance_name(self._config),
+            worker=self._coordination.number if self._coordination else None,
+        )
+        self._tasks.start(rotation.run(), "target rotation")
+        self._stack.callback(rotation.record)
 
     def _leading(self) -> AbstractAsyncContextManager[None]:
         return leading(
@@ -360,6 +376,7 @@ class Gateway:
             load=lambda: Load(self._admission.open, traffic.in_flight, len(asyncio.all_tasks())),
             traffic=traffic.totals,
             concurrency=self.proxy.concurrency,
+            groups=lambda: [group.view() for group in self.proxy.groups],
             phases=traffic.phases,
             recent_phases=traffic.recent_phases,
             hedges=self.proxy.hedges,

@@ -25,6 +25,7 @@ from tentaculo.incidents.alerts import MessageContext, Notification
 from tentaculo.incidents.availability import ErrorRates, MaintenanceCalendar
 from tentaculo.incidents.notifier import Notifier
 from tentaculo.incidents.tracker import IncidentTracker
+from tentaculo.model.early_warning import EarlyWarning, WarningCounts
 from tentaculo.model.event import RecordOwnEvent, ignore_own_event
 from tentaculo.model.health import ServiceView, Transition
 from tentaculo.model.incident import DeliveryOutcome, DeliveryRecord, opening_key
@@ -88,6 +89,7 @@ class IncidentService:
             record=record,
             may_send=may_alert,
         )
+        self.warning_counts = WarningCounts()
         self._in_maintenance: dict[str, Reason] = {}
         self._logged: dict[int, str] = {}
         self._rounds: Iterator[str] = iter(())
@@ -128,10 +130,14 @@ class IncidentService:
         self._rates.correct(moment)
         self.incident_repository.correct(moment)
 
-    def numbers(self) -> tuple[int, dict[str, tuple[int, int, int]]]:
-        """For the metrics: the number of open incidents, and per channel the alerts sent, given up and dropped."""
+    def numbers(self) -> tuple[int, dict[str, tuple[int, int, int]], WarningCounts]:
+        """For the metrics: the number of open incidents, per channel the alerts sent, given up and dropped, and warnings."""
         counts = {name: (one.sent, one.failed, one.dropped) for name, one in self._notifier.counts.items()}
-        return len(self._incidents.open), counts
+        return len(self._incidents.open), counts, self.warning_counts
+
+    def warn(self, warning: EarlyWarning) -> None:
+        """Send the message of an early warning on every channel. Never waits."""
+        self._notifier.warn(warning)
 
     def _note_transition(self, transition: Transition, view: ServiceView) -> None:
         self._observe(view, transition.at)

@@ -70,7 +70,15 @@ async def leading(
                 # Loaded only where there is a limit to warn of.
                 from tentaculo.gateway.early_warnings import EarlyWarnings
 
-                warnings = EarlyWarnings(config, store_client, record, now, is_watched=health_service.is_watched)
+                warnings = EarlyWarnings(
+                    config,
+                    store_client,
+                    record,
+                    now,
+                    is_watched=health_service.is_watched,
+                    notify=incident_service.warn,
+                    counts=incident_service.warning_counts,
+                )
                 health_service.on_probe.append(warnings.note_probe)
                 stack.callback(health_service.on_probe.remove, warnings.note_probe)
                 tasks.start(warnings.run(), "early warnings")

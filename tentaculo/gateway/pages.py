@@ -20,6 +20,7 @@ from tentaculo.model.incident import Incident, MaintenanceWindow, Note
 from tentaculo.model.page import PageInfo, ServiceInfo
 from tentaculo.model.precursor import ReadPrecursors
 from tentaculo.model.request_phases import Phases
+from tentaculo.model.target_group import GroupView
 from tentaculo.server.native_routes import Slices
 from tentaculo.server.route_table import ProxiedRoutes
 from tentaculo.store.client import StoreClient
@@ -89,6 +90,7 @@ def routes(
     tasks: TaskGroup,
     on_drain: list[Callable[[], None]],
     worker: int | None = None,
+    groups: Callable[[], Sequence[GroupView]] = tuple,
 ) -> list[web.RouteDef]:
     """The overview, the incidents, the page of events, a page for each service, and `/` where no route takes it.
 
@@ -121,6 +123,7 @@ def routes(
             views=lambda: map(board.service, config.services),
             store=store_client,
             usual=usual.usual,
+            warnings=warnings_reader(store_client, now),
             incidents=listed.shown,
             windows=listed.planned,
             not_listed=not_listed,
@@ -149,6 +152,7 @@ def routes(
             renderer=renderer,
             info=info,
             viewer=viewer,
+            groups=groups,
         )
         incidents = IncidentList(
             names=config.names,

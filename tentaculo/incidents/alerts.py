@@ -5,6 +5,8 @@
     ended      it was announced, and has not reopened for a settle time
     reminder   it is still open and nobody has acknowledged it, `remind` seconds after its last message
 
+An early warning is no incident: its message is sent once, when it opens.
+
 An open incident that a person has muted causes no message. Its end is announced where it was announced itself.
 
 What a channel has delivered is a field of the incident, is stored with it, and so survives a restart. Only a delivered
@@ -21,6 +23,7 @@ from typing import Any
 
 import msgspec
 
+from tentaculo.model.early_warning import EarlyWarning, name_of, sentence
 from tentaculo.model.health import Health
 from tentaculo.model.incident import Incident, NotificationState, Notified
 from tentaculo.model.text import format_duration, format_time, join_names
@@ -42,6 +45,7 @@ class NotificationKind(StrEnum):
     CHANGED = "incident.changed"
     ENDED = "incident.ended"
     REMINDER = "incident.reminder"
+    WARNING = "warning.opened"
     TEST = "test"
 
 
@@ -52,6 +56,8 @@ class Notification:
     kind: NotificationKind
     channel: str
     incidents: tuple[Incident, ...]
+    warning: EarlyWarning | None = None
+    """The early warning that it is about, in place of incidents."""
 
     def record(self, incident: Incident, at: datetime) -> Notified:
         """What the channel knows of `incident` once it has delivered this message."""
@@ -160,6 +166,8 @@ class MessageContext:
 
 def compose_message(number: str, notification: Notification, context: MessageContext, now: datetime) -> Message:
     """The message for `notification`; `number` becomes its id."""
+    if notification.warning is not None:
+        return _warning_message(number, notification.warning, context.page, now)
     described = notification.incidents[:MOST_DESCRIBED]
     title = _title(notification, now)
     parts = [_paragraph(notification.kind, incident, context, now) for incident in described]
@@ -170,6 +178,18 @@ def compose_message(number: str, notification: Notification, context: MessageCon
         "more_incidents": more,
     }
     return _message(number, notification.kind, title, "\n\n".join(parts), context.page, data, now)
+
+
+def _warning_message(number: str, warning: EarlyWarning, page: str, now: datetime) -> Message:
+    names = ("service", "signal", "opened_at", "level", "usual", "limit", "expected_at", "earliest_at", "latest_at")
+    title = f"Early warning of {warning.service}: {name_of(warning.signal)} is on its way to its limit"
+    address = f"{page}/services/{warning.service}"
+    data = {
+        "incidents": [],
+        "more_incidents": 0,
+        "warning": {name: getattr(warning, name) for name in names} | {"url": address},
+    }
+    return _message(number, NotificationKind.WARNING, title, f"{sentence(warning)}\nSee {address}", page, data, now)
 
 
 def trial_message(number: str, page: str, now: datetime) -> Message:

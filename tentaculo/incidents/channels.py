@@ -213,6 +213,7 @@ _LOOKS = {
     NotificationKind.OPENED: "failure",
     NotificationKind.REMINDER: "failure",
     NotificationKind.CHANGED: "warning",
+    NotificationKind.WARNING: "warning",
     NotificationKind.ENDED: "success",
 }
 

@@ -19,8 +19,16 @@ from datetime import datetime
 import structlog
 
 from tentaculo.config.schema import Config
-from tentaculo.incidents.alerts import AlertPolicy, Message, MessageContext, Notification, compose_message
+from tentaculo.incidents.alerts import (
+    AlertPolicy,
+    Message,
+    MessageContext,
+    Notification,
+    NotificationKind,
+    compose_message,
+)
 from tentaculo.incidents.channels import AppriseChannel, Channel, Delivery, WebhookChannel
+from tentaculo.model.early_warning import EarlyWarning
 from tentaculo.model.event import RecordOwnEvent, ignore_own_event
 from tentaculo.model.incident import DeliveryOutcome, DeliveryRecord, Incident
 from tentaculo.tasks import TaskGroup
@@ -31,6 +39,9 @@ FIRST_PAUSE, LAST_PAUSE = 2.0, 60.0
 """Seconds between attempts: twice as long after each failure, up to the last. Each varies by a quarter."""
 LAST_WAIT = 2.0
 """Seconds that the channels have to deliver pending messages when the gateway stops."""
+
+MOST_WARNINGS = 20
+"""Messages that wait on a channel, beyond which early warnings are not added to them."""
 
 OnDelivery = Callable[[Notification, DeliveryRecord], None]
 
@@ -124,13 +135,23 @@ class ChannelQueue:
             self._is_idle.clear()
             self._has_work.set()
 
+    def warn(self, warning: EarlyWarning) -> None:
+        """Queue the message of an early warning. Never waits; beyond `MOST_WARNINGS` waiting messages it is lost."""
+        if self._is_closed or not self._may_send() or len(self._waiting) >= MOST_WARNINGS:
+            return
+        self._waiting.append(Notification(NotificationKind.WARNING, self.channel.name, (), warning))
+        self._is_idle.clear()
+        self._has_work.set()
+
     async def run(self) -> None:
         """Deliver messages until cancelled."""
         while True:
             await self._has_work.wait()
             while self._waiting:
-                await self._deliver(self._waiting[0])
-                if self._waiting:
+                first = self._waiting[0]
+                await self._deliver(first)
+                # After one that was abandoned the queue has other messages, or none.
+                if self._waiting and self._waiting[0] is first:
                     self._waiting.popleft()
             self._has_work.clear()
             self._is_idle.set()
@@ -268,6 +289,11 @@ class Notifier:
         known, now = tuple(incidents), self._now()
         for queue in self._queues:
             queue.send_due(known, now)
+
+    def warn(self, warning: EarlyWarning) -> None:
+        """Send the message of an early warning on every channel. Never waits."""
+        for queue in self._queues:
+            queue.warn(warning)
 
     @asynccontextmanager
     async def delivered(self) -> AsyncIterator[None]:

@@ -5,7 +5,7 @@ Times are UTC. Values are in the unit of the signal: seconds for latencies.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from math import log
 from typing import Final, NamedTuple
@@ -22,6 +22,12 @@ SIGNALS: Final = {
 }
 """What the latencies are called in a sentence. The other signals are gauges: numbers of a health response."""
 _GAUGES: Final = ("gauge:", "gauge_low:")
+
+
+def name_of(signal: str) -> str:
+    """What a signal is called in the middle of a sentence."""
+    name = SIGNALS.get(signal)
+    return name[0].lower() + name[1:] if name else signal.partition(":")[2] or signal
 
 
 def is_lower_limit(signal: str) -> bool:
@@ -93,6 +99,16 @@ class EarlyWarning:
             level, usual, limit = log(level), log(usual), log(limit)
         is_passed = usual <= limit if is_lower_limit(self.signal) else usual >= limit
         return 0 if is_passed else max(0, round(100 * (level - usual) / (limit - usual)))
+
+
+@dataclass(slots=True)
+class WarningCounts:
+    """What has become of warnings since the start of the gateway, for its metrics."""
+
+    open: int = 0
+    opened: int = 0
+    ended: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("reached", "ended", "unknown"), 0))
+    """By outcome."""
 
 
 def sentence(warning: EarlyWarning) -> str:

@@ -26,6 +26,7 @@ from prometheus_client.registry import Collector
 from tentaculo import __version__
 from tentaculo.model.health import BreakerState, ConcurrencyView, Health, ServiceView
 from tentaculo.model.request_phases import BOUNDS, Phases
+from tentaculo.model.target_group import GroupView
 from tentaculo.server.native_routes import Slices
 from tentaculo.web.monitoring import AlertStats, HedgesOfServices, LeaseView, Load, PhasesOfRoutes, Traffic
 
@@ -55,6 +56,7 @@ class GatewayMetrics:
         alert_stats: Callable[[], AlertStats],
         lease: Callable[[], LeaseView] | None = None,
         concurrency: Callable[[str], ConcurrencyView | None] = lambda _: None,
+        groups: Callable[[], Iterable[GroupView]] = tuple,
     ) -> None:
         self._views = views
         self._store_problem = store_problem
@@ -66,6 +68,7 @@ class GatewayMetrics:
         self._alert_stats = alert_stats
         self._lease = lease
         self._concurrency = concurrency
+        self._groups = groups
 
     def families(self) -> Iterator[Metric | None]:
         """The metric families, and None after each step of a longer computation."""
@@ -81,6 +84,7 @@ class GatewayMetrics:
         yield from self._services()
         yield from self._concurrency_metrics()
         yield from self._request_phases()
+        yield from _target_metrics(self._groups())
         yield self._hedge_metrics()
         yield from self._load_metrics()
         yield from self._alert_metrics()
@@ -220,6 +224,33 @@ class GatewayMetrics:
             for family, count in zip((sent, failed, dropped), counts, strict=True):
                 family.add_metric((channel,), count)
         yield from (sent, failed, dropped)
+        warnings = alert_stats.warnings
+        yield GaugeMetricFamily("tentaculo_early_warnings_open", "Open early warnings.", value=warnings.open)
+        yield CounterMetricFamily("tentaculo_early_warnings_opened", "Early warnings.", value=warnings.opened)
+        ended = CounterMetricFamily(
+            "tentaculo_early_warnings_ended", "Early warnings that are over, by outcome.", labels=("outcome",)
+        )
+        for outcome, count in warnings.ended.items():
+            ended.add_metric((outcome,), count)
+        yield ended
+
+
+def _target_metrics(groups: Iterable[GroupView]) -> Iterator[Metric]:
+    labels = ("service", "route", "target")
+    requests = CounterMetricFamily("tentaculo_target_requests", "Requests that went to the target.", labels=labels)
+    learned = CounterMetricFamily("tentaculo_target_learned", "Requests that taught something.", labels=labels)
+    rewards = CounterMetricFamily("tentaculo_target_reward", "Their rewards, added up.", labels=labels)
+    probability = GaugeMetricFamily(
+        "tentaculo_target_probability", "With which the next request goes to the target.", labels=labels
+    )
+    for group in groups:
+        for target in group.targets:
+            values = (group.service, group.route, target.name)
+            requests.add_metric(values, target.calls)
+            learned.add_metric(values, target.learned)
+            rewards.add_metric(values, target.rewards)
+            probability.add_metric(values, target.probability)
+    yield from (requests, learned, rewards, probability)
 
 
 def _lease_metrics(lease: LeaseView) -> Iterator[Metric]:

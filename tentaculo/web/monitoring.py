@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import msgspec
 from aiohttp import hdrs, web
 
+from tentaculo.model.early_warning import WarningCounts
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.health import ConcurrencyView, ServiceView
 from tentaculo.model.history import RouteKey
 from tentaculo.model.request_phases import PhaseCounts
+from tentaculo.model.target_group import GroupView
 from tentaculo.server.listeners import Phase
 from tentaculo.server.native_routes import BodyResponse, Slices, json_response
 from tentaculo.server.request_body import expect_later, read_body
@@ -108,12 +110,16 @@ class Load(NamedTuple):
     """The event loop's tasks: one for each connection, and a fixed few."""
 
 
+NO_WARNINGS = WarningCounts()
+
+
 class AlertStats(NamedTuple):
-    """Open incidents, and alerts by channel."""
+    """Open incidents, alerts by channel, and early warnings."""
 
     open_incidents: int
     alerts: Mapping[str, tuple[int, int, int]]
     """By channel: messages delivered, failed after every attempt, and dropped (queue full, or channel closed by its receiver)."""
+    warnings: WarningCounts = NO_WARNINGS
 
 
 class LeaseView(NamedTuple):
@@ -154,6 +160,7 @@ def metrics_routes(
     worker: int | None = None,
     lease: Callable[[], LeaseView] | None = None,
     concurrency: Callable[[str], ConcurrencyView | None] = lambda _: None,
+    groups: Callable[[], Iterable[GroupView]] = tuple,
 ) -> list[web.RouteDef]:
     """The route `/metrics`.
 
@@ -177,6 +184,7 @@ def metrics_routes(
             alert_stats=alert_stats,
             lease=lease,
             concurrency=concurrency,
+            groups=groups,
         )
         return metrics_cache(gateway, slices, worker=worker)
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
+from tentaculo.model.early_warning import EarlyWarning
 from tentaculo.model.event import Event
 from tentaculo.model.health import ServiceView
 from tentaculo.model.history import HistorySummary
@@ -52,6 +53,7 @@ class Fleet:
     past: Mapping[str, HistorySummary] = field(default_factory=dict)
     rates: Mapping[str, RecentRates] = field(default_factory=dict)
     usual: Mapping[str, UsualRates] = field(default_factory=dict)
+    warnings: Sequence[EarlyWarning] = ()
     sort: str = "state"
     wanted: str = ""
     """Part of the names of the services to list; empty lists all."""

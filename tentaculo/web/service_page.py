@@ -27,6 +27,7 @@ from tentaculo.model.incident import Incident, Note
 from tentaculo.model.page import PageInfo
 from tentaculo.model.request_phases import Phases
 from tentaculo.model.service_rates import RecentRates, UsualRates
+from tentaculo.model.target_group import GroupView, TargetView
 from tentaculo.model.text import printable
 from tentaculo.model.timeline import Timeline, TimelineRequest
 from tentaculo.web import activity, overview, service_probes, timeline, warning_rows, wording
@@ -133,6 +134,7 @@ class ServicePage:
         renderer: Renderer,
         info: PageInfo,
         viewer: Callable[[web.Request], Viewer],
+        groups: Callable[[], Sequence[GroupView]] = tuple,
         clock: Callable[[], float] = time.monotonic,
         worker: int | None = None,
     ) -> None:
@@ -140,6 +142,7 @@ class ServicePage:
         self._past = PastReader[Past](store_problem, clock)
         self._info = info
         self._viewer = viewer
+        self._groups = groups
         self._view = view
         self._dependencies = dependencies
         self._records = records
@@ -229,6 +232,7 @@ class ServicePage:
             "days": list(_days(past.days, until, t)) if past is not None else [],
             "endpoints": [_endpoint(one, addresses[one.upstream], t) for one in view.upstreams],
             "routes": _routes(past, t) if past is not None else [],
+            "groups": [_group(one, t) for one in self._groups() if one.service == name],
             "times": time_rows(self._phases(name), self._worker, t),
             "warnings": warning_rows.rows(warnings, t, self._info.zone),
             "warnings_tally": warning_rows.tally(warnings, t),
@@ -370,3 +374,27 @@ def _routes(past: Past, t: Language) -> list[dict[str, str]]:
         }
         for prefix, count in found
     ]
+
+
+def _group(group: GroupView, t: Language) -> dict[str, str]:
+    """What was learned of the targets of a route, in one sentence."""
+    known = sorted((one for one in group.targets if one.mean is not None), key=lambda one: -(one.mean or 0))
+    said = t("service.targets_unknown")
+    if known:
+        best = known[0]
+        others = ", ".join(f"{one.name}: {_reward(one, t)}" for one in known[1:])
+        said = t(
+            "service.targets_known" if others else "service.targets_one",
+            count=best.recent,
+            target=best.name,
+            reward=_reward(best, t, is_whole=True),
+            others=others,
+            share=f"{round(best.probability * 100)} %",
+        )
+    return {"route": printable(group.route, 120), "said": said}
+
+
+def _reward(target: TargetView, t: Language, *, is_whole: bool = False) -> str:
+    """The mean reward of a target, and with `is_whole` how sure it is."""
+    mean = t.number(target.mean or 0.0, 2)
+    return f"{mean} ± {t.number(target.margin, 2)}" if is_whole and target.margin is not None else mean

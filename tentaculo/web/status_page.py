@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from aiohttp import web
 
 from tentaculo import __version__
+from tentaculo.model.early_warning import EarlyWarning
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.health import ServiceView
 from tentaculo.model.history import HistorySummary
@@ -20,7 +21,7 @@ from tentaculo.model.service_rates import RecentRates, UsualRates
 from tentaculo.model.text import join_names
 from tentaculo.model.timeline import Timeline, TimelineRequest
 from tentaculo.server.native_routes import Slices
-from tentaculo.web import activity, overview, summary, wording
+from tentaculo.web import activity, overview, summary, warning_rows, wording
 from tentaculo.web.overview import MOST_WINDOWS, Fleet, Section, window_row
 from tentaculo.web.past_reader import PastReader
 from tentaculo.web.rendering import Renderer, icon
@@ -58,6 +59,7 @@ class Past:
     summaries: Mapping[str, HistorySummary]
     rates: Mapping[str, RecentRates]
     usual: Mapping[str, UsualRates]
+    warnings: Sequence[EarlyWarning]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +91,8 @@ class PageQuery:
 class StatusPage:
     """The overview of all services.
 
-    `views` gives every service, one after the other. `usual` is what is usual for each service at this hour; it may fail
-    or hang as the queries of `store` may. `incidents` gives the open incidents, then the last that ended, each with its
+    `views` gives every service, one after the other. `usual` is what is usual for each service at this hour, and `warnings`
+    reads the early warnings; both may fail or hang as the queries of `store` may. `incidents` gives the open incidents, then the last that ended, each with its
     notes, and `windows` the current and planned maintenance; both are in memory. `store_problem` is None while the
     database can be written. `now` is the time in UTC, `clock` is monotonic.
     """
@@ -101,6 +103,7 @@ class StatusPage:
         views: Callable[[], Iterable[ServiceView]],
         store: PastQueries,
         usual: Callable[[int], Awaitable[Mapping[str, UsualRates]]],
+        warnings: Callable[[Sequence[str] | None], Awaitable[Sequence[EarlyWarning]]],
         incidents: Callable[[], Sequence[tuple[Incident, Sequence[Note]]]],
         windows: Callable[[], Sequence[MaintenanceWindow]],
         store_problem: Callable[[], str | None],
@@ -118,6 +121,7 @@ class StatusPage:
         self._slices = slices
         self._store = store
         self._usual = usual
+        self._warnings = warnings
         self._incidents = incidents
         self._windows = windows
         self._not_listed = not_listed
@@ -201,6 +205,9 @@ class StatusPage:
             "more_windows": len(fleet.windows[MOST_WINDOWS:]),
             "more_incidents": max(sum(one.is_open for one, _ in incidents) - activity.MOST_INCIDENTS, 0)
             + self._not_listed(),
+            "warnings": warning_rows.open_lines(
+                fleet.warnings, {view.name for view in services}, t, self._info.zone, is_public=fleet.is_public
+            ),
             "database": self._store_problem(),
             "version": __version__,
             "uptime": t.duration((now - self._started_at()).total_seconds()),
@@ -232,7 +239,14 @@ class StatusPage:
         past = await self._past.read((fleet.range.key, failing), lambda: self._read_past(fleet, failing))
         if past is None:
             return fleet
-        return replace(fleet, timeline=past.timeline, past=past.summaries, rates=past.rates, usual=past.usual)
+        return replace(
+            fleet,
+            timeline=past.timeline,
+            past=past.summaries,
+            rates=past.rates,
+            usual=past.usual,
+            warnings=past.warnings,
+        )
 
     async def _read_past(self, fleet: Fleet, failing: tuple[tuple[str, datetime], ...]) -> Past:
         usual_order = overview.list_services(replace(fleet, sort="state", wanted="", group=""))
@@ -246,6 +260,7 @@ class StatusPage:
             await self._store.past(until, names[:_MOST_PASTS]),
             await self._store.recent(until, names[:_MOST_PASTS]),
             await self._usual(until),
+            await self._warnings(None),
         )
 
     def _began(self, fleet: Fleet, view: ServiceView) -> datetime:

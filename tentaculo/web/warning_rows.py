@@ -1,8 +1,8 @@
-"""The early warnings of one service as its page shows them."""
+"""The early warnings as the pages show them: all of one service on its page, and the open ones on the overview."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from datetime import datetime, tzinfo
 from typing import NamedTuple
 
@@ -11,7 +11,9 @@ from tentaculo.web import wording
 from tentaculo.web.languages import Language
 
 SHOWN = 5
-"""Warnings that the page shows, the newest ones and those that are open."""
+"""Warnings that the page of a service shows, the newest ones and those that are open."""
+_MOST_LINES = 3
+"""Lines of open warnings on the overview."""
 
 
 class WarningRow(NamedTuple):
@@ -22,6 +24,14 @@ class WarningRow(NamedTuple):
     text: str
     outcome: str
     is_open: bool
+
+
+class WarningLine(NamedTuple):
+    """One open warning on the overview."""
+
+    service: str
+    text: str
+    tally: str
 
 
 def rows(warnings: Sequence[EarlyWarning], t: Language, zone: tzinfo) -> list[WarningRow]:
@@ -46,6 +56,20 @@ def rows(warnings: Sequence[EarlyWarning], t: Language, zone: tzinfo) -> list[Wa
 def shown_to(warnings: Iterable[EarlyWarning], *, is_public: bool) -> list[EarlyWarning]:
     """Those that a page may show: a gauge is named by the inside of a response, which is not for everybody."""
     return [one for one in warnings if one.signal in SIGNALS or (one.gauge and not is_public)]
+
+
+def open_lines(
+    warnings: Sequence[EarlyWarning], services: Container[str], t: Language, zone: tzinfo, *, is_public: bool
+) -> list[WarningLine]:
+    """The open warnings of `services` for the overview, the one whose limit is nearest in time first."""
+    shown = [one for one in shown_to(warnings, is_public=is_public) if one.service in services]
+    found = sorted(
+        (one for one in shown if one.is_open), key=lambda one: (one.expected_at or one.opened_at, one.service)
+    )
+    return [
+        WarningLine(one.service, text(one, t, zone), tally((each for each in shown if each.service == one.service), t))
+        for one in found[:_MOST_LINES]
+    ]
 
 
 def text(warning: EarlyWarning, t: Language, zone: tzinfo) -> str:

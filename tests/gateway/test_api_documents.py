@@ -21,7 +21,7 @@ ELSEWHERE = {
     *("/vx11/status", "/vx11/overview", "/vx11/circuit-breaker/status"),
     # Not described yet.
     *("/vx11/history/<…>", "/vx11/heartbeat/<…>", "/vx11/maintenance", "/vx11/maintenance/<…>"),
-    *("/tentaculo/alerts", "/tentaculo/warnings"),
+    "/tentaculo/alerts",
     *("/vx11/incidents", "/vx11/incidents/<…>", "/vx11/incidents/<…>/notes", "/vx11/incidents/<…>/acknowledgements"),
     # The same as /events.
     "/api/events",

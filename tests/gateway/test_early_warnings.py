@@ -15,6 +15,7 @@ from tentaculo.config.loader import load_tables
 from tentaculo.gateway.early_warnings import LATE, EarlyWarnings
 from tentaculo.gateway.warnings_reader import warnings_reader
 from tentaculo.insight.detector import BIN
+from tentaculo.model.early_warning import EarlyWarning, WarningCounts
 from tentaculo.model.health import Endpoint, Health, ProbeResult
 from tentaculo.model.history import HOUR, MINUTE, Histogram, Period, Tally, Uptime, bucket
 from tentaculo.store import migrate
@@ -37,20 +38,30 @@ class Bench:
         self.store = store
         self.now = START
         self.is_watched = True
+        self.notified: list[EarlyWarning] = []
+        self.counts = WarningCounts()
         self.recorded: list[dict[str, Any]] = []
         self.warnings = self.start()
 
-    def start(self) -> EarlyWarnings:
+    def start(self, *, warn: bool = False) -> EarlyWarnings:
         """As after a restart, or at the machine that takes over."""
         tables = {
             "services": {
-                "madre": {"url": "http://127.0.0.1:9", "probe": {"slow": LIMIT}},
+                "madre": {"url": "http://127.0.0.1:9", "warn": warn, "probe": {"slow": LIMIT}},
                 "queue": {"url": "http://127.0.0.1:9", "probe": {"prefer": ["queue.depth < 100"]}},
                 "without": {"url": "http://127.0.0.1:9"},
             }
         }
         config = load_tables(tables, {}, folder=Path("/")).config
-        self.warnings = EarlyWarnings(config, self.store, self._record, self.time, is_watched=lambda _: self.is_watched)
+        self.warnings = EarlyWarnings(
+            config,
+            self.store,
+            self._record,
+            self.time,
+            is_watched=lambda _: self.is_watched,
+            notify=self.notified.append,
+            counts=self.counts,
+        )
         return self.warnings
 
     async def probe(self, depths: Iterable[float]) -> None:
@@ -243,3 +254,17 @@ async def test_the_requests_have_a_limit_of_their_own() -> None:
         "requests": {"requests": 2},
         "off": {},
     }
+
+
+async def test_a_warning_is_sent_only_where_the_service_asks_for_it_and_only_once(bench: Bench) -> None:
+    await bench.warnings.look()
+    await bench.pass_bins(ramp(36)[:32])
+    assert (bench.notified, bench.counts.opened, bench.counts.open) == ([], 1, 1)
+    bench.start(warn=True)
+    await bench.warnings.look()
+    await bench.pass_bins([LIMIT * 1.2] * 7)
+    assert (bench.notified, bench.counts.open) == ([], 0)
+    assert bench.counts.ended == {"reached": 1, "ended": 0, "unknown": 0}
+    await bench.pass_bins([USUAL] * 60 + ramp(36)[:34])
+    (sent,) = bench.notified
+    assert (sent.service, sent.is_open, bench.counts.opened) == ("madre", True, 2)

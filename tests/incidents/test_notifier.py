@@ -17,6 +17,7 @@ from tentaculo.config.schema import Config
 from tentaculo.incidents import channels, notifier
 from tentaculo.incidents.alerts import MessageContext, Notification, NotificationKind
 from tentaculo.incidents.notifier import ChannelQueue, Notifier
+from tentaculo.model.early_warning import EarlyWarning
 from tentaculo.model.health import Health
 from tentaculo.model.incident import DeliveryOutcome, DeliveryRecord, Incident
 from tests.incidents.test_channels import SECRET
@@ -38,6 +39,8 @@ class Recorded:
         self.incidents: dict[str, Incident] = {}
         self.delivered: list[tuple[str, NotificationKind]] = []
         self.deliveries: list[DeliveryRecord] = []
+        self.after_delivery: Callable[[int], None] = lambda _: None
+        """Called with the number of deliveries."""
         self.events: list[tuple[str, str, object]] = []
         """Type, severity and channel of what goes into the log of events."""
 
@@ -57,6 +60,7 @@ class Recorded:
 
     def note(self, notification: Notification, delivery: DeliveryRecord) -> None:
         self.deliveries.append(delivery)
+        self.after_delivery(len(self.deliveries))
         if delivery.outcome is not DeliveryOutcome.DELIVERED:
             return
         self.delivered.append((notification.channel, notification.kind))
@@ -251,3 +255,44 @@ def test_a_further_kind_of_channel_is_one_entry(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(notifier, "CHANNELS", {**notifier.CHANNELS, "pigeons": pigeons})
     assert [one.name for one in notifier.channels(Config())] == ["pigeon"]
+
+
+WARNING = EarlyWarning("madre", "requests_p95", NOW, "level", 0.4, 0.1, 0.5, NOW)
+
+
+async def test_an_early_warning_is_one_message_and_no_incident() -> None:
+    async with receiving() as receiver, notifying(receiver) as (made, recorded):
+        made.warn(WARNING)
+        await receiver.has(1)
+        await eventually(lambda: recorded.deliveries)
+    body = json.loads(receiver.posts[0].body)
+    assert body["type"] == "warning.opened"
+    data = body["data"]
+    assert data["title"] == "Early warning of madre: the p95 of requests is on its way to its limit"
+    assert "is 400 ms: 86 % of the way from its usual 100 ms to 500 ms." in data["text"]
+    assert data["incidents"] == []
+    warning = data["warning"]
+    assert (warning["service"], warning["limit"], warning["expected_at"]) == ("madre", 0.5, None)
+    assert warning["url"] == "http://127.0.0.1:8000/status/services/madre"
+    assert record_of(recorded.deliveries[0])[:3] == ("duty0", "warning.opened", DeliveryOutcome.DELIVERED)
+
+
+async def test_warnings_wait_for_a_busy_channel_up_to_a_number() -> None:
+    async with receiving("wait") as receiver, notifying(receiver) as (made, recorded):
+        made.send_due(recorded.down("hermes").incidents.values())
+        await receiver.has(1)
+        for number in range(50):
+            made.warn(replace(WARNING, service=f"s{number}"))
+        receiver.gate.set()
+        await eventually(lambda: len(recorded.deliveries) == notifier.MOST_WARNINGS)
+    assert [title.split()[3] for title in titles(receiver)[1:]] == [
+        f"s{at}:" for at in range(notifier.MOST_WARNINGS - 1)
+    ]
+
+
+async def test_a_warning_that_comes_while_a_message_is_abandoned_is_sent() -> None:
+    async with receiving(500, 200) as receiver, notifying(receiver, attempts=1) as (made, recorded):
+        recorded.after_delivery = lambda count: made.warn(WARNING) if count == 1 else None
+        made.warn(WARNING)
+        await eventually(lambda: len(recorded.deliveries) == 2)
+    assert [one.outcome for one in recorded.deliveries] == [DeliveryOutcome.FAILED, DeliveryOutcome.DELIVERED]

@@ -465,6 +465,7 @@ def application(state: State) -> web.Application:
         views=lambda: state.services,
         store=state.page_store,
         usual=state.usual,
+        warnings=state.read_warnings,
         incidents=state.listed,
         windows=lambda: state.books.planned,
         store_problem=lambda: state.lost,

@@ -7,9 +7,11 @@ from datetime import timedelta
 
 import pytest
 
-from tentaculo.model.early_warning import EarlyWarning, outcome_sentence, sentence
+from tentaculo.model.early_warning import EarlyWarning, name_of, outcome_sentence, sentence
+from tentaculo.web.viewer import Viewer
 from tests.support.native_gateway import NOW, TOKEN, Gateway
 from tests.web.test_service_page import page
+from tests.web.test_status_page import page as overview
 from tests.web.test_status_page import words
 
 MINUTE = timedelta(minutes=1)
@@ -79,3 +81,42 @@ async def test_the_list_needs_the_token(gateway: Gateway) -> None:
     assert first["text"] == sentence(TREND)
     assert (first["outcome"], first["limit"], first["ended_at"]) == ("open", 0.5, None)
     assert (second["rule"], second["expected_at"]) == ("level", None)
+
+
+GAUGE = replace(LEVEL, signal="gauge:queue.depth", level=81.0, usual=5.0, limit=100.0)
+FALLING = replace(TREND, signal="gauge_low:memory.free", usual=900.0, level=300.0, limit=100.0, per_minute=-12.5)
+
+
+def test_sentences_of_gauges() -> None:
+    assert sentence(GAUGE) == "queue.depth is 81: 80 % of the way from its usual 5 to 100."
+    assert sentence(FALLING).startswith("memory.free has fallen by 12.5 a minute since ")
+    assert (FALLING.way, replace(FALLING, usual=90.0).way) == (75, 0)
+    assert [name_of(one) for one in ("requests_p95", "gauge:queue.depth", "other")] == [
+        *("the p95 of requests", "queue.depth", "other")
+    ]
+
+
+async def test_the_overview_has_a_line_for_each_open_warning_the_nearest_first(gateway: Gateway) -> None:
+    assert "on the way" not in words(await overview(gateway))
+    gateway.state.clock += 60
+    later = replace(TREND, service="switch", expected_at=NOW + 90 * MINUTE)
+    gateway.state.warnings = [later, TREND, REACHED, replace(TREND, service="gone")]
+    said = words(await overview(gateway))
+    first = f"madre : The p95 of requests has grown by 9.0 ms a minute since {clock(-60)}; if that goes on it passes"
+    assert first in said
+    assert (
+        f"about {clock(30)} ({clock(9)} to {clock(120)}). 1 of 1 warning in 90 days was followed by the limit." in said
+    )
+    assert said.index(first) < said.index("switch : The p95")
+    assert "gone" not in said
+
+
+async def test_the_name_of_a_gauge_is_not_for_everybody(gateway: Gateway) -> None:
+    gateway.state.warnings = [GAUGE, FALLING]
+    for is_signed_in in (True, False):
+        gateway.state.clock += 60
+        gateway.state.viewer = Viewer(is_signed_in=is_signed_in)
+        for said in (words(await overview(gateway)), words(await page(gateway, "madre"))):
+            assert ("queue.depth is 81: 80 % of the way from its usual 5 to 100." in said) is is_signed_in
+            assert ("memory.free has fallen by 12.5 a minute" in said) is is_signed_in
+            assert ("queue.depth" in said or "memory.free" in said) is is_signed_in
