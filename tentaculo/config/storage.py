@@ -63,7 +63,11 @@ class EventSettings(Section, frozen=True):
     queue: Annotated[
         int,
         at_least(1),
-        Doc("Events that wait for the database.", unit="events", beyond="503 `store_unavailable` with Retry-After"),
+        Doc(
+            "Events that wait for the database, 32 MiB of them at most.",
+            unit="events",
+            beyond="503 `store_unavailable` with Retry-After",
+        ),
     ] = 4096
     correlate: Annotated[
         tuple[str, ...],

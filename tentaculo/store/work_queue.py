@@ -17,6 +17,9 @@ from tentaculo.store.history import HistoryRow, RollUpRequest
 
 T = TypeVar("T")
 
+MOST_BYTES = 32 * 1024 * 1024
+"""Bytes of the rows of events that wait: `events.queue` bounds their number, and each may be large."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PendingWork(Generic[T]):
@@ -77,6 +80,7 @@ class WorkQueue:
         self._max_history = history
         self._events: deque[PendingWork[Sequence[EventRow]]] = deque()
         self._rows = 0
+        self._bytes = 0
         self._reads: deque[PendingWork[Query]] = deque()
         self._views: dict[str, ServiceView] = {}
         self._history: deque[HistoryRow] = deque()
@@ -107,11 +111,14 @@ class WorkQueue:
 
     def put_events(self, ask: PendingWork[Sequence[EventRow]]) -> bool:
         """Queue rows of events; False where the queue is closed, or full: rows that wait leave no room for these."""
+        size = _bytes(ask)
         with self._changed:
-            if self._closed or (self._events and self._rows + len(ask.what) > self._max_asks):
+            is_full = self._rows + len(ask.what) > self._max_asks or self._bytes + size > MOST_BYTES
+            if self._closed or (self._events and is_full):
                 return False
             self._events.append(ask)
             self._rows += len(ask.what)
+            self._bytes += size
             self._changed.notify()
             return True
 
@@ -161,6 +168,7 @@ class WorkQueue:
             waiting = [ask for ask in work.events if not ask.answer.done()]
             self._events.extendleft(reversed(waiting))
             self._rows += sum(len(ask.what) for ask in waiting)
+            self._bytes += sum(map(_bytes, waiting))
             self._dropped += sum(1 for name in work.views if name in self._views)
             self._views = work.views | self._views
             self._history.extendleft(reversed(work.history))
@@ -227,6 +235,7 @@ class WorkQueue:
             taken.append(self._events.popleft())
             rows += len(taken[-1].what)
         self._rows -= rows
+        self._bytes -= sum(map(_bytes, taken))
         return taken
 
     def _trim(self) -> None:
@@ -236,3 +245,7 @@ class WorkQueue:
         while len(self._history) > self._max_history:
             self._history.popleft()
             self._dropped += 1
+
+
+def _bytes(ask: PendingWork[Sequence[EventRow]]) -> int:
+    return sum([row["size"] for row in ask.what])

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tentaculo.model.health import Health
-from tentaculo.store import migrate, tables
+from tentaculo.store import migrate, tables, work_queue
 from tentaculo.store.client import StoreClient
 from tentaculo.store.errors import StoreUnavailable
 from tests.support import store_samples
@@ -210,6 +210,26 @@ async def test_a_full_queue_refuses_at_once(file: Path, store_client_on: StoreCl
         with pytest.raises(StoreUnavailable, match="Too many requests wait"):
             await storing[3]
     await asyncio.gather(starting, *storing, return_exceptions=True)
+
+
+async def test_a_queue_of_too_many_bytes_refuses_at_once(
+    file: Path, store_client_on: StoreClientOn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = store_client_on(sqlite(file))
+    large = [store_samples.event(number, payload={"text": "x" * 1000}) for number in range(4)]
+    monkeypatch.setattr(work_queue, "MOST_BYTES", 3 * 1200)
+    with locked(file):
+        starting = asyncio.create_task(kept.start())  # noqa: TID251
+        await eventually(lambda: kept.problem is not None)
+        storing = [asyncio.create_task(store_samples.store(kept, one)) for one in large]  # noqa: TID251
+        await asyncio.sleep(0)
+        with pytest.raises(StoreUnavailable, match="Too many requests wait"):
+            await storing[3]
+    await asyncio.gather(starting, *storing[:3])
+    # What was stored leaves room again, also one event that has more than all may have.
+    monkeypatch.setattr(work_queue, "MOST_BYTES", 1)
+    await store_samples.store(kept, large[3])
+    assert len(await store_samples.newest_events(kept, 9)) == 4
 
 
 async def test_services_beyond_the_bound_are_dropped_and_counted(file: Path, store_client_on: StoreClientOn) -> None:

@@ -20,7 +20,7 @@ def names(work: Work | None) -> list[str]:
 
 async def test_events_come_in_order_and_in_batches() -> None:
     inbox = WorkQueue(asks=5, views=5, history=3)
-    asks = [ask([{"id": number}]) for number in range(6)]
+    asks = [ask([{"id": number, "size": 1}]) for number in range(6)]
     assert [inbox.put_events(one) for one in asks] == [True] * 5 + [False]
     first, second = inbox.take(0, 3), inbox.take(0, 3)
     assert first is not None
@@ -31,9 +31,9 @@ async def test_events_come_in_order_and_in_batches() -> None:
 
 async def test_reads_and_events_have_bounds_of_their_own() -> None:
     inbox = WorkQueue(asks=1, views=1, history=3)
-    assert inbox.put_events(ask([{}]))
+    assert inbox.put_events(ask([{"size": 1}]))
     assert inbox.put_read(ask(len))
-    assert not inbox.put_events(ask([{}]))
+    assert not inbox.put_events(ask([{"size": 1}]))
     assert not inbox.put_read(ask(len))
 
 
@@ -113,7 +113,7 @@ async def test_a_closed_one_gives_out_what_is_left_and_takes_nothing_in() -> Non
     inbox.put_views([view("a")])
     inbox.close()
     inbox.put_views([view("b")])
-    assert not inbox.put_events(ask([{}]))
+    assert not inbox.put_events(ask([{"size": 1}]))
     assert inbox.dropped == 1
     assert names(inbox.take(60, 1)) == ["a"]
     assert inbox.take(60, 1) is None
@@ -122,7 +122,7 @@ async def test_a_closed_one_gives_out_what_is_left_and_takes_nothing_in() -> Non
 
 async def test_it_says_what_waits() -> None:
     inbox = WorkQueue(asks=5, views=5, history=3)
-    inbox.put_events(ask([{}]))
+    inbox.put_events(ask([{"size": 1}]))
     inbox.put_read(ask(len))
     inbox.put_views([view("a")])
     inbox.put_history([{"start": 1}])
