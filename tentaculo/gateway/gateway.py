@@ -32,7 +32,6 @@ from tentaculo.gateway.leading import OwnRow, leading
 from tentaculo.gateway.machine_role import MachineRole, instance_name
 from tentaculo.gateway.own_events import OwnEvents
 from tentaculo.gateway.slow_watch import SlowWatch
-from tentaculo.gateway.target_rotation import TargetRotation, learning, read_newest
 from tentaculo.gateway.usual_cache import UsualCache
 from tentaculo.health.steady_clock import Correct, SteadyClock
 from tentaculo.net.memory import MemoryBudget, give_back_memory, memory_limit
@@ -62,6 +61,8 @@ from tentaculo.telemetry.request_log import RequestLog, RequestRecord
 from tentaculo.web.monitoring import Load
 
 if TYPE_CHECKING:
+    from tentaculo.config.rotation import RotationSettings
+    from tentaculo.proxy.state import Chooser, Rewards
     from tentaculo.proxy.target_group import TargetGroup
 
 _QUIET = 0.1
@@ -269,6 +270,9 @@ class Gateway:
         self._own_events.record("started", version=__version__, address=self.running.url)
 
     def _start_rotation(self, groups: Sequence[TargetGroup]) -> None:
+        # Only a gateway with groups pays for it.
+        from tentaculo.gateway.target_rotation import TargetRotation, read_newest
+
         rotation = TargetRotation(
             groups,
             self._own_events.record,
@@ -404,5 +408,11 @@ class Gateway:
             name=self._name,
             is_crowded=self._admission.is_crowded,
             turns=self._turns,
-            learning=learning,
+            learning=_learning,
         )
+
+
+def _learning(settings: RotationSettings) -> tuple[Chooser, Rewards]:
+    from tentaculo.gateway.target_rotation import learning
+
+    return learning(settings)
