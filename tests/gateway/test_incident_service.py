@@ -183,7 +183,7 @@ async def test_what_became_of_each_message_is_told_of_the_incident_and_of_the_ch
     monkeypatch.setattr(notifier, "FIRST_PAUSE", 0.01)
     fleet = {"hermes": services.table("hermes")}
     async with receiving(502, 502, "reset", 204) as receiver:
-        async with gateway(file, fleet, receiver, alerts={"attempts": 2}) as client:
+        async with gateway(file, fleet, receiver, alerts={"attempts": 2, "remind": 3600}) as client:
             assert (await client.get("/tentaculo/alerts"))["channels"] == [
                 {"name": "duty", "kind": "webhook", "sent": 0, "failed": 0}
                 | dict.fromkeys(("last_sent_at", "last_error_at", "last_error"))
@@ -193,7 +193,7 @@ async def test_what_became_of_each_message_is_told_of_the_incident_and_of_the_ch
             path = f"/vx11/incidents/{opened['id']}"
             await client.until(path, lambda one: one["alerted_at"])
         # Another process has it from the database.
-        async with gateway(file, fleet, receiver, alerts={"attempts": 2}) as client:
+        async with gateway(file, fleet, receiver, alerts={"attempts": 2, "remind": 3600}) as client:
             found = await client.until(path, lambda one: one["notified"])
             services.down.clear()
             await client.until(path, lambda one: len(one["notified"]) == 3)
