@@ -5,7 +5,7 @@
 
 The idea is that of Dean and Barroso, "The Tail at Scale" (CACM 2013). Only a request that may be sent twice and has arrived
 whole is hedged, within a budget, and only while no other request has to pay for it (`LoadBalancer.acquire_hedge`). What a
-hedge cannot change: the time limit of the first attempt is that of the request, and whoever loses the race has not failed.
+hedge cannot change: the time limit of the first attempt is that of the request, and the one that loses the race has not failed.
 """
 
 from __future__ import annotations

@@ -142,7 +142,7 @@ class RouteTimes:
     def first_byte_p95(self, moment: float) -> float | None:
         """Seconds within which 95 % of the first bytes of the last five minutes came; None where there were too few.
 
-        `moment` is a time of `time.perf_counter`. The result is computed anew after five seconds, or half
+        `moment` is a time of `time.perf_counter`. The result is computed again after five seconds, or half
         a second where there is none.
         """
         if moment >= self._fresh_until:

@@ -68,7 +68,7 @@ class ConcurrencyLimit:
 
     def __init__(self, limit: float, note_shed: NoteShed = _no_note) -> None:
         self._note_shed = note_shed
-        # When it may be called again, and how many refused requests it has been told of.
+        # When it may be called again, and of how many refused requests it knows.
         self._note_at, self._noted = -math.inf, 0
         self.limit = limit
         """Requests in flight that are let through; infinity while none is refused."""
@@ -310,7 +310,7 @@ class LearnedLimit(ConcurrencyLimit):
         deadline = self._allowed / self._seen
         seconds, least = now - self._start, max(_ROUND, deadline)
         is_acting = self.limit != math.inf
-        # A limit that takes nearly all capacity away leaves few responses to tell so.
+        # A limit that takes nearly all capacity away leaves few responses to show it.
         is_enough = self._seen >= _RESPONSES or (is_acting and seconds * self._rate >= 4 * _RESPONSES)
         if seconds < least or not is_enough:
             self._round_end = max(self._start + least, now + _ROUND / 10)
