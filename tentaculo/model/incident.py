@@ -19,7 +19,7 @@ EVERY_CHANNEL: Final = ""
 """Key of a delivery for which no channel was recorded."""
 _NO_RECOVERIES: Final = ("switched_off", "removed")
 """The codes of the endings of an incident whose service did not recover."""
-SWITCHED_OFF, REMOVED = (TEXTS[code].partition(":")[0].rstrip(".") for code in _NO_RECOVERIES)
+_SWITCHED_OFF, _REMOVED = (TEXTS[code].partition(":")[0].rstrip(".") for code in _NO_RECOVERIES)
 
 
 class NotificationState(StrEnum):
@@ -226,7 +226,7 @@ class Incident:
         if self.ending_cause is not None:
             return self.ending_cause.code not in _NO_RECOVERIES
         # An earlier version stored the text only.
-        return not self.ending.startswith((SWITCHED_OFF, REMOVED))
+        return not self.ending.startswith((_SWITCHED_OFF, _REMOVED))
 
     @property
     def count_from(self) -> datetime:

@@ -14,7 +14,7 @@ from tentaculo.model.event import Event
 from tentaculo.model.health import Health, StateChange
 from tentaculo.model.incident import Incident, Note, NotificationState
 from tentaculo.model.text import printable
-from tentaculo.web import endings, incident_words, reasons, wording
+from tentaculo.web import incident_words, reasons, wording
 from tentaculo.web.languages import Language
 
 MOST: Final = 25
@@ -134,7 +134,7 @@ def _of_incident(incident: Incident, notes: Sequence[Note], now: datetime, t: La
     )
     if incident.ended_at is not None:
         text = t("activity.up_again") if incident.is_recovery else t("activity.no_longer_watched")
-        yield Entry(incident.ended_at, "up", "up", root, text, endings.said(incident.ending, t, 160))
+        yield Entry(incident.ended_at, "up", "up", root, text, incident_words.ending(incident, t, is_private=True))
     for channel, notified in incident.notified.items():
         name = printable(channel, 40) or t("summary.a_channel")
         is_over = notified.state is NotificationState.ENDED
@@ -167,7 +167,7 @@ def _of_change(change: StateChange, t: Language) -> Entry:
         state.tone,
         printable(change.service, 80),
         wording.predicate(state.key, 1, t),
-        reasons.foreign(change.reason, 160),
+        reasons.said(change.reason, change.cause, t, 160),
     )
 
 

@@ -30,8 +30,10 @@ PUBLIC_TYPES: Final = (
     "gateway.incident.acknowledged",
 )
 """Own events of the gateway that everybody may see, without what a service said and who did something."""
-_HIDDEN: Final = frozenset(("timestamp", "instance", "worker", "epoch", "reason_code", "reason_values"))
-"""Members of own events that say nothing new beside their time and their reason."""
+_HIDDEN: Final = frozenset(
+    ("timestamp", "instance", "worker", "epoch", "reason_code", "reason_values", "ending_code", "ending_values")
+)
+"""Members of own events that say nothing new beside their time, their reason and their ending."""
 _ALARMING: Final = frozenset(("critical", "error", "high", "fatal", "alert", "emergency"))
 _SIGNS: Final = {
     "gateway.incident.ended": ("up", "up"),
@@ -128,7 +130,8 @@ def public_reason(event: Event, t: Language) -> str:
     if _health(event.payload.get("after")) in OF_THE_OPERATOR:
         reason = event.payload.get("reason")
         return reasons.foreign(reason, LONGEST_VALUE) if isinstance(reason, str) else ""
-    code, values = event.payload.get("reason_code"), event.payload.get("reason_values")
+    name = "ending" if event.type == "gateway.incident.ended" else "reason"
+    code, values = event.payload.get(f"{name}_code"), event.payload.get(f"{name}_values")
     if not isinstance(code, str) or not isinstance(values, dict):
         return ""
     return reasons.said("", reasons.public(Reason("", code, values)), t, LONGEST_VALUE)

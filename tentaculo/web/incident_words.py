@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from tentaculo.model.incident import TEXT_LENGTH, DeliveryOutcome, DeliveryRecord, Incident, Note
 from tentaculo.model.text import printable
-from tentaculo.web import endings, reasons, wording
+from tentaculo.web import reasons, wording
 from tentaculo.web.languages import Language
 
 REASON_LENGTH = 300
@@ -66,8 +66,11 @@ def reason(incident: Incident, t: Language, *, is_private: bool) -> str:
 
 
 def ending(incident: Incident, t: Language, *, is_private: bool) -> str:
-    """How it ended; empty while it is open."""
-    return endings.said(incident.ending, t, REASON_LENGTH, is_private=is_private)
+    """How it ended, as a sentence; empty while it is open. Of an earlier version everybody may know its beginning."""
+    text, cause = incident.ending, incident.ending_cause
+    if not is_private:
+        text, cause = text.partition(": ")[0], reasons.public(cause)
+    return sentence(reasons.said(text, cause, t, REASON_LENGTH))
 
 
 def sentence(text: str) -> str:
@@ -142,12 +145,13 @@ def _outcome(delivery: DeliveryRecord, t: Language) -> str:
 
 def without_private(incident: Incident) -> Incident:
     """The same as everybody may see it: with the public reason and ending, without channels and names of people."""
-    cause = reasons.public(incident.cause)
+    cause, ending_cause = reasons.public(incident.cause), reasons.public(incident.ending_cause)
     return replace(
         incident,
         reason="" if cause is None else str(cause),
         cause=cause,
-        ending=incident.ending.partition(": ")[0],
+        ending=incident.ending.partition(": ")[0] if ending_cause is None else str(ending_cause),
+        ending_cause=ending_cause,
         notified={},
         deliveries=(),
         muted=None,

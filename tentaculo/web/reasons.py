@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Final
 
 from markupsafe import Markup, escape
 
 from tentaculo.model.reason import Reason
-from tentaculo.model.text import printable
-from tentaculo.web import reason_parser
+from tentaculo.model.text import format_time, printable
 from tentaculo.web.languages import Language
 
 ISOLATE, POP = "\N{FIRST STRONG ISOLATE}", "\N{POP DIRECTIONAL ISOLATE}"
@@ -27,7 +27,7 @@ _DAYS = re.compile(r"(\d{1,6}) days?")
 
 def said(text: str, cause: Reason | None, t: Language, most: int) -> str:
     """A reason in at most `most` characters: from its code and values, and `text` where they are not known."""
-    words, cause = None, cause or reason_parser.parse(text)
+    words = None
     if cause is not None and cause.code:
         try:
             words = _sentence(cause.code, cause.values, t, most, _DEPTH)
@@ -100,6 +100,8 @@ def _value(name: str, value: Any, t: Language, most: int, depth: int) -> str:
         return t.decimal(f"{value:g}")
     if name == "health":
         return t(f"state.{value}").lower()
+    if name == "time":
+        return format_time(datetime.fromisoformat(value))
     if name == "left":
         return _left(value, t)
     if name in _OWN:

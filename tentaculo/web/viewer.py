@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from aiohttp import web
 
-from tentaculo.model.health import BreakerView, Health, ServiceView
+from tentaculo.model.health import BreakerView, Health, ServiceView, StateChange
 from tentaculo.model.incident import Incident, Note
 from tentaculo.model.timeline import Timeline
 from tentaculo.server.caller import CALLER
@@ -68,17 +68,20 @@ def public_incidents(known: Sequence[tuple[Incident, Sequence[Note]]]) -> list[t
 
 
 def public_timeline(found: Timeline) -> Timeline:
-    """The past, without events and without the reasons of changes, which have no code."""
+    """The past, without events and without what services said."""
     return replace(
         found,
-        changes={
-            service: tuple(replace(change, reason="") for change in known) for service, known in found.changes.items()
-        },
+        changes={service: tuple(map(_public_change, known)) for service, known in found.changes.items()},
         incidents=tuple(map(incident_words.without_private, found.incidents)),
         earlier={root: incident_words.without_private(incident) for root, incident in found.earlier.items()},
         events=(),
         just_before={},
     )
+
+
+def _public_change(change: StateChange) -> StateChange:
+    cause = reasons.public(change.cause)
+    return replace(change, reason="" if cause is None else str(cause), cause=cause)
 
 
 def _public_breaker(breaker: BreakerView) -> BreakerView:

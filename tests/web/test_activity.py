@@ -11,6 +11,7 @@ import pytest
 
 from tentaculo.model.health import Health, StateChange
 from tentaculo.model.incident import Incident
+from tentaculo.model.reason import because
 from tentaculo.web import activity
 from tentaculo.web.languages import Language, language
 from tentaculo.web.reasons import plain
@@ -85,3 +86,12 @@ def test_only_incidents_that_can_be_listed_are_worded(monkeypatch: pytest.Monkey
     assert len(worded) <= activity.MOST + activity.MOST_INCIDENTS
     assert [one.anchor for one in found if one.anchor] == [f"incident-{n}" for n in range(1, 21)]
     assert [one.at for one in found if not one.anchor][:5] == [NOW - timedelta(minutes=n) for n in range(1, 6)]
+
+
+def test_a_change_of_state_is_said_in_the_language_of_the_page() -> None:
+    cause = because("answered", status=503)
+    change = StateChange("hermes", "", Health.UP, Health.DOWN, str(cause), NOW, cause=cause)
+    found = {code: activity._of_change(change, language(code)).detail for code in ("en", "es")}
+    assert found == {"en": "answered 503", "es": "respondió 503"}
+    older = activity._of_change(replace(change, cause=None), language("es"))
+    assert plain(older.detail) == "answered 503", "an earlier version kept no code"

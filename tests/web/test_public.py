@@ -28,7 +28,9 @@ def fleet() -> State:
         notified={f"channel {SECRET}": told},
         acknowledged=Acknowledgement(1, 7, NOW, SECRET, SECRET),
     )
-    over = replace(incident, id=6, started_at=began - timedelta(hours=1), ended_at=began, ending=f"is up: {SECRET}")
+    ending = because("recovered", what=SECRET)
+    over = replace(incident, id=6, started_at=began - timedelta(hours=1), ended_at=began, ending=str(ending))
+    over = replace(over, ending_cause=ending)
     state = State(
         services=(
             view("hermes", 8003, Health.DOWN, reason=str(CAUSE), cause=CAUSE, since=began, snippet=SECRET),
@@ -43,7 +45,9 @@ def fleet() -> State:
     state.events = [event(1, source="hermes", payload={"message": SECRET}, type=f"t-{SECRET}")]
     state.just_before = {"hermes": state.events[0]}
     state.earlier = {"hermes": over}
-    state.changes = [StateChange("old", "", Health.UP, Health.DEGRADED, SECRET, NOW - timedelta(minutes=5))]
+    state.changes = [
+        StateChange("old", "", Health.UP, Health.DEGRADED, str(CAUSE), NOW - timedelta(minutes=5), cause=CAUSE)
+    ]
     return state
 
 
