@@ -10,6 +10,7 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from aiohttp import ClientSession
 from playwright.async_api import Page
@@ -81,6 +82,9 @@ def spoiled(value: Any, attacks: Iterator[str], own: frozenset[str], name: str =
             one.name: spoiled(getattr(value, one.name), attacks, own, one.name) for one in fields(value) if one.init
         }
         return replace(value, **changed)
+    if isinstance(value, msgspec.Struct):
+        names = value.__struct_fields__
+        return type(value)(**{one: spoiled(getattr(value, one), attacks, own, one) for one in names})
     if isinstance(value, tuple) and (keys := getattr(value, "_fields", None)):
         return type(value)(*(spoiled(one, attacks, own, key) for key, one in zip(keys, value, strict=True)))
     if isinstance(value, tuple | list):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal
 
+import msgspec
 import pytest
 
 from tentaculo.model.incident import Note
@@ -26,7 +27,7 @@ def hostile() -> State:
     first = replace(first, reason=MARKUP + "r" * 300, cause=None, services=names, deliveries=deliveries)
     state.books.incidents = [first, *(replace(one, root="d" * 64, ending=MARKUP + "f" * 200) for one in others)]
     state.books.notes = {first.id: [Note(1, first.id, first.started_at, "n" * 80, MARKUP + "t" * 400)]}
-    state.events = [replace(one, type="t" * 90, source=MARKUP) for one in state.events]
+    state.events = [msgspec.structs.replace(one, type="t" * 90, source=MARKUP) for one in state.events]
     return state
 
 

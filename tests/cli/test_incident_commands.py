@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
+import msgspec
 import pytest
 import standardwebhooks
 from click.testing import CliRunner, Result
@@ -107,7 +108,11 @@ def test_one_incident_with_its_notes(run: Run, url: str) -> None:
 
 def test_one_incident_with_what_came_before_those_of_its_service(run: Run, url: str) -> None:
     known, events = story(NOW + timedelta(days=5))
-    fill(url, known, [replace(one, source=f"{one.source}\x1b[2J") if one.source == "ci" else one for one in events])
+    fill(
+        url,
+        known,
+        [msgspec.structs.replace(one, source=f"{one.source}\x1b[2J") if one.source == "ci" else one for one in events],
+    )
     number = str(known[0].id)
     shown = run("incidents", number).output.splitlines()
     assert len(shown) == 3, "the incident, its end, and what is claimed"

