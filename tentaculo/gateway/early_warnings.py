@@ -87,7 +87,8 @@ class EarlyWarnings:
         self._now = now
         self._is_watched = is_watched
         self._collector = GaugeCollector()
-        self._watches: dict[tuple[str, str], LatencyWatch | GaugeWatch] = {}
+        self._watches: dict[str, dict[str, LatencyWatch | GaugeWatch]] = {}
+        """By service and kind."""
         self._open: dict[tuple[str, str], EarlyWarning] = {}
         self._changed: dict[tuple[str, str, datetime], EarlyWarning] = {}
         self._last: int | None = None
@@ -141,22 +142,22 @@ class EarlyWarnings:
             hours = await self._read(names, span=HOUR, since=(hour - HOURS) * HOUR, until=hour * HOUR)
             gauges = await self._read_gauges(names, since=(hour - HOURS) * HOUR, until=hour * HOUR)
             for name in names:
-                self._watches |= {(name, kind): one for kind, one in _latency_watches(self._limits[name], hours[name])}
+                watches = self._watches[name] = dict(_latency_watches(self._limits[name], hours[name]))
                 if self._limits[name].gauges:
-                    self._watches[name, "gauges"] = _gauge_watch(self._limits[name], gauges[name])
-            self._resume([one for one in found if one.service in names])
+                    watches["gauges"] = _gauge_watch(self._limits[name], gauges[name])
+                self._resume(name, [one for one in found if one.service == name])
+                await asyncio.sleep(0)
             await self._add(names, first, number, is_past=True)
         for one in found:
             if self._open.get((one.service, one.signal)) is not one and not self._has_ended(one):
                 self._finish(one, Outcome.UNKNOWN, one.opened_at)
 
-    def _resume(self, found: Sequence[EarlyWarning]) -> None:
-        """Continue the open warnings of some services, the newest of each signal."""
-        for (name, kind), watch in self._watches.items():
+    def _resume(self, name: str, found: Sequence[EarlyWarning]) -> None:
+        """Continue the open warnings of a service, the newest of each signal."""
+        for kind, watch in self._watches[name].items():
             for key, detector in watch.detectors.items():
                 signal = _signal(kind, key)
-                is_it = (one for one in found if (one.service, one.signal) == (name, signal))
-                if (warning := next(is_it, None)) is not None:
+                if (warning := next((one for one in found if one.signal == signal), None)) is not None:
                     self._open[name, signal] = warning
                     detector.resume(_forecast(warning))
 
@@ -170,18 +171,18 @@ class EarlyWarnings:
         since, until = first * BIN, (last + 1) * BIN
         bins = await self._read(names, span=BIN, since=since, until=until)
         gauges = await self._read_gauges(names, since=since, until=until)
-        for (name, kind), watch in self._watches.items():
-            if name not in names:
-                continue
-            for number in range(first, last + 1):
-                if isinstance(watch, GaugeWatch):
-                    values = {signal: one[number * BIN] for signal, one in gauges[name].items() if number * BIN in one}
-                    watch.add(number, values)
-                else:
-                    latencies = bins[name].get(number * BIN)
-                    watch.add(number, latencies[_KINDS.index(kind)] if latencies else None)
-                self._note(name, kind, _evaluate_open(watch, number) if is_past else watch.evaluate(), number)
-        await asyncio.sleep(0)
+        for name in names:
+            for kind, watch in self._watches[name].items():
+                for number in range(first, last + 1):
+                    start = number * BIN
+                    if isinstance(watch, GaugeWatch):
+                        watch.add(number, {signal: one[start] for signal, one in gauges[name].items() if start in one})
+                    else:
+                        latencies = bins[name].get(start)
+                        watch.add(number, latencies[_KINDS.index(kind)] if latencies else None)
+                    self._note(name, kind, _evaluate_open(watch, number) if is_past else watch.evaluate(), number)
+                # Others have their turn: one look takes some hundred microseconds.
+                await asyncio.sleep(0)
 
     async def _read(self, names: Sequence[str], *, span: int, since: int, until: int) -> Mapping[str, stored.Latencies]:
         found: Mapping[str, stored.Latencies] = await self._store.read(
@@ -203,7 +204,7 @@ class EarlyWarnings:
                 if (warning := self._open.pop((name, signal), None)) is not None:
                     self._finish(warning, outcome, _end_of(number))
                 continue
-            forecast = self._watches[name, kind].detectors[key].open
+            forecast = self._watches[name][kind].detectors[key].open
             if forecast is not None:
                 self._begin(_warning(name, signal, forecast))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -15,6 +17,7 @@ from tentaculo.config.loader import load_tables
 from tentaculo.gateway.early_warnings import LATE, EarlyWarnings
 from tentaculo.gateway.warnings_reader import warnings_reader
 from tentaculo.insight.detector import BIN
+from tentaculo.insight.watches import LatencyWatch
 from tentaculo.model.early_warning import EarlyWarning, WarningCounts
 from tentaculo.model.health import Endpoint, Health, ProbeResult
 from tentaculo.model.history import HOUR, MINUTE, Histogram, Period, Tally, Uptime, bucket
@@ -23,6 +26,7 @@ from tentaculo.store.client import StoreClient
 from tentaculo.store.early_warnings import read_gauges
 from tentaculo.store.errors import StoreUnavailable
 from tentaculo.store.history import add_history, history_row
+from tentaculo.tasks import TaskGroup
 from tests.support.waits import eventually
 
 USUAL, LIMIT = 0.1, 0.5
@@ -202,6 +206,38 @@ async def test_a_database_that_is_away_is_asked_again(bench: Bench) -> None:
         bench.now += BIN
     await bench.warnings.look()
     assert [one["type"] for one in bench.recorded] == ["health.warning"]
+
+
+async def test_a_look_at_many_services_leaves_each_turn_of_the_loop_to_others(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services = {f"s{number}": {"url": "http://127.0.0.1:9", "probe": {"slow": LIMIT}} for number in range(40)}
+    config = load_tables({"services": services}, {}, folder=Path("/")).config
+    warnings = EarlyWarnings(config, bench.store, bench._record, bench.time)
+    await warnings.look()
+    turn, looks = 0, Counter[int]()
+    evaluate = LatencyWatch.evaluate
+
+    async def turns() -> None:
+        nonlocal turn
+        while True:
+            turn += 1
+            await asyncio.sleep(0)
+
+    def counted(watch: LatencyWatch) -> Any:
+        looks[turn] += 1
+        return evaluate(watch)
+
+    monkeypatch.setattr(LatencyWatch, "evaluate", counted)
+    bench.now += BIN
+    tasks = TaskGroup("test")
+    tasks.start(turns(), "turns")
+    try:
+        await warnings.look()
+    finally:
+        await tasks.close()
+    assert looks.total() >= len(services)
+    assert max(looks.values()) == 1
 
 
 async def test_old_warnings_are_forgotten(bench: Bench) -> None:
