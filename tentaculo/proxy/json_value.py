@@ -16,6 +16,8 @@ import msgspec
 
 _MOST_MEMBERS: Final = 1000
 """Members of one object that are walked. A larger one is taken for no object of a request."""
+_MOST_COLONS: Final = 10_000
+"""Colons of a document in which a place is looked for: each may be a member, and a member takes far longer than a byte."""
 _SPACE: Final = re.compile(rb"[ \t\r\n]*")
 _STRING: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 
@@ -46,8 +48,11 @@ class JsonValue:
     def find(cls, body: bytes, steps: Sequence[str]) -> JsonValue | None:
         """The place at `steps`, of which only the last may be missing.
 
-        None where the body is no JSON object, holds the name twice, or has something else than an object on the way.
+        None where the body is no JSON object, holds the name twice, has too many members, or something else than an
+        object on the way.
         """
+        if body.count(b":") > _MOST_COLONS:
+            return None
         start, end = 0, len(body)
         try:
             for place, step in enumerate(steps):

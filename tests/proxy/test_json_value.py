@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import tracemalloc
 import zlib
 from typing import Any
 
@@ -59,6 +60,25 @@ def test_the_bytes_after_it_was_set(body: bytes, steps: str, after: bytes) -> No
 )
 def test_what_two_readers_may_read_differently_is_left_alone(body: bytes) -> None:
     assert JsonValue.find(body, ("m",)) is None
+
+
+def test_a_body_of_a_hundred_thousand_members_is_not_taken_apart() -> None:
+    body = b"{%b,%b}" % (b",".join(b'"k%05d":1' % number for number in range(95_000)), b'"model":"a"')
+    tracemalloc.start()
+    try:
+        assert JsonValue.find(body, ("model",)) is None
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < len(body) / 10, "each member would become objects, which takes the event loop 25 ms"
+
+
+def test_a_long_conversation_is_changed() -> None:
+    message = b'{"role":"user","content":"at 12:30"}'
+    body = b'{"messages":[%b],"model":"a"}' % b",".join([message] * 3000)
+    found = JsonValue.find(body, ("model",))
+    assert found is not None
+    assert json.loads(found.set("b"))["model"] == "b"
 
 
 @pytest.mark.parametrize("body", [b'{"a":1}', b"{}", b'{"a":[{"m":1}]}'])
