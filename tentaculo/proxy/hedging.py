@@ -189,7 +189,7 @@ class HedgedExchange(DrivenExchange):
             super()._on_progress()
 
     def _take_second(self, second: SecondAttempt) -> Lease:
-        """Go on with the second attempt, and close the connection of the first one. Returns the lease of that."""
+        """Continue with the second attempt, and close the connection of the first one. Returns the lease of that."""
         connection, lease = self._connection, self._lease
         assert connection is not None
         assert lease is not None
