@@ -18,7 +18,7 @@ import structlog
 from tentaculo import __version__
 from tentaculo.cli.output import StartError, warn
 from tentaculo.config.environment import child_environment, is_sqlite, process_environment, read, widen_lookups
-from tentaculo.config.loader import Loaded, load, load_tables
+from tentaculo.config.loader import Loaded, load_tables, load_usable
 from tentaculo.config.schema import Config
 from tentaculo.config.storage import DatabaseSettings
 from tentaculo.security.token_file import accepted_hashes, keep_hash, make_token, token_file
@@ -39,7 +39,7 @@ def serve(file: Path | None, host: str | None, port: int | None) -> None:
     Raises ConfigError and StartError.
     """
     _handle_signals()
-    loaded = load(file)
+    loaded = load_usable(file)
     if loaded.path is None and not loaded.config.services:
         click.echo("There is no tentaculo.toml in this folder: this is the built-in demonstration.")
         click.echo("`tentaculo init` writes a configuration.")

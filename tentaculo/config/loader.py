@@ -5,13 +5,15 @@ from __future__ import annotations
 import copy
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
+from tentaculo.config.change_layer import read_layer
 from tentaculo.config.cross_checks import Table, check, services_of, webhooks_of
 from tentaculo.config.environment import CONFIG, FLEET_TOKEN, PLAIN_TOKENS, lay_over, process_environment, read
-from tentaculo.config.errors import ConfigError, ConfigFault, ConfigFaults, KeyPath
+from tentaculo.config.errors import ConfigError, ConfigFault, ConfigFaults, KeyPath, dotted
+from tentaculo.config.layers import Sources, changes_path, origins_of_changes, with_overrides
 from tentaculo.config.reader import REFUSED, reader_for
 from tentaculo.config.schema import Config
 from tentaculo.config.types import Secret, is_hash, is_token, parse_flag
@@ -187,16 +189,88 @@ class Loaded:
     """Warnings about valid but suspicious values, one sentence each."""
     path: Path | None
     """The file it came from, absolute; None where there is none."""
+    sources: Sources
+    """What it was made of."""
 
 
 def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> Loaded:
-    """Read the configuration; raises ConfigError with every fault.
+    """Read the configuration; raises ConfigError with every fault, also those of the file of changes.
 
     Without `path` the file is the one that TENTACULO_CONFIG names, else tentaculo.toml in the working directory if it
     exists, else none. `environ` is this process's own where it is not given, and its TENTACULO_* variables override the
-    file.
+    file and the changes.
     """
     environ = process_environment() if environ is None else environ
+    sources, tables = _read_file(path, environ)
+    return load_sources(replace(sources, layer=read_layer(sources.changes_file)), environ, tables)
+
+
+def load_usable(path: Path | None = None, environ: Mapping[str, str] | None = None) -> Loaded:
+    """As `load`, but without the changes where these are faulty: they must make neither a start nor a command impossible.
+
+    They are left out as a whole then, with a warning. Raises ConfigError where the configuration file or the environment
+    is faulty without them.
+    """
+    environ = process_environment() if environ is None else environ
+    try:
+        return load(path, environ)
+    except ConfigError as error:
+        faults = error.faults
+    sources, tables = _read_file(path, environ)
+    loaded = load_sources(replace(sources, refused=faults), environ, tables)
+    count = "a fault" if len(faults) == 1 else f"{len(faults)} faults"
+    warning = (
+        f"the changes in {sources.changes_file} are not applied, since the configuration has {count} with them:"
+        f" {'; '.join(map(str, faults))}"
+    )
+    return replace(loaded, warnings=(warning, *loaded.warnings))
+
+
+def load_sources(
+    sources: Sources, environ: Mapping[str, str], tables: Table | None = None, now: datetime | None = None
+) -> Loaded:
+    """Make a configuration of its layers, with the environment over them; raises ConfigError.
+
+    `tables` are those of the configuration file, if they are read already. `now` is the time in UTC by which overrides
+    end.
+    """
+    layer = sources.layer
+    tables = sources.tables if tables is None else tables
+    loaded = _load(layer.over(tables), environ, sources, origins_of_changes(layer))
+    config = with_overrides(loaded.config, layer.active(now or datetime.now(UTC)))
+    without_effect = tuple(
+        f"the change of {dotted(place)} has no effect: the configuration file no longer has it"
+        for place in layer.orphans(tables)
+    )
+    return replace(loaded, config=config, warnings=(*loaded.warnings, *without_effect))
+
+
+def load_tables(tables: Table, environ: Mapping[str, str], *, folder: Path) -> Loaded:
+    """Make a configuration of `tables` as TOML has them, with the environment over them; raises ConfigError.
+
+    Relative paths start at `folder`. `tables` stay as they are, and no change is laid over them.
+    """
+    return _load(tables, environ, Sources(folder), {})
+
+
+def _load(tables: Table, environ: Mapping[str, str], sources: Sources, origins: Mapping[KeyPath, str]) -> Loaded:
+    """`origins` names where values of `tables` are from that no file and no variable has set."""
+    overlay = lay_over(copy.deepcopy(tables), environ)
+    data = overlay.data
+    faults = ConfigFaults({**origins, **overlay.variables})
+    check(data, faults)
+    warnings = list(overlay.warnings)
+    resolved = resolve(data, environ, sources.folder, overlay.variables, faults)
+    config = reader_for(Config)(data, (), faults.add)
+    found = sorted([*overlay.faults, *faults], key=lambda fault: fault.path)
+    if config is REFUSED or found:
+        raise ConfigError(found, sources.path)
+    whole: Config = config.with_names().replace(folder=sources.folder.absolute(), plain_token=resolved)
+    return Loaded(whole, (*warnings, *warnings_of(whole, OWN_PATHS, OWN_TREES)), sources.path, sources)
+
+
+def _read_file(path: Path | None, environ: Mapping[str, str]) -> tuple[Sources, Table]:
+    """What is read first, and the tables of the configuration file. Raises ConfigError."""
     if path is None:
         named = read(environ, CONFIG)
         if named is not None:
@@ -204,33 +278,18 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> 
         elif Path(DEFAULT_NAME).exists():
             path = Path(DEFAULT_NAME)
     if path is None:
-        return load_tables({}, environ, folder=Path.cwd())
-    return load_tables(_read_file(path), environ, folder=path.absolute().parent, path=path.absolute())
+        folder, text, tables = Path.cwd(), "", {}
+    else:
+        path = path.absolute()
+        folder, (text, tables) = path.parent, _read_toml(path)
+    return Sources(folder, path, text, changes_path(tables, environ, folder)), tables
 
 
-def load_tables(tables: Table, environ: Mapping[str, str], *, folder: Path, path: Path | None = None) -> Loaded:
-    """Make a configuration of `tables` as TOML has them, with the environment over them; raises ConfigError.
-
-    Relative paths start at `folder`. `path` is the file the tables came from, if any. `tables` stay as they are.
-    """
-    overlay = lay_over(copy.deepcopy(tables), environ)
-    data = overlay.data
-    faults = ConfigFaults(overlay.variables)
-    check(data, faults)
-    warnings = list(overlay.warnings)
-    resolved = resolve(data, environ, folder, overlay.variables, faults)
-    config = reader_for(Config)(data, (), faults.add)
-    found = sorted([*overlay.faults, *faults], key=lambda fault: fault.path)
-    if config is REFUSED or found:
-        raise ConfigError(found, path)
-    whole: Config = config.with_names().replace(folder=folder.absolute(), plain_token=resolved)
-    return Loaded(whole, (*warnings, *warnings_of(whole, OWN_PATHS, OWN_TREES)), path)
-
-
-def _read_file(path: Path) -> dict[str, Any]:
+def _read_toml(path: Path) -> tuple[str, Table]:
     try:
         # A file saved by Notepad begins with a byte order mark, which is not valid TOML.
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        text = path.read_text(encoding="utf-8-sig")
+        return text, tomllib.loads(text)
     except OSError as error:
         message = f"cannot be read: {error.strerror or type(error).__name__}"
     except UnicodeDecodeError:
@@ -239,4 +298,4 @@ def _read_file(path: Path) -> dict[str, Any]:
         message = f"is not valid TOML: {error}"
     except RecursionError:
         message = "is not valid TOML: nested too deeply"
-    raise ConfigError([ConfigFault(str(path), message)], path.absolute())
+    raise ConfigError([ConfigFault(str(path), message)], path)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from tentaculo.config.admin import AdminSettings
 from tentaculo.config.incidents import AlertSettings, IncidentSettings, MaintenanceSettings
 from tentaculo.config.page import PageSettings
 from tentaculo.config.reader import read
@@ -381,6 +382,7 @@ class Config(Section, frozen=True):
             active=True,
         ),
     ] = AlertSettings()
+    admin: Annotated[AdminSettings, Doc("What the write API changes while the gateway runs.")] = AdminSettings()
     maintenance: Annotated[
         tuple[MaintenanceSettings, ...],
         Doc("Maintenance windows, one table each.", variant="A maintenance window that repeats."),
