@@ -337,6 +337,17 @@ lease = Table(
     Column("ends_ms", BigInteger, nullable=False),
 )
 
+# One row at most: the changes of the write API, which several machines share. It contains secrets.
+configuration_changes = Table(
+    "tentaculo_configuration_changes",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    # Grows with each change: one that was made for an earlier one is refused.
+    Column("revision", BigInteger, nullable=False),
+    # As the file of changes has it, JSON.
+    Column("document", Text, nullable=False),
+)
+
 schema_notes = Table(
     "tentaculo_schema_notes",
     metadata,

@@ -1,0 +1,48 @@
+"""The row with the changes of the write API, for several machines on one PostgreSQL. It contains secrets."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from sqlalchemy import Connection, select, update
+
+from tentaculo.store.lease import notify_fleet
+from tentaculo.store.tables import configuration_changes, dialect_module
+
+_ONLY_ROW = 1
+_c = configuration_changes.c
+
+
+class StoredChanges(NamedTuple):
+    """The layer of changes as it is stored."""
+
+    revision: int
+    document: bytes
+    """As the file of changes has it."""
+
+
+def read_revision(connection: Connection) -> int | None:
+    """The revision; None where no machine has changed anything."""
+    found: int | None = connection.execute(select(_c.revision)).scalar_one_or_none()
+    return found
+
+
+def read_changes(connection: Connection) -> StoredChanges | None:
+    """The layer; None where no machine has changed anything."""
+    row = connection.execute(select(_c.revision, _c.document)).one_or_none()
+    return None if row is None else StoredChanges(row.revision, row.document.encode())
+
+
+def replace_changes(connection: Connection, before: int, after: StoredChanges) -> bool:
+    """Put `after` in the place of the revision `before`; False where that is not the one in the table.
+
+    An empty table has every revision: the first machine that changes something brings the changes of its file.
+    """
+    values = {"revision": after.revision, "document": after.document.decode()}
+    found = connection.execute(update(configuration_changes).where(_c.revision == before).values(values))
+    if not found.rowcount:
+        first = dialect_module(connection).insert(configuration_changes).values(id=_ONLY_ROW, **values)
+        if not connection.execute(first.on_conflict_do_nothing()).rowcount:
+            return False
+    notify_fleet(connection)
+    return True
