@@ -72,7 +72,7 @@ class Edit:
         base, inner = (self.place[:2], self.place[2:]) if self.place[0] == "services" else (self.place, ())
         before = value_at(layered.changed, base)
         if before is MISSING and (inner or self.action is not Action.REPLACE) and base != ("maintenance",):
-            raise NoSuchThingError(f"There is no {_noun(base)} {base[-1]}.")
+            raise NoSuchThingError(f"There is no such {_noun(base)}.")
         if self.action is Action.SWITCH:
             return switched(
                 sources,
@@ -86,7 +86,7 @@ class Edit:
             )
         if self.action is Action.RELEASE:
             if base[1] not in layered.overrides:
-                raise NoSuchThingError(f"No override of {base[1]} is in force.")
+                raise NoSuchThingError("No override of this service is in force.")
             return released(layer, str(base[1]), at=at, by=by)
         value = self._value(before, inner)
         return replaced(sources, base, value, environ, at=at, by=by)
@@ -151,7 +151,7 @@ def _edited(items: Sequence[Any], edit: Edit) -> list[Any]:
     if edit.action is Action.TAKE:
         numbers = [n for n, one in enumerate(items) if n == edit.value or _url(one) == edit.value]
         if not numbers:
-            raise NoSuchThingError(f"{edit.subject} has no {edit.value}.")
+            raise NoSuchThingError("There is no such item.")
         return [one for n, one in enumerate(items) if n != numbers[0]]
     if not isinstance(edit.value, list):
         raise ConfigError([ConfigFault(edit.subject, "must be a list")])
@@ -163,4 +163,4 @@ def _url(item: Any) -> Any:
 
 
 def _noun(place: KeyPath) -> str:
-    return {"services": "service", "alerts": "alert channel"}.get(str(place[0]), "such thing")
+    return {"services": "service", "alerts": "alert channel"}.get(str(place[0]), "list")

@@ -23,7 +23,6 @@ _DURATION = re.compile(r"([0-9]{1,9})([smhd]?)")
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _MOST_SECONDS: Final = 366 * 86400
 _MOST_REASON: Final = 200
-_LISTS: Final = ("routes", "endpoints")
 
 Place = tuple[str, ...]
 
@@ -146,35 +145,35 @@ def routes(
     async def undo_all(request: web.Request) -> web.Response:
         return _respond(*await administration.undo((), by=author(request)))
 
-    service = f"{PREFIX}/services/{{name}}"
-    hook, apprise = f"{PREFIX}/alerts/webhooks/{{name}}", f"{PREFIX}/alerts/apprise/{{name}}"
-    found = [
-        web.get(f"{PREFIX}/config", view),
-        web.get(service, view_service),
-        *_with_body(service, put=editor("replace", _service), patch=editor("merge", _service)),
-        web.delete(service, editor("remove", _service)),
-        *_with_body(f"{service}/enable", post=switcher(enabled=True)),
-        *_with_body(f"{service}/disable", post=switcher(enabled=False)),
-        web.delete(f"{service}/override", release),
-        web.post(f"{service}/undo", undo_service),
-        web.delete(f"{PREFIX}/changes", undo_all),
-        *_with_body(hook, put=editor("replace", _webhook), patch=editor("merge", _webhook)),
-        web.delete(hook, editor("remove", _webhook)),
-        *_with_body(apprise, put=put_apprise),
-        web.delete(apprise, editor("remove", _apprise)),
-        *_with_body(f"{PREFIX}/maintenance", put=list_editor(_maintenance), post=editor("append", _maintenance, 201)),
-        web.delete(f"{PREFIX}/maintenance/{{number}}", taker(_maintenance)),
-    ]
-    for name in _LISTS:
-        place = _list_of(name)
-        found += _with_body(f"{service}/{name}", put=list_editor(place), post=editor("append", place, 201))
-        found.append(web.delete(f"{service}/{name}/{{number}}", taker(place)))
-    return found
-
-
-def _with_body(path: str, **handlers: Handler) -> list[web.RouteDef]:
+    later = expect_later
+    routes_of, endpoints_of = _list_of("routes"), _list_of("endpoints")
     return [
-        web.route(method.upper(), path, handler, expect_handler=expect_later) for method, handler in handlers.items()
+        web.get("/tentaculo/admin/config", view),
+        web.delete("/tentaculo/admin/changes", undo_all),
+        web.get("/tentaculo/admin/services/{name}", view_service),
+        web.put("/tentaculo/admin/services/{name}", editor("replace", _service), expect_handler=later),
+        web.patch("/tentaculo/admin/services/{name}", editor("merge", _service), expect_handler=later),
+        web.delete("/tentaculo/admin/services/{name}", editor("remove", _service)),
+        web.post("/tentaculo/admin/services/{name}/enable", switcher(enabled=True), expect_handler=later),
+        web.post("/tentaculo/admin/services/{name}/disable", switcher(enabled=False), expect_handler=later),
+        web.delete("/tentaculo/admin/services/{name}/override", release),
+        web.post("/tentaculo/admin/services/{name}/undo", undo_service),
+        web.put("/tentaculo/admin/services/{name}/routes", list_editor(routes_of), expect_handler=later),
+        web.post("/tentaculo/admin/services/{name}/routes", editor("append", routes_of, 201), expect_handler=later),
+        web.delete("/tentaculo/admin/services/{name}/routes/{number}", taker(routes_of)),
+        web.put("/tentaculo/admin/services/{name}/endpoints", list_editor(endpoints_of), expect_handler=later),
+        web.post(
+            "/tentaculo/admin/services/{name}/endpoints", editor("append", endpoints_of, 201), expect_handler=later
+        ),
+        web.delete("/tentaculo/admin/services/{name}/endpoints/{number}", taker(endpoints_of)),
+        web.put("/tentaculo/admin/alerts/webhooks/{name}", editor("replace", _webhook), expect_handler=later),
+        web.patch("/tentaculo/admin/alerts/webhooks/{name}", editor("merge", _webhook), expect_handler=later),
+        web.delete("/tentaculo/admin/alerts/webhooks/{name}", editor("remove", _webhook)),
+        web.put("/tentaculo/admin/alerts/apprise/{name}", put_apprise, expect_handler=later),
+        web.delete("/tentaculo/admin/alerts/apprise/{name}", editor("remove", _apprise)),
+        web.put("/tentaculo/admin/maintenance", list_editor(_maintenance), expect_handler=later),
+        web.post("/tentaculo/admin/maintenance", editor("append", _maintenance, 201), expect_handler=later),
+        web.delete("/tentaculo/admin/maintenance/{number}", taker(_maintenance)),
     ]
 
 
