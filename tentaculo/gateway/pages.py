@@ -118,7 +118,7 @@ def routes(
         on_drain.append(live.stop)
         renderer = Renderer(slices, info=info, live=live)
         reads = IncidentReads(store_client)
-        viewer = partial(viewer_of, is_public=config.auth.open_status)
+        viewer = partial(viewer_of, is_public=config.auth.open_status, can_sign_in=config.auth.enabled)
         overview = StatusPage(
             views=lambda: map(board.service, config.services),
             store=store_client,

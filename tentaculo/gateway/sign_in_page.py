@@ -33,7 +33,7 @@ def routes(config: Config, sign_in: SignIn, sessions: Sessions, slices: Slices) 
             sign_in.attempt,
             sessions,
             renderer=Renderer(slices, info=page_info(config)),
-            viewer=partial(viewer_of, is_public=config.auth.open_status),
+            viewer=partial(viewer_of, is_public=config.auth.open_status, can_sign_in=config.auth.enabled),
             needs_token=config.auth.enabled,
         )
 

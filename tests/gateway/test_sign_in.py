@@ -374,6 +374,11 @@ async def test_without_tokens_nobody_needs_to_sign_in(start: Start) -> None:
     browser = Browser(live.port)
     assert (await browser.ask("/status", HTML)).status == 200
     assert b"No sign-in is needed." in (await browser.ask("/status/sign-in", HTML)).body
+    for path in ("/status", "/status?as=public", "/status/events?as=public", "/status/incidents"):
+        page = (await browser.ask(path, HTML)).body.lower()
+        assert b"<h1>" in page
+        assert b"sign in" not in page, f"{path}: there is nothing to sign in to"
+        assert b"sign-in" not in page
     assert where(await browser.sign_in("anything")) == (303, "/status")
     assert browser.cookies == {}
 

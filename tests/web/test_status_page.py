@@ -132,6 +132,16 @@ async def test_each_question_has_an_answer_where_there_is_nothing(gateway: Gatew
     assert "Just before" not in words(await page(gateway)), "nobody asks why everything is up"
 
 
+async def test_a_gateway_without_a_sign_in_does_not_name_one(gateway: Gateway) -> None:
+    said = words(await page(gateway))
+    assert "Sign in" in said
+    assert said.count("Shown after sign-in.") == 2
+    gateway.state.viewer = Viewer(can_sign_in=False)
+    said = words(await page(gateway))
+    assert "sign" not in said.lower()
+    assert "Just before Not shown on a public page. Notified Not shown on a public page." in said
+
+
 async def test_when_everything_is_up_the_page_is_quiet(gateway: Gateway) -> None:
     gateway.state.services = (view("madre"), view("switch"), view("shubniggurath", health=Health.OFF, **UNSEEN))
     gateway.state.rates = {"madre": rates(1200, 3), "switch": rates(100, 0)}
