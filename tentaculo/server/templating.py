@@ -77,13 +77,28 @@ class Inline:
     source: str
 
 
+_BLANKS = {
+    ".js": ((" => ", "=>"), (" = ", "="), (" === ", "==="), (" !== ", "!=="), (" && ", "&&"), (" || ", "||")),
+    ".css": ((" { ", "{"), ("; ", ";"), (": ", ":")),
+}
+"""Signs around which a file of this kind needs no blank. No text in the files holds one with its blanks."""
+
+
+def _compact(name: str) -> str:
+    lines = (line.strip() for line in read(name).splitlines())
+    text = "".join(f"{line}\n" for line in lines if line and not line.startswith("//"))
+    for wide, narrow in _BLANKS[Path(name).suffix]:
+        text = text.replace(wide, narrow)
+    return text
+
+
 def inline(*names: str) -> Inline:
     """The files `names` of the template folder, joined, for one `<style>` or `<script>` element.
 
-    Indentation and lines that are only a comment are left out: browsers need neither, and each page carries the rest.
+    Indentation, lines that are only a comment, and blanks around some signs are left out: browsers need none of them, and
+    each page carries the rest.
     """
-    lines = (line.strip() for name in names for line in read(name).splitlines())
-    text = "".join(f"{line}\n" for line in lines if line and not line.startswith("//"))
+    text = "".join(map(_compact, names))
     digest = base64.b64encode(sha256(text.encode()).digest()).decode()
     return Inline(text, f"'sha256-{digest}'")
 

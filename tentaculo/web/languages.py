@@ -35,7 +35,8 @@ class Language:
         self._texts = texts
         self._days = self._pair("common.day_unit")
         self._months = self._text("common.months").split()
-        self._short_months = self._text("common.short_months").split()
+        self.short_months = self._text("common.short_months").split()
+        """The names of the months in dates."""
 
     def __repr__(self) -> str:
         return f"<Language {self.code}>"
@@ -84,7 +85,7 @@ class Language:
 
     def short_date(self, day: date, *, year: bool = False) -> str:
         """A day in short: `27 Nov`, `27 nov 2025`."""
-        month = self._short_months[day.month - 1]
+        month = self.short_months[day.month - 1]
         return f"{day.day} {month} {day.year}" if year else f"{day.day} {month}"
 
     def long_date(self, day: date) -> str:
