@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,14 +11,12 @@ from typing import Any
 import pytest
 
 from tentaculo.gateway import gateway as gateway_module
-from tentaculo.gateway import incident_repository
-from tentaculo.health import steady_clock as clock_module
-from tentaculo.health.steady_clock import SteadyClock
 from tentaculo.model.mute import Mute
 from tentaculo.store.database import once
 from tentaculo.store.mutes import latest_mutes
 from tests.conftest import Start
 from tests.gateway.test_actions import broken, incident_of, read, signed_in
+from tests.support.clock_steps import clock_ahead
 from tests.support.databases import sqlite
 from tests.support.waits import eventually
 
@@ -27,12 +24,7 @@ from tests.support.waits import eventually
 @pytest.fixture
 def ahead(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """By how many seconds the system clock of the gateway is ahead."""
-    ahead = [0.0]
-    monkeypatch.setattr(clock_module, "CHECK_EVERY", 0.01)
-    monkeypatch.setattr(gateway_module, "SteadyClock", lambda: SteadyClock(system=lambda: time.time() + ahead[0]))
-    monkeypatch.setattr(incident_repository, "VISIT_EVERY", 0.1)
-    monkeypatch.setattr(incident_repository, "PAUSE", 0.02)
-    return ahead
+    return clock_ahead(monkeypatch)
 
 
 def stored(file: Path, number: int) -> Mute:
