@@ -154,8 +154,8 @@ async def test_it_is_in_the_language_of_its_reader(gateway: Gateway, code: str, 
     found = checked(text)
     assert f'xml:lang="{code}"' in text
     assert found.feed.title == title
-    assert found.entries[1].summary.endswith(summary)
-    assert found.entries[0].title.startswith("Terminado: mcp ")
+    assert found.entries[0].summary.endswith(summary)
+    assert found.entries[1].title.startswith("Terminado: mcp ")
 
 
 async def test_what_has_not_changed_is_not_sent_again(gateway: Gateway) -> None:

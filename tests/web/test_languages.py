@@ -71,8 +71,11 @@ FAMILIES = {
 """The texts whose keys are made of what they are about: how these keys begin, and how they go on."""
 
 
-OTHER_NAMES = {"incident.opened", "incident.changed", "incident.ended", "incident.reminder"}
-"""What looks like a key and is none: kinds of messages."""
+OTHER_NAMES = {
+    *("incident.opened", "incident.changed", "incident.ended", "incident.reminder"),
+    *("script.months", "script.icon"),
+}
+"""What looks like a key and is none: kinds of messages, and what the script is given beside texts."""
 
 
 def test_every_text_is_used_and_every_used_one_is_there() -> None:
@@ -83,7 +86,9 @@ def test_every_text_is_used_and_every_used_one_is_there() -> None:
     named = set(re.findall(r"""["']([a-z_]+\.[a-z_0-9]+)["']""", sources))
     files = {key.partition(".")[0] for key in catalogue()}
     named = {
-        key for key in named if key.partition(".")[0] in files and not key.endswith(("_", ".html", ".css", ".atom"))
+        key
+        for key in named
+        if key.partition(".")[0] in files and not key.endswith(("_", ".html", ".css", ".atom", ".json"))
     }
     assert set(catalogue()) - named - made == set(), "not used"
     assert (named | made) - set(catalogue()) == OTHER_NAMES, "not there"
