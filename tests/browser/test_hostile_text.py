@@ -224,9 +224,9 @@ async def test_what_comes_through_a_whole_gateway_stays_text(file: Path, tmp_pat
                 context = await browser.new_context(extra_http_headers=headers if is_signed_in else {})
                 page = await context.new_page()
                 complaints = complaints_of(page)
-                response = await page.goto(f"http://127.0.0.1:{live.port}{path}")
-                assert response is not None
-                refused = [said for said in complaints if str(response.status) in said and response.status >= 400]
-                found = await look(page, [said for said in complaints if said not in refused])
+                shown = await page.goto(f"http://127.0.0.1:{live.port}{path}")
+                assert shown is not None
+                refused = [one for one in complaints if str(shown.status) in one and shown.status >= 400]
+                found = await look(page, [one for one in complaints if one not in refused])
                 assert not is_signed_in or found >= least, path
                 await context.close()
