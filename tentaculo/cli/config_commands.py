@@ -71,8 +71,11 @@ def show(file: Path | None, with_sources: bool, with_defaults: bool, as_json: bo
         shown = {"config": values, "from": {name: str(source) for name, source in found.items()}}
         click.echo(json.dumps(shown if with_sources else values, ensure_ascii=False, indent=2, default=str))
         return
-    comment = (lambda place: str(layered.source(_named(place)))) if with_sources else (lambda _: "")
-    click.echo(toml_text(values, lambda place: "" if _is_table(values, place) else comment(place)), nl=False)
+
+    def comment(place: KeyPath) -> str:
+        return str(layered.source(_named(place))) if with_sources and not _is_table(values, place) else ""
+
+    click.echo(toml_text(values, comment), nl=False)
 
 
 @config.command("diff")

@@ -278,7 +278,8 @@ def _read_file(path: Path | None, environ: Mapping[str, str]) -> tuple[Sources, 
         elif Path(DEFAULT_NAME).exists():
             path = Path(DEFAULT_NAME)
     if path is None:
-        folder, text, tables = Path.cwd(), "", {}
+        folder, text = Path.cwd(), ""
+        tables: Table = {}
     else:
         path = path.absolute()
         folder, (text, tables) = path.parent, _read_toml(path)

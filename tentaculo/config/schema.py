@@ -340,7 +340,7 @@ class LogSettings(Section, frozen=True):
 
 
 class Config(Section, frozen=True):
-    """The whole configuration."""
+    """The whole configuration. The loader sets `folder` and `plain_token`, which are no keys of the file."""
 
     server: Annotated[ServerSettings, Doc("Where the gateway listens.", active=True)] = ServerSettings()
     auth: Annotated[
@@ -397,7 +397,6 @@ class Config(Section, frozen=True):
         ),
     ] = {}
 
-    # The loader sets these; they are not keys of the file.
     folder: Annotated[Path, INTERNAL] = Path()
     """Where relative paths start: the configuration file's folder, else the working directory."""
     plain_token: Annotated[Secret | None, INTERNAL] = None
