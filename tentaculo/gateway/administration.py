@@ -10,8 +10,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+
+import msgspec
 
 from tentaculo.config.changing import SetByEnvironmentError
 from tentaculo.config.effective import effective_values, sources_of
@@ -21,13 +24,13 @@ from tentaculo.config.loader import load_sources
 from tentaculo.config.masking import masked
 from tentaculo.config.merge_patch import value_at
 from tentaculo.gateway.edits import Action, Edit, NoSuchThingError, changed_keys, endpoints_of
-from tentaculo.gateway.reloading import ReloadRefusedError
+from tentaculo.gateway.layer_keeper import Adoption, LayerConflictError, NotKeptError, NotNowError, NotServedError
 from tentaculo.model.failure import Failure, Problem
 
 if TYPE_CHECKING:
     from tentaculo.config.change_layer import ChangeLayer
+    from tentaculo.config.comparison import Changes
     from tentaculo.config.layers import Layered, Sources
-    from tentaculo.gateway.layer_keeper import Adoption
     from tentaculo.web.admin import Author, Place
 
 ATTEMPTS = 3
@@ -36,14 +39,18 @@ CHANGED = "configuration.changed"
 """The event of a change, with its author and the names of what changed."""
 
 
-class Reloads(Protocol):
-    """What serves configurations."""
+class Layers(Protocol):
+    """What serves configurations and keeps their layers of changes."""
 
     async def describe(self) -> Sources | None:
-        """What the served configuration was made of; None where it is from no file. Raises `ReloadRefusedError`."""
+        """What the served configuration was made of; None where it is from no file. Raises `NotNowError`."""
 
-    async def adopt(self, adoption: Adoption, by: str) -> Any:
-        """Serve what the layer makes, and keep it. Raises `ReloadRefusedError` and `LayerConflictError`."""
+    async def adopt(self, adoption: Adoption, by: str) -> Changes:
+        """Serve a layer and keep it.
+
+        Raises ConfigError, `LayerConflictError`, `NotKeptError`, `NotServedError` and `NotNowError`; nothing was changed then.
+        """
+        ...
 
 
 class ChangesTable(Protocol):
@@ -59,7 +66,7 @@ class ConfigurationAdministration:
 
     def __init__(
         self,
-        reloads: Reloads | None,
+        layers: Layers | None,
         generation: Callable[[], str],
         *,
         now: Callable[[], datetime],
@@ -68,7 +75,7 @@ class ConfigurationAdministration:
         environ: Mapping[str, str] | None = None,
     ) -> None:
         """`generation` identifies what is served; `record` records an event of the gateway's own."""
-        self._reloads = reloads
+        self._layers = layers
         self._generation = generation
         self._now = now
         self._record = record
@@ -111,9 +118,9 @@ class ConfigurationAdministration:
 
     async def _sources(self) -> Sources:
         try:
-            sources = None if self._reloads is None else await self._reloads.describe()
-        except ReloadRefusedError as error:
-            raise Problem(Failure.STOPPING if error.is_stopping else Failure.CHANGES_NOT_KEPT, str(error)) from None
+            sources = None if self._layers is None else await self._layers.describe()
+        except NotNowError as error:
+            raise _not_now(error) from None
         if sources is None:
             raise Problem(Failure.CHANGES_FAULTY, "The configuration of this gateway is from no file.")
         return sources
@@ -151,8 +158,6 @@ class ConfigurationAdministration:
     # -- changing ----------------------------------------------------------------------------------------------
 
     async def _change(self, edit: Edit, by: Author) -> tuple[str, dict[str, Any]]:
-        from tentaculo.gateway.layer_keeper import LayerConflictError
-
         for _ in range(ATTEMPTS):
             self._check_generation(by)
             generation = self._generation()
@@ -167,7 +172,7 @@ class ConfigurationAdministration:
             if layer is sources.layer and not sources.refused:
                 return generation, {"revision": layer.revision, "changed": False, "keys": []}
             try:
-                report = await self._adopt(sources, layer, None if by.tags is None else generation, by.name)
+                changes = await self._adopt(sources, layer, by.name)
             except LayerConflictError as error:
                 if error.is_foreign:
                     raise Problem(Failure.CHANGES_FAULTY, str(error)) from None
@@ -181,8 +186,7 @@ class ConfigurationAdministration:
                 revision=layer.revision,
                 **_switch_members(edit, layer),
             )
-            changes = report.changes.as_json() if report.changes is not None else {}
-            shown = {"revision": layer.revision, "changed": True, "keys": keys, "changes": changes}
+            shown = {"revision": layer.revision, "changed": True, "keys": keys, "changes": changes.as_json()}
             return self._generation(), shown
         raise self._conflict()
 
@@ -200,8 +204,6 @@ class ConfigurationAdministration:
 
     def _apply(self, edit: Edit, sources: Sources, by: str) -> tuple[ChangeLayer, list[str]]:
         """The new layer, checked with all that it changes, and the names of the changed keys. Raises `Problem`."""
-        from dataclasses import replace
-
         try:
             at = self._now()
             layer = edit.apply(sources, self._environ, at=at, by=by)
@@ -216,28 +218,29 @@ class ConfigurationAdministration:
             raise Problem(Failure.SET_BY_ENVIRONMENT, str(error), {"variables": variables}) from None
         return layer, changed_keys(sources.layered(self._environ, at), after.layered(self._environ, at))
 
-    async def _adopt(self, sources: Sources, layer: ChangeLayer, generation: str | None, by: str) -> Any:
-        from tentaculo.gateway.layer_keeper import Adoption, LayerConflictError, NotKeptError
-
-        assert self._reloads is not None
+    async def _adopt(self, sources: Sources, layer: ChangeLayer, by: str) -> Changes:
+        assert self._layers is not None
         if self._table is not None and not await self._table.replace(sources.layer, layer):
             raise LayerConflictError("Another machine has changed the configuration.")
-        kept = False
+        is_served = False
         try:
-            report = await self._reloads.adopt(Adoption(sources.layer, layer, generation), f"write API ({by})")
-            kept = report.is_accepted
-        except ReloadRefusedError as error:
-            raise Problem(Failure.STOPPING if error.is_stopping else Failure.CHANGES_NOT_KEPT, str(error)) from None
-        except NotKeptError as error:
+            changes = await self._layers.adopt(Adoption(sources, layer), f"write API ({by})")
+            is_served = True
+        except ConfigError as error:
+            _refuse(error.faults)
+        except NotNowError as error:
+            raise _not_now(error) from None
+        except (NotKeptError, NotServedError) as error:
             raise Problem(Failure.CHANGES_NOT_KEPT, str(error)) from None
         finally:
-            if self._table is not None and not kept:
-                await self._table.replace(layer, sources.layer.next(at=self._now(), by=by, revision=layer.revision + 1))
-        if report.faults:
-            _refuse(report.faults)
-        if not report.is_accepted:
-            raise Problem(Failure.CHANGES_NOT_KEPT, report.why_not)
-        return report
+            if self._table is not None and not is_served:
+                # The other machines go back with this one.
+                await self._table.replace(layer, msgspec.structs.replace(sources.layer, revision=layer.revision + 1))
+        return changes
+
+
+def _not_now(error: NotNowError) -> Problem:
+    return Problem(Failure.STOPPING if error.is_stopping else Failure.CHANGES_NOT_KEPT, str(error))
 
 
 def _refuse(faults: tuple[ConfigFault, ...]) -> NoReturn:

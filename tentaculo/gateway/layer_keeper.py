@@ -15,6 +15,7 @@ import structlog
 
 from tentaculo.config.change_layer import ChangeLayer, TimedOverride, locked, read_layer, write_layer
 from tentaculo.config.errors import ConfigError
+from tentaculo.config.layers import Sources
 from tentaculo.health.steady_clock import time_since_boot
 
 log = structlog.get_logger(__name__)
@@ -36,22 +37,37 @@ class NotKeptError(Exception):
     """The file of changes cannot be written. The text is the reason."""
 
 
+class NotNowError(Exception):
+    """No configuration can be served in place of another now. The text is the reason."""
+
+    def __init__(self, reason: str, *, is_stopping: bool = False) -> None:
+        super().__init__(reason)
+        self.is_stopping = is_stopping
+
+
+class NotServedError(Exception):
+    """The new configuration is valid, and could not be served. The text is the reason; what was served is served on."""
+
+
 @dataclass(frozen=True, slots=True)
 class Adoption:
-    """A layer that is to be served and kept in place of another."""
+    """A layer that is to be served and kept in place of the one of `before`."""
 
-    before: ChangeLayer
-    after: ChangeLayer
-    generation: str | None = None
-    """The generation that must be served until then; None for any."""
+    before: Sources
+    """What must be served until then."""
+    layer: ChangeLayer
+    is_kept: bool = True
+    """Whether its file must be written before it is served."""
 
 
 class KeptFile:
     """The file of changes while one change is applied: written first, and put back if the change is not served."""
 
-    def __init__(self, path: Path, before: ChangeLayer) -> None:
+    def __init__(self, path: Path, before: ChangeLayer, *, may_replace: bool = False) -> None:
+        """`may_replace` is whether a file that was refused may be replaced, whatever is in it."""
         self._path = path
         self._before = before
+        self._may_replace = may_replace
 
     def __repr__(self) -> str:
         return f"<KeptFile {self._path}>"
@@ -60,7 +76,7 @@ class KeptFile:
         """Write `layer`. Raises `LayerConflictError` where the file is not as it was read, and `NotKeptError`. It blocks."""
         try:
             with locked(self._path):
-                if not self._is_as_before():
+                if not self._may_replace and not self._is_as_before():
                     raise LayerConflictError(
                         "The file of changes was edited or replaced since it was read: reload the configuration first.",
                         is_foreign=True,
