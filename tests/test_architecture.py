@@ -49,6 +49,7 @@ SAME_STEM: dict[str, str] = {
     "early_warnings": "their run, their queries, and their endpoint",
     "errors": "each package has its own",
     "failed_requests": "their count for incidents, and its query",
+    "generation": "of the gateway, and the part of the proxy in it",
     "history": "the values, their collection, their queries and their endpoint",
     "incidents": "their configuration, their queries, and their endpoints",
     "openapi": "what all descriptions share, and the one of each package",
@@ -81,6 +82,7 @@ TESTED_IN: dict[str, str] = {
     "server/event_stream": "events/test_stream",
     "server/templating": "server/test_gateway_responses",
     "upstream/connection": "upstream/test_pool",
+    "upstream/sliding_window": "upstream/test_circuit_breaker",
     "store/migrate": "migrations/test_shapes",
     "store/worker_thread": "store/test_client_faults",
 }
