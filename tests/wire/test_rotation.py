@@ -361,7 +361,9 @@ async def test_the_trial_of_a_breaker_that_one_model_opened_goes_to_another_mode
 ) -> None:
     async with one_model_hangs(start, service, failures=3, open_for=0.3) as (live, ask):
         assert {one.status for one in await asyncio.gather(*[ask() for _ in range(6)])} == {504}
-        [endpoint] = live.gateway.proxy.groups[0].targets[0].plan.balancer.endpoints
+        balancer = live.gateway.proxy.groups[0].targets[0].plan.balancer
+        assert balancer is not None
+        [endpoint] = balancer.endpoints
         assert not endpoint.breaker.is_closed
         async with asyncio.timeout(20):
             while not endpoint.breaker.would_admit():
