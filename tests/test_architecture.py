@@ -70,6 +70,7 @@ TESTED_IN: dict[str, str] = {
     # The exchange with a client: tested on the wire, where both ways of serving must behave in the same way.
     "proxy/attempts": "wire/test_stale_connections",
     "proxy/exchange": "wire/test_failures",
+    "proxy/generation": "gateway/test_generation",
     "proxy/handler": "wire/test_forwarding",
     "proxy/hedging": "wire/test_hedging",
     "proxy/proxied_request": "wire/test_state_machine",
@@ -80,6 +81,7 @@ TESTED_IN: dict[str, str] = {
     "health/service_state": "health/test_board",
     "server/request_receiver": "server/test_connection",
     "server/event_stream": "events/test_stream",
+    "server/rules": "gateway/test_generation",
     "server/templating": "server/test_gateway_responses",
     "upstream/connection": "upstream/test_pool",
     "upstream/sliding_window": "upstream/test_circuit_breaker",
