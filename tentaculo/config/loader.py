@@ -6,7 +6,7 @@ import copy
 import ipaddress
 import socket
 import tomllib
-from collections.abc import Mapping, Set
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -164,6 +164,7 @@ OWN_PATHS = frozenset(
         "/status/sign-in",
         "/status/sign-out",
         "/status/events",
+        "/tentaculo/admin/reload",
         "/tentaculo/alerts",
         "/tentaculo/asyncapi.json",
         "/tentaculo/clocks",
@@ -193,6 +194,8 @@ class Loaded:
     """Warnings about valid but suspicious values, one sentence each."""
     path: Path | None
     """The file it came from, absolute; None where there is none."""
+    files: tuple[Path, ...] = ()
+    """Every file that was read, or would have been if it existed; `path` is the first."""
 
 
 def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> Loaded:
@@ -203,15 +206,19 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> 
     file.
     """
     environ = process_environment() if environ is None else environ
-    if path is None:
-        named = read(environ, CONFIG)
-        if named is not None:
-            path = Path(named[1])
-        elif Path(DEFAULT_NAME).exists():
-            path = Path(DEFAULT_NAME)
+    path = find_file(path, environ)
     if path is None:
         return load_tables({}, environ, folder=Path.cwd())
-    return load_tables(_read_file(path), environ, folder=path.absolute().parent, path=path.absolute())
+    return load_tables(read_file(path), environ, folder=path.absolute().parent, path=path.absolute())
+
+
+def find_file(path: Path | None, environ: Mapping[str, str]) -> Path | None:
+    """The configuration file: `path`, or where that is not given the one that `load` finds."""
+    if path is not None:
+        return path
+    if (named := read(environ, CONFIG)) is not None:
+        return Path(named[1])
+    return Path(DEFAULT_NAME) if Path(DEFAULT_NAME).exists() else None
 
 
 def load_tables(tables: Table, environ: Mapping[str, str], *, folder: Path, path: Path | None = None) -> Loaded:
@@ -227,13 +234,26 @@ def load_tables(tables: Table, environ: Mapping[str, str], *, folder: Path, path
     resolved = resolve(data, environ, folder, overlay.variables, faults)
     config = reader_for(Config)(data, (), faults.add)
     found = sorted([*overlay.faults, *faults], key=lambda fault: fault.path)
+    files = tuple(_named_files(data, folder.absolute(), path))
     if config is REFUSED or found:
-        raise ConfigError(found, path)
+        raise ConfigError(found, path, files=files)
     whole: Config = config.with_names().replace(folder=folder.absolute(), plain_token=resolved)
-    return Loaded(whole, (*warnings, *_warnings(whole)), path)
+    return Loaded(whole, (*warnings, *_warnings(whole)), path, files)
 
 
-def _read_file(path: Path) -> dict[str, Any]:
+def _named_files(data: Table, folder: Path, path: Path | None) -> Iterator[Path]:
+    """The configuration file, and those that it names for tokens and keys."""
+    if path is not None:
+        yield path
+    auth = data.get("auth")
+    named = [(auth if isinstance(auth, dict) else {}).get("token_file", DEFAULT_TOKEN_FILE)]
+    named += [table.get("token_file") for _, table in services_of(data)]
+    named += [table.get("secrets_file") for _, table in webhooks_of(data)]
+    yield from (folder / file for file in named if isinstance(file, (str, Path)))
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """The tables of a configuration file. Raises ConfigError."""
     try:
         # A file saved by Notepad begins with a byte order mark, which is not valid TOML.
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))
