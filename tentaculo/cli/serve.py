@@ -26,7 +26,7 @@ from tentaculo.config.environment import (
     take_notification_socket,
     widen_lookups,
 )
-from tentaculo.config.loader import Loaded, load_tables
+from tentaculo.config.loader import Loaded, load_tables, load_usable
 from tentaculo.config.schema import Config
 from tentaculo.config.storage import DatabaseSettings
 from tentaculo.gateway.configuration_source import ConfigurationSource, with_address
@@ -51,7 +51,7 @@ def serve(file: Path | None, host: str | None, port: int | None) -> None:
     _handle_signals()
     manager = ServiceManager(take_notification_socket())
     source = ConfigurationSource(file, host=host, port=port, verify=refused_channels)
-    loaded = source.load()
+    loaded = source.load(load_usable)
     if loaded.path is None and not loaded.config.services:
         click.echo("There is no tentaculo.toml in this folder: this is the built-in demonstration.")
         click.echo("`tentaculo init` writes a configuration.")

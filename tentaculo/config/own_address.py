@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tentaculo.config.environment import PLAIN_TOKENS, lay_over, process_environment, read
 from tentaculo.config.errors import ConfigError, ConfigFaults
-from tentaculo.config.loader import find_file, read_file
+from tentaculo.config.loader import read_file
 from tentaculo.config.reader import REFUSED, reader_for
 from tentaculo.config.schema import ServerSettings
 from tentaculo.config.types import Secret
@@ -19,12 +19,12 @@ def own_addresses(path: Path | None, environ: Mapping[str, str] | None = None) -
     Raises ConfigError where the file cannot be read or `[server]` is faulty.
     """
     environ = process_environment() if environ is None else environ
-    path = find_file(path, environ)
-    overlay = lay_over({} if path is None else read_file(path), environ)
+    sources, tables = read_file(path, environ)
+    overlay = lay_over(tables, environ)
     faults = ConfigFaults(overlay.variables)
     server: ServerSettings = reader_for(ServerSettings)(overlay.data.get("server", {}), ("server",), faults.add)
     if server is REFUSED or len(faults):
-        raise ConfigError([*faults], None if path is None else path.absolute())
+        raise ConfigError([*faults], sources.path)
     return server.addresses
 
 

@@ -77,12 +77,12 @@ class ConfigurationSource:
     def __repr__(self) -> str:
         return f"<ConfigurationSource: {self._file or 'the environment'}>"
 
-    def load(self) -> Loaded:
-        """Read the file, the files that it names, and the environment. Raises ConfigError with every fault. It blocks."""
+    def load(self, how: Callable[[Path | None], Loaded] = load) -> Loaded:
+        """Read the file, the files that it names, and the environment, by `how`. Raises ConfigError. It blocks."""
         before = look_at(self.seen)
         files: Iterable[Path] = ()
         try:
-            loaded = load(self._file)
+            loaded = how(self._file)
             # A file that was found once is a fault when it is gone, not a reason to serve the environment alone.
             self._file, files = loaded.path, loaded.files
             return replace(loaded, config=with_address(loaded.config, self._host, self._port))
