@@ -218,6 +218,17 @@ class TargetGroup:
         target.recent.append(reward)
         self.chooser.learn(self.targets.index(target), reward)
 
+    def continue_from(self, before: TargetGroup) -> None:
+        """Continue with what `before`, the group of the same route, has counted and learned of targets of these names."""
+        known = {target.name: number for number, target in enumerate(before.targets)}
+        learned = before.chooser.state()
+        for number, target in enumerate(self.targets):
+            if (place := known.get(target.name)) is not None:
+                old = before.targets[place]
+                target.calls, target.learned, target.rewards = old.calls, old.learned, old.rewards
+                target.recent = old.recent
+                self.chooser.restore(number, *learned[place])
+
     def view(self) -> GroupView:
         """The group as it is now."""
         allowed = self.allowed()
