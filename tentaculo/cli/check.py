@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from importlib.util import find_spec
 
-from tentaculo.config.errors import dotted
+from tentaculo.config.errors import ConfigFault, dotted
 from tentaculo.config.incidents import DAYS, AlertSettings, MaintenanceSettings
 from tentaculo.config.loader import Loaded
 from tentaculo.config.routes import RouteSettings
@@ -45,7 +45,7 @@ def summarise(loaded: Loaded) -> Iterator[str]:
         yield f"warning: {warning}"
 
 
-def refused_channels(loaded: Loaded) -> Iterator[str]:
+def refused_channels(loaded: Loaded) -> Iterator[ConfigFault]:
     """A fault for each Apprise address that Apprise does not take; none where Apprise is not installed."""
     channels = loaded.config.alerts.apprise
     if not channels or find_spec("apprise") is None:
@@ -54,7 +54,7 @@ def refused_channels(loaded: Loaded) -> Iterator[str]:
 
     for name, url in channels.items():
         if not is_apprise_url(url.reveal()):
-            yield f"alerts.apprise.{name}: is not an address that Apprise can use"
+            yield ConfigFault(f"alerts.apprise.{name}", "is not an address that Apprise can use")
 
 
 def _changes(loaded: Loaded) -> Iterator[str]:

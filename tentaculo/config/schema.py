@@ -14,6 +14,7 @@ from tentaculo.config.admin import AdminSettings
 from tentaculo.config.incidents import AlertSettings, IncidentSettings, MaintenanceSettings
 from tentaculo.config.page import PageSettings
 from tentaculo.config.reader import read
+from tentaculo.config.reload import ReloadSettings
 from tentaculo.config.section import INTERNAL, Doc, Section, at_least, at_most
 from tentaculo.config.services import ServiceSettings
 from tentaculo.config.storage import DatabaseSettings, EventSettings, HistorySettings
@@ -368,6 +369,9 @@ class Config(Section, frozen=True):
         LimitSettings, Doc("Time and size limits. Keys of a route override them for that route.", active=True)
     ] = LimitSettings()
     log: Annotated[LogSettings, Doc("What is written to standard error.", active=True)] = LogSettings()
+    reload: Annotated[
+        ReloadSettings, Doc("How a changed configuration is taken up while the gateway runs.", active=True)
+    ] = ReloadSettings()
     page: Annotated[PageSettings, Doc("What the status pages are called, and whose time they show.", active=True)] = (
         PageSettings()
     )

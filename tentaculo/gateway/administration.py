@@ -246,14 +246,14 @@ def _not_now(error: NotNowError) -> Problem:
 def _refuse(faults: tuple[ConfigFault, ...]) -> NoReturn:
     count = "a fault" if len(faults) == 1 else f"{len(faults)} faults"
     raise Problem(
-        Failure.INVALID_CONFIGURATION,
+        Failure.CONFIGURATION_REJECTED,
         f"It would have {count}, and nothing was changed.",
         {"faults": [_fault(fault) for fault in faults]},
     )
 
 
 def _fault(fault: ConfigFault) -> dict[str, str]:
-    return {"key": fault.path, "message": fault.message}
+    return {"path": fault.path, "message": fault.message}
 
 
 def _override(layered: Layered, name: str) -> dict[str, Any]:

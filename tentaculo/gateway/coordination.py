@@ -9,6 +9,7 @@ from typing import Protocol
 from tentaculo.events.clock_offsets import ClockOffsets
 from tentaculo.gateway.health_service import HealthService
 from tentaculo.gateway.incident_repository import IncidentRepository
+from tentaculo.gateway.reloading import HandedReloads
 from tentaculo.model.incident import Incident, MaintenanceWindow, Note
 from tentaculo.security.sign_in import AttemptLimit
 from tentaculo.telemetry.history import TakeTallies
@@ -21,6 +22,10 @@ class Coordination(Protocol):
     """Number of this worker, from 1."""
     name: str
     """The name of the gateway in `Via`, the same for all workers."""
+
+    @property
+    def reloads(self) -> HandedReloads:
+        """What the supervisor has all workers reload."""
 
     @property
     def is_leader(self) -> bool:

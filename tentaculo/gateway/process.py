@@ -8,12 +8,16 @@ import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 import structlog
 
+from tentaculo.config.comparison import Changes
 from tentaculo.config.schema import Config
+from tentaculo.gateway.configuration_source import Candidate, ConfigurationSource
 from tentaculo.gateway.coordination import Coordination
 from tentaculo.gateway.gateway import Gateway
+from tentaculo.gateway.reloading import Reloadable, Reloader
 from tentaculo.net.memory import trim_memory
 from tentaculo.net.systemd_notify import ServiceManager
 from tentaculo.server.listeners import STOP_SIGNALS, ListeningAddresses, ignore_hangup, raise_descriptor_limit
@@ -38,6 +42,7 @@ async def serve(
     sockets: Sequence[Sequence[socket.socket]] = (),
     prepare_store: Callable[[], Awaitable[None]] | None = None,
     manager: ServiceManager | None = None,
+    source: ConfigurationSource | None = None,
 ) -> None:
     """Run the gateway until SIGTERM or SIGINT; a second signal stops it without waiting for requests in flight.
 
@@ -45,7 +50,8 @@ async def serve(
     worker of several has `coordination`. Then the supervisor may stop it too, and only the supervisor may skip the wait:
     a signal to every process of the group means one stop, not two. `sockets` are each worker's listening
     sockets; without them the gateway opens its own. `prepare_store` is awaited before the database is used; requests are
-    served meanwhile. `manager` learns of the stop; a worker has none.
+    served meanwhile. `manager` learns of reloads and of the stop, and `source` is where a reload reads the configuration;
+    a worker has neither, since its supervisor has both.
     """
     raise_descriptor_limit()
     worker = None if coordination is None else coordination.number
@@ -58,7 +64,9 @@ async def serve(
 
     for number in STOP_SIGNALS:
         loop.add_signal_handler(number, on_signal)
-    loop.add_signal_handler(signal.SIGHUP, ignore_hangup)
+    reloads = None if source is None else Reloader(source, manager=manager)
+    # The supervisor gets it too, and has the workers reload.
+    loop.add_signal_handler(signal.SIGHUP, ignore_hangup if reloads is None else partial(reloads.request, "SIGHUP"))
     try:
         access_log = access_logger(config.log, writer, sys.stderr, worker)
         if coordination is not None:
@@ -71,6 +79,7 @@ async def serve(
             coordination=coordination,
             sockets=sockets,
             prepare_store=prepare_store,
+            reloads=reloads if coordination is None else coordination.reloads,
         ) as gateway:
             # What the start has made stays for good: a collection need not walk through it again.
             gc.freeze()
@@ -78,16 +87,28 @@ async def serve(
             # The templates were compiled, which took more than is needed from now on.
             trim_memory()
             if coordination is not None:
+                coordination.reloads.open(gateway, gateway.note_reload)
                 coordination.report_ready()
             if ready is not None:
                 ready(gateway.running)
+            if reloads is not None:
+                reloads.on_report = gateway.note_reload
+                reloads.open(partial(_apply, gateway), watch=config.reload.watch)
             await stop.wait()
             log.info("stopping", in_flight=gateway.proxy.traffic.in_flight)
             if manager is not None:
                 manager.stopping()
+            if reloads is not None:
+                await reloads.close()
+            if coordination is not None:
+                await coordination.reloads.close()
     finally:
         for number in (*STOP_SIGNALS, signal.SIGHUP):
             loop.remove_signal_handler(number)
         if coordination is not None:
             coordination.close()
         writer.close()
+
+
+async def _apply(gateway: Reloadable, candidate: Candidate, by: str, _number: int) -> Changes:
+    return gateway.swap(await gateway.prepare(candidate.config, candidate.hashes), by)

@@ -76,8 +76,8 @@ class Failure(Enum):
     INVALID_EVENT = _FailureInfo(
         422, "schema_validation_failed", "The event does not fit its schema", _C, "http_request_error"
     )
-    INVALID_CONFIGURATION = _FailureInfo(
-        422, "invalid_configuration", "The configuration would be faulty", _C, "http_request_error"
+    CONFIGURATION_REJECTED = _FailureInfo(
+        422, "configuration_rejected", "The configuration has faults", _G, "proxy_internal_response"
     )
     UPGRADE_REQUIRED = _FailureInfo(426, "upgrade_required", "This path is a WebSocket", _C, "http_request_error")
     IF_MATCH_REQUIRED = _FailureInfo(
@@ -103,6 +103,7 @@ class Failure(Enum):
     EXHAUSTED = _FailureInfo(
         503, "gateway_exhausted", "The gateway lacks file descriptors or memory", _G, "connection_limit_reached"
     )
+    STARTING = _FailureInfo(503, "starting", "The gateway is starting", _G, "proxy_internal_response")
     STOPPING = _FailureInfo(503, "stopping", "The gateway is stopping", _G, "connection_terminated")
     LOOP = _FailureInfo(508, "loop_detected", "The request came back to this gateway", _G, "proxy_loop_detected")
     # The connection.

@@ -105,7 +105,7 @@ def routes(
         by = author(request)
         body = await read_json_body(request, dict[str, Any])
         if body.keys() != {"url"}:
-            _refuse([{"key": "url", "message": "is required, and the only key"}])
+            _refuse([{"path": "url", "message": "is required, and the only key"}])
         return _respond(*await administration.edit("replace", _apprise(request), by=by, value=body["url"]))
 
     def list_editor(place: Callable[[web.Request], Place]) -> Handler:
@@ -216,13 +216,13 @@ def _if_match(request: web.Request) -> frozenset[str] | None:
 
 def _switch_body(body: Mapping[str, Any]) -> tuple[timedelta | None, str]:
     unknown = sorted(body.keys() - {"for", "reason"})
-    faults = [{"key": _printable(name), "message": "unknown key"} for name in unknown]
+    faults = [{"path": _printable(name), "message": "unknown key"} for name in unknown]
     length, reason = body.get("for"), body.get("reason", "")
     seconds = _seconds(length)
     if length is not None and seconds is None:
-        faults.append({"key": "for", "message": 'must be a time from 1 second to 366 days, such as "1h", "30m" or 90'})
+        faults.append({"path": "for", "message": 'must be a time from 1 second to 366 days, such as "1h", "30m" or 90'})
     if not isinstance(reason, str) or len(reason) > _MOST_REASON or not reason.isprintable():
-        faults.append({"key": "reason", "message": f"must be a line of text, at most {_MOST_REASON} characters"})
+        faults.append({"path": "reason", "message": f"must be a line of text, at most {_MOST_REASON} characters"})
     if faults:
         _refuse(faults)
     return None if seconds is None else timedelta(seconds=seconds), reason
@@ -244,7 +244,7 @@ def _printable(text: str) -> str:
 
 
 def _refuse(faults: list[dict[str, str]]) -> NoReturn:
-    raise Problem(Failure.INVALID_CONFIGURATION, "Nothing was changed.", {"faults": faults})
+    raise Problem(Failure.CONFIGURATION_REJECTED, "Nothing was changed.", {"faults": faults})
 
 
 def _respond(generation: str, members: Mapping[str, Any], status: int = 200) -> web.Response:

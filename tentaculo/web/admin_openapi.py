@@ -45,7 +45,7 @@ _READ: Final = (Failure.ORIGIN_DENIED, Failure.CHANGES_FAULTY, Failure.CHANGES_N
 _WRITE: Final = (
     *_READ,
     *(Failure.NOT_FOUND, Failure.SET_BY_ENVIRONMENT, Failure.GENERATION_CHANGED, Failure.IF_MATCH_REQUIRED),
-    *(Failure.INVALID_CONFIGURATION, Failure.STORE_UNAVAILABLE),
+    *(Failure.CONFIGURATION_REJECTED, Failure.STORE_UNAVAILABLE),
 )
 _BODY: Final = (Failure.BODY_TOO_LARGE, Failure.UNSUPPORTED_MEDIA_TYPE)
 
@@ -77,7 +77,7 @@ def describe(*, is_guarded: bool) -> Description:
         done = {status: response("What changed.", json_content(reference("AdminChange")), _ETAG)}
         members = {} if body is None else {"requestBody": {"required": True, "content": json_content(body)}}
         failures = (*_WRITE, *(_BODY if body is not None else ()))
-        schemas = {Failure.INVALID_CONFIGURATION: _faulty()}
+        schemas = {Failure.CONFIGURATION_REJECTED: _faulty()}
         found = operation(summary, done, id_=id_, failures=failures, security=security, schemas=schemas, **members)
         return _with_parameters(found, (*parameters, _IF_MATCH))
 
@@ -145,15 +145,15 @@ def _with_parameters(found: JsonObject, parameters: Sequence[JsonObject]) -> Jso
 
 
 def _faulty() -> JsonObject:
-    fault = object_of({"key": _TEXT, "message": _TEXT})
+    fault = object_of({"path": _TEXT, "message": _TEXT})
     members = {"properties": {"faults": {"type": "array", "items": fault, "minItems": 1}}, "required": ["faults"]}
-    return {"allOf": [problem([Failure.INVALID_CONFIGURATION.error]), members]}
+    return {"allOf": [problem([Failure.CONFIGURATION_REJECTED.error]), members]}
 
 
 def _schemas(override: JsonObject) -> dict[str, JsonObject]:
     names = {"type": "array", "items": _TEXT}
     origin = {"type": "object", "additionalProperties": _TEXT, "description": "Where each value is from."}
-    faults = {"type": "array", "items": object_of({"key": _TEXT, "message": _TEXT})}
+    faults = {"type": "array", "items": object_of({"path": _TEXT, "message": _TEXT})}
     restart = {"type": "array", "items": object_of({"key": _TEXT, "reason": _TEXT})}
     changes = object_of(
         {

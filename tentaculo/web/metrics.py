@@ -28,7 +28,7 @@ from tentaculo.model.health import BreakerState, ConcurrencyView, Health, Servic
 from tentaculo.model.request_phases import BOUNDS, Phases
 from tentaculo.model.target_group import GroupView
 from tentaculo.server.native_routes import Slices
-from tentaculo.web.monitoring import AlertStats, HedgesOfServices, LeaseView, Load, PhasesOfRoutes, Traffic
+from tentaculo.web.monitoring import AlertStats, HedgesOfServices, LeaseView, Load, PhasesOfRoutes, ReloadView, Traffic
 
 _CACHE_SECONDS = 1.0
 """How long the text of one scrape is reused. It limits the cost of frequent cache."""
@@ -54,6 +54,7 @@ class GatewayMetrics:
         hedges: HedgesOfServices,
         load: Callable[[], Load],
         alert_stats: Callable[[], AlertStats],
+        reload: Callable[[], ReloadView],
         lease: Callable[[], LeaseView] | None = None,
         concurrency: Callable[[str], ConcurrencyView | None] = lambda _: None,
         groups: Callable[[], Iterable[GroupView]] = tuple,
@@ -66,6 +67,7 @@ class GatewayMetrics:
         self._hedges = hedges
         self._load = load
         self._alert_stats = alert_stats
+        self._reload = reload
         self._lease = lease
         self._concurrency = concurrency
         self._groups = groups
@@ -79,6 +81,7 @@ class GatewayMetrics:
         yield CounterMetricFamily(
             "tentaculo_store_dropped", "Rows that were not written to the database.", value=self._dropped()
         )
+        yield from _reload_metrics(self._reload())
         if self._lease is not None:
             yield from _lease_metrics(self._lease())
         yield from self._services()
@@ -251,6 +254,24 @@ def _target_metrics(groups: Iterable[GroupView]) -> Iterator[Metric]:
             rewards.add_metric(values, target.rewards)
             probability.add_metric(values, target.probability)
     yield from (requests, learned, rewards, probability)
+
+
+def _reload_metrics(reload: ReloadView) -> Iterator[Metric]:
+    yield GaugeMetricFamily(
+        "tentaculo_config_generation",
+        "Number of the configuration that is served; that of the start is 1.",
+        value=float(reload.generation),
+    )
+    yield GaugeMetricFamily(
+        "tentaculo_config_last_reload_successful",
+        "Whether the last reload of the configuration was accepted.",
+        value=float(reload.is_successful),
+    )
+    yield GaugeMetricFamily(
+        "tentaculo_config_last_reload_timestamp_seconds",
+        "When the configuration was last read, accepted or not.",
+        value=reload.at,
+    )
 
 
 def _lease_metrics(lease: LeaseView) -> Iterator[Metric]:

@@ -21,9 +21,11 @@ import structlog
 
 from tentaculo.events.clock_offsets import ClockOffsets
 from tentaculo.gateway.health_service import HealthService
+from tentaculo.gateway.reloading import ReloadReport
 from tentaculo.model.health import Endpoint, ProbeDetails, ProbeResult, StateChange
 from tentaculo.model.history import RouteKey, Tally
 from tentaculo.model.incident import MaintenanceWindow
+from tentaculo.model.text import utc_now
 from tentaculo.security.sign_in import AttemptLimit
 from tentaculo.tasks import TaskGroup
 from tentaculo.telemetry.history import TakeTallies
@@ -36,6 +38,7 @@ from tentaculo.workers.channel import (
     PONG,
     READY,
     RELEASE,
+    RELOADS,
     STOP,
     STOP_NOW,
     STOPPING,
@@ -55,6 +58,7 @@ from tentaculo.workers.channel import (
     WorkerChannel,
     shortened,
 )
+from tentaculo.workers.generations import WorkerReloads
 
 log = structlog.get_logger(__name__)
 
@@ -98,13 +102,19 @@ def _ignore(_worker: int) -> None:
 class WorkerCoordination:
     """One worker's channel to the other workers."""
 
-    def __init__(self, number: int, workers: int, name: str, sock: socket.socket) -> None:
-        """`number` counts from 1; `name` is the gateway's, the same for all; `sock` is connected to the supervisor."""
+    def __init__(
+        self, number: int, workers: int, name: str, sock: socket.socket, last_reload: ReloadReport | None = None
+    ) -> None:
+        """`number` counts from 1; `name` is the gateway's, the same for all; `sock` is connected to the supervisor.
+
+        `last_reload` is the one before this worker was started, if there was any.
+        """
         self.number = number
         self.workers = workers
         self.name = name
         self._sock = sock
         self._channel: WorkerChannel | None = None
+        self.reloads = WorkerReloads(last_reload or ReloadReport("start", utc_now(), 1), lambda: self._channel)
         self._adopt: Callable[[int], None] = _ignore
         self._release: Callable[[int], None] = _ignore
         self._on_events: Callable[[], None] = lambda: None
@@ -142,6 +152,8 @@ class WorkerCoordination:
                 self._adopt(message[-1])
             elif message.startswith(RELEASE):
                 self._release(message[-1])
+            elif message.startswith(RELOADS):
+                self.reloads.receive(message, None)
             elif self._health_service is not None:
                 self._take(self._health_service, message)
 
@@ -149,7 +161,9 @@ class WorkerCoordination:
             log.error("supervisor gone")
             on_stop()
 
-        channel = self._channel = WorkerChannel(self._sock, on_message=receive, on_end=end)
+        channel = self._channel = WorkerChannel(
+            self._sock, on_message=receive, on_end=end, on_file=self.reloads.receive
+        )
 
     def close(self) -> None:
         """Stop receiving and sending."""

@@ -14,12 +14,12 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Protocol
 
 import structlog
 
 from tentaculo.config.schema import Config
+from tentaculo.gateway.configuration_source import ConfigurationSource
 from tentaculo.net.systemd_notify import ServiceManager
 from tentaculo.server import listeners
 from tentaculo.server.listeners import STOP_SIGNALS, ListeningAddresses, format_address, ignore_hangup
@@ -31,6 +31,7 @@ from tentaculo.workers.channel import (
     PONG,
     READY,
     RELEASE,
+    RELOADS,
     STOP,
     STOP_NOW,
     STOPPING,
@@ -38,7 +39,16 @@ from tentaculo.workers.channel import (
     pair,
     recipients,
 )
-from tentaculo.workers.worker_process import ATTEMPTS, RestartPolicy, Sockets, WorkerSpec, open_sockets
+from tentaculo.workers.joint_reload import JointReload
+from tentaculo.workers.worker_process import (
+    ATTEMPTS,
+    Sockets,
+    Worker,
+    WorkerSlot,
+    WorkerSpec,
+    how_it_ended,
+    open_sockets,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -71,22 +81,25 @@ def supervise(
     hashes: Sequence[str],
     ready: Callable[[ListeningAddresses], None],
     prepare: Callable[[], StorePreparation | None] = lambda: None,
+    source: ConfigurationSource | None = None,
     manager: ServiceManager | None = None,
 ) -> None:
     """Run `server.workers` gateways until SIGTERM or SIGINT; a second signal stops them without waiting.
 
-    `ready` is called once every worker accepts requests. What `prepare` makes prepares the database. `manager`
-    learns of the stop. Raises `CannotListenError`, and `WorkersFailed` if the workers end before that.
+    `ready` is called once every worker accepts requests. What `prepare` makes prepares the database. `source`
+    is where a reload reads the configuration; `manager` learns of reloads and of the stop. Raises `CannotListenError`, and `WorkersFailed` if the workers end before that.
     """
     with open_sockets(config.server.addresses, config.server.workers) as sockets:
         addresses = tuple((str(name[0]), int(name[1])) for name in (sock.getsockname() for sock in sockets[0]))
         listen = tuple(format_address(host, port) for host, port in addresses)
-        config = config.replace(server=config.server.replace(listen=listen))
+        read, config = config, config.replace(server=config.server.replace(listen=listen))
         descriptors = tuple(tuple(sock.fileno() for sock in group) for group in sockets)
         job = WorkerSpec(config, tuple(hashes), f"tentaculo-link-{secrets.token_hex(4)}", descriptors)
         writer = logging.set_up(config.log, shares=True)
         try:
             supervisor = Supervisor(job, lambda: ready(ListeningAddresses(addresses)), sockets=sockets, manager=manager)
+            if source is not None:
+                supervisor.reload_from(source, read)
             asyncio.run(_run(supervisor, prepare()))
         finally:
             writer.close()
@@ -102,29 +115,6 @@ async def _run(supervisor: Supervisor, preparation: StorePreparation | None) -> 
         await tasks.close()
         if preparation is not None:
             await preparation.close()
-
-
-@dataclass(slots=True)
-class Worker:
-    """A worker's process."""
-
-    number: int
-    process: subprocess.Popen[bytes]
-    channel: WorkerChannel
-    ready_at: float | None = None
-    """When it began to accept requests, by the loop's clock; None before."""
-    unanswered: int = 0
-    """Pings in a row without a response. Seconds would also count the time in which this process did not run."""
-
-
-@dataclass(slots=True)
-class WorkerSlot:
-    """The place of one worker, which stays when the worker is replaced."""
-
-    restart_policy: RestartPolicy = field(default_factory=RestartPolicy)
-    worker: Worker | None = None
-    timer: asyncio.TimerHandle | None = None
-    """For the next start; None where there is no pause."""
 
 
 class Supervisor:
@@ -159,16 +149,24 @@ class Supervisor:
         self._failure: str | None = None
         self._pings: asyncio.TimerHandle | None = None
         self._over = asyncio.Event()
+        self._held: set[int] | None = None
+        """The numbers of the workers that are to be started after a reload; None where none runs."""
+        self._reload: JointReload | None = None
 
     def __repr__(self) -> str:
         return f"<Supervisor: {len(self._workers)} of {len(self._places)} workers>"
+
+    def reload_from(self, source: ConfigurationSource, read: Config) -> None:
+        """Reload from `source` when asked to. `read` is the configuration of the start as it was read."""
+        self._reload = JointReload(self, source, self._manager, read)
 
     async def run(self) -> None:
         """Until every worker has been stopped. Raises `WorkersFailed`."""
         loop = asyncio.get_running_loop()
         for one in STOP_SIGNALS:
             loop.add_signal_handler(one, self.stop)
-        loop.add_signal_handler(signal.SIGHUP, ignore_hangup)
+        reload = self._reload
+        loop.add_signal_handler(signal.SIGHUP, ignore_hangup if reload is None else reload.request)
         try:
             for number in self._places:
                 self._start(number)
@@ -179,10 +177,22 @@ class Supervisor:
                 self._pings.cancel()
             for one in (*STOP_SIGNALS, signal.SIGHUP):
                 loop.remove_signal_handler(one)
+            if reload is not None:
+                await reload.close()
             os.close(self._descriptor)
             await self._tasks.close()
         if self._failure is not None:
             raise WorkersFailed(self._failure)
+
+    @property
+    def job(self) -> WorkerSpec:
+        """What workers are started with."""
+        return self._job
+
+    @property
+    def peers(self) -> list[Worker]:
+        """The workers whose processes run."""
+        return self._workers
 
     @property
     def _workers(self) -> list[Worker]:
@@ -193,6 +203,9 @@ class Supervisor:
     def _start(self, number: int) -> None:
         place = self._places[number]
         place.timer = None
+        if self._held is not None:
+            self._held.add(number)
+            return
         ours, theirs = pair()
         try:
             process = self._spawn(number, theirs)
@@ -206,7 +219,10 @@ class Supervisor:
         finally:
             theirs.close()
         channel = WorkerChannel(
-            ours, on_message=lambda message: self._receive(worker, message), on_end=lambda: self._end(worker)
+            ours,
+            on_message=lambda message: self._receive(worker, message),
+            on_end=lambda: self._end(worker),
+            on_file=lambda message, descriptor: self._receive_reload(worker, message, descriptor),
         )
         worker = place.worker = Worker(number, process, channel)
         log.info("worker started", worker=number, pid=process.pid)
@@ -230,14 +246,18 @@ class Supervisor:
         code = worker.process.wait()
         place = self._places[worker.number]
         place.worker = None
+        if self._reload is not None:
+            self._reload.note_end(worker.number)
         if self._is_stopping:
             self._finish()
             return
         self._have_adopted(worker.number)
         lived = 0.0 if worker.ready_at is None else asyncio.get_running_loop().time() - worker.ready_at
         pause = place.restart_policy.pause(lived, was_ready=worker.ready_at is not None, was_stopped=code == 0)
-        (log.info if code == 0 else log.error)("worker ended", worker=worker.number, how=_how(code), next_in=pause)
-        self._replace(worker.number, pause, _how(code))
+        (log.info if code == 0 else log.error)(
+            "worker ended", worker=worker.number, how=how_it_ended(code), next_in=pause
+        )
+        self._replace(worker.number, pause, how_it_ended(code))
 
     def _replace(self, number: int, pause: float, how: str) -> None:
         # Where others serve, one hopeless place is no reason to end them.
@@ -260,9 +280,18 @@ class Supervisor:
         if message == STOPPING:
             self._have_adopted(worker.number)
             return
+        if message.startswith(RELOADS):
+            self._receive_reload(worker, message)
+            return
         channels = {other.number: other.channel for other in self._workers}
         for number in recipients(message, worker.number, channels):
             channels[number].send(message)
+
+    def _receive_reload(self, worker: Worker, message: bytes, descriptor: int | None = None) -> None:
+        if self._reload is not None:
+            self._reload.receive(worker, message, descriptor)
+        elif descriptor is not None:
+            os.close(descriptor)
 
     def _have_adopted(self, number: int) -> None:
         """Have the other workers accept the connections of one that does so no more, until its successor does."""
@@ -282,11 +311,36 @@ class Supervisor:
                 other.channel.order(RELEASE + bytes([worker.number]))
         for number in self._adopted:
             worker.channel.order(ADOPT + bytes([number]))
+        if self._reload is not None:
+            self._reload.note_change()
         if self._has_started or self._is_stopping:
             return
         if all(place.worker and place.worker.ready_at for place in self._places.values()):
             self._has_started = True
             self._on_ready()
+            if self._reload is not None:
+                self._reload.open()
+
+    # -- for a reload ------------------------------------------------------------------------------------------
+
+    def hold_starts(self, hold: bool) -> None:
+        """Start no worker, until called with False."""
+        held, self._held = self._held, set() if hold else None
+        if not hold and not self._is_stopping:
+            for number in sorted(held or ()):
+                self._start(number)
+
+    def set_job(self, job: WorkerSpec, descriptor: int) -> None:
+        """Start workers with `job` from now on, which is in the file of `descriptor`. Takes the descriptor over."""
+        os.close(self._descriptor)
+        self._job, self._descriptor = job, descriptor
+
+    def kill(self, number: int) -> None:
+        """Kill a worker, so that it is replaced."""
+        worker = self._places[number].worker
+        if worker is not None:
+            log.error("worker killed", worker=number, pid=worker.process.pid)
+            worker.process.kill()
 
     def _ping(self) -> None:
         for worker in self._workers:
@@ -315,6 +369,8 @@ class Supervisor:
     def _stop(self) -> None:
         """Stop every worker, once. The supervisor ends with the last one."""
         self._is_stopping = True
+        if self._reload is not None:
+            self._tasks.start(self._reload.close(), "end of reloads")
         log.info("stopping", workers=len(self._workers))
         self._manager.stopping()
         for place in self._places.values():
@@ -336,19 +392,8 @@ class Supervisor:
 
     def _kill(self) -> None:
         for worker in self._workers:
-            log.error("worker killed", worker=worker.number, pid=worker.process.pid)
-            worker.process.kill()
+            self.kill(worker.number)
 
     def _finish(self) -> None:
         if not self._workers:
             self._over.set()
-
-
-def _how(code: int) -> str:
-    """How a process ended, in words."""
-    if code >= 0:
-        return f"exit code {code}"
-    try:
-        return signal.Signals(-code).name
-    except ValueError:
-        return f"signal {-code}"

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import pickle
+import signal
 import socket
+import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tentaculo.config.schema import Config
+from tentaculo.gateway.reloading import ReloadReport
 from tentaculo.server.listeners import BACKLOG, CannotListenError
+from tentaculo.workers.channel import WorkerChannel
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerSpec:
-    """The configuration as the supervisor read it. Workers that are started later receive the same, even if the file has changed."""
+    """The configuration that is served. Workers that are started later receive the same, even if the file has changed."""
 
     config: Config
     hashes: tuple[str, ...]
@@ -24,6 +29,8 @@ class WorkerSpec:
     """The gateway recognises its own requests by it, whichever worker sent them."""
     sockets: tuple[tuple[int, ...], ...] = ()
     """Descriptors of each worker's listening sockets. Every worker inherits all of them."""
+    last_reload: ReloadReport | None = None
+    """The last reload, whether it was accepted or not; None before there was any."""
 
     @property
     def workers(self) -> int:
@@ -139,3 +146,36 @@ class RestartPolicy:
                 return 0.0
         self._failures += 1
         return 0.0 if self._failures == 1 else min(2.0 ** (self._failures - 2), LAST_PAUSE)
+
+
+@dataclass(slots=True)
+class Worker:
+    """A worker's process."""
+
+    number: int
+    process: subprocess.Popen[bytes]
+    channel: WorkerChannel
+    ready_at: float | None = None
+    """When it began to accept requests, by the loop's clock; None before."""
+    unanswered: int = 0
+    """Pings in a row without a response. Seconds would also count the time in which this process did not run."""
+
+
+@dataclass(slots=True)
+class WorkerSlot:
+    """The place of one worker, which stays when the worker is replaced."""
+
+    restart_policy: RestartPolicy = field(default_factory=RestartPolicy)
+    worker: Worker | None = None
+    timer: asyncio.TimerHandle | None = None
+    """For the next start; None where there is no pause."""
+
+
+def how_it_ended(code: int) -> str:
+    """How a process ended, in words."""
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"

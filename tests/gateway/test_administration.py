@@ -222,16 +222,16 @@ async def test_all_faults_at_once_and_nothing_is_changed(live: Running) -> None:
     before = await live.generation()
     new = {"url": "ftp://h", "abuot": 1, "depends_on": ["nobody"], "token_file": "/etc/shadow", "enabled": "yes"}
     refused = await live.send("PUT", "/services/new", new, status=422)
-    assert refused["error"] == "invalid_configuration"
-    assert [fault["key"] for fault in refused["faults"]] == ["services.new.token_file"]
+    assert refused["error"] == "configuration_rejected"
+    assert [fault["path"] for fault in refused["faults"]] == ["services.new.token_file"]
     del new["token_file"]
     refused = await live.send("PUT", "/services/new", new, status=422)
-    keys = [fault["key"] for fault in refused["faults"]]
+    keys = [fault["path"] for fault in refused["faults"]]
     assert keys == [f"services.new.{key}" for key in ("abuot", "depends_on[0]", "enabled", "url")]
     assert await live.generation() == before
     assert not live.changes.exists()
     bad = await live.send("POST", "/services/madre/disable", {"for": "1w", "reason": 3, "until": "x"}, status=422)
-    assert [fault["key"] for fault in bad["faults"]] == ["until", "for", "reason"]
+    assert [fault["path"] for fault in bad["faults"]] == ["until", "for", "reason"]
 
 
 @pytest.mark.parametrize(

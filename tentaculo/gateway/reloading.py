@@ -1,0 +1,249 @@
+"""Reloads: whoever asks for one, they run one after another, and each gives one report.
+
+    SIGHUP, a changed file, `POST /tentaculo/admin/reload` ─▶ Reloader ─▶ read ─▶ apply ─▶ report
+
+A single gateway applies what was read itself. With several workers this runs in the supervisor, which has all of them
+apply it (`workers/generations.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Protocol
+
+import structlog
+
+from tentaculo.config.comparison import Changes
+from tentaculo.config.errors import ConfigError, ConfigFault
+from tentaculo.config.schema import Config
+from tentaculo.gateway.configuration_source import Candidate, ConfigurationSource
+from tentaculo.gateway.file_watch import FileWatch
+from tentaculo.model.text import join_names, utc_now
+from tentaculo.net.systemd_notify import ServiceManager
+from tentaculo.tasks import TaskGroup
+
+log = structlog.get_logger(__name__)
+
+MOST_LOGGED = 20
+"""Names and faults in one line of the log at most."""
+
+
+class ReloadFailedError(Exception):
+    """The new configuration is valid, and could not be applied. The text is the reason; what was served is served on."""
+
+
+class ReloadRefusedError(Exception):
+    """No reload is possible now. The text is the reason; `is_stopping` whether the gateway stops."""
+
+    def __init__(self, reason: str, *, is_stopping: bool = False) -> None:
+        super().__init__(reason)
+        self.is_stopping = is_stopping
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadReport:
+    """What became of one reload."""
+
+    by: str
+    """What asked for it."""
+    at: datetime
+    generation: int
+    """Number of the configuration that is served since then; that of the start is 1."""
+    changes: Changes | None = None
+    """None where nothing was changed: `faults` or `problem` says why."""
+    faults: tuple[ConfigFault, ...] = ()
+    """Every fault of the configuration."""
+    problem: str = ""
+    """Why a valid configuration could not be applied."""
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def is_accepted(self) -> bool:
+        """Whether the configuration that was read is served now."""
+        return self.changes is not None
+
+    @property
+    def why_not(self) -> str:
+        """Why nothing was changed, in one line; empty where the reload was accepted."""
+        if self.problem or self.is_accepted:
+            return self.problem
+        count = len(self.faults)
+        return f"the configuration has {count} fault{'' if count == 1 else 's'}"
+
+
+class Reloads(Protocol):
+    """Reloads as a gateway sees them."""
+
+    @property
+    def last(self) -> ReloadReport:
+        """The last one; that of the start before there was any."""
+
+    async def reload(self, by: str) -> ReloadReport:
+        """Read the configuration again and apply it. Raises `ReloadRefusedError`."""
+
+
+class Reloadable(Protocol):
+    """A gateway that can serve another configuration."""
+
+    async def prepare(self, config: Config, hashes: Sequence[str]) -> Any:
+        """Build everything for `config`, to be given to `swap`. Raises ConfigError and changes nothing."""
+
+    def swap(self, generation: Any, by: str) -> Changes:
+        """Serve what was prepared, from this turn of the loop on."""
+
+
+class HandedReloads(Reloads, Protocol):
+    """Reloads in a worker, which come from the supervisor."""
+
+    def open(self, gateway: Reloadable, on_rejection: Callable[[ReloadReport], None]) -> None:
+        """Apply to `gateway` from now on. `on_rejection` records a reload that changed nothing, in one worker of all."""
+
+    async def close(self) -> None:
+        """Apply nothing any more."""
+
+
+Apply = Callable[[Candidate, str, int], Awaitable[Changes]]
+"""Applies what was read, as the generation of this number. Raises ConfigError or `ReloadFailedError`: nothing was changed then."""
+
+
+class Reloader:
+    """Runs one reload at a time, and watches the files where `reload.watch` says so.
+
+    A reload that is asked for while one runs waits for it, since the files may have changed after that one has read
+    them. Any number that wait are one reload.
+    """
+
+    def __init__(
+        self,
+        source: ConfigurationSource,
+        *,
+        manager: ServiceManager | None = None,
+        now: Callable[[], datetime] = utc_now,
+    ) -> None:
+        """`manager` learns of each reload."""
+        self.last = ReloadReport("start", now(), 1)
+        self._source = source
+        self._manager = manager or ServiceManager()
+        self.on_report: Callable[[ReloadReport], None] = lambda _: None
+        """Called after each reload, before those that asked for it learn of it."""
+        self._now = now
+        self._apply: Apply | None = None
+        self._is_stopping = False
+        self._wanted_by = ""
+        self._running: asyncio.Task[ReloadReport] | None = None
+        self._waiting: asyncio.Task[ReloadReport] | None = None
+        self._watching: asyncio.Task[Any] | None = None
+        self._tasks = TaskGroup("reload")
+
+    def __repr__(self) -> str:
+        return f"<Reloader: generation {self.last.generation}, {len(self._tasks)} tasks>"
+
+    def open(self, apply: Apply, *, watch: bool) -> None:
+        """Reload from now on when asked to, by `apply`. One that a signal has asked for before begins now."""
+        self._apply = apply
+        self.watch(watch)
+        if self._wanted_by:
+            self.request(self._wanted_by)
+
+    async def close(self) -> None:
+        """Reload no more. One that runs is given up, unless it is applied already."""
+        self._is_stopping = True
+        await self._tasks.close()
+
+    def watch(self, wanted: bool) -> None:
+        """Start or stop to watch the files."""
+        if wanted and self._watching is None:
+            watch = FileWatch(self._source, lambda: self.reload("file change"))
+            self._watching = self._tasks.start(watch.run(), "watch")
+        elif not wanted and self._watching is not None:
+            self._watching.cancel()
+            self._watching = None
+
+    def request(self, by: str) -> None:
+        """Reload soon, for somebody who cannot wait for the report, such as a signal."""
+        if self._apply is None:
+            self._wanted_by = by
+        elif not self._is_stopping:
+            self._enqueue(by)
+
+    async def reload(self, by: str) -> ReloadReport:
+        """Read the configuration again and apply it. Raises `ReloadRefusedError`."""
+        if self._is_stopping:
+            raise ReloadRefusedError("The gateway is stopping.", is_stopping=True)
+        if self._apply is None:
+            raise ReloadRefusedError("The gateway is starting.")
+        waiting = self._enqueue(by)
+        try:
+            return await asyncio.shield(waiting)
+        except asyncio.CancelledError:
+            asking = asyncio.current_task()
+            if waiting.cancelled() and not (asking and asking.cancelling()):
+                raise ReloadRefusedError("The gateway is stopping.", is_stopping=True) from None
+            raise
+
+    def _enqueue(self, by: str) -> asyncio.Task[ReloadReport]:
+        if self._waiting is None:
+            self._waiting = self._tasks.start(self._run_after(self._running, by), "reload")
+        return self._waiting
+
+    async def _run_after(self, before: asyncio.Task[ReloadReport] | None, by: str) -> ReloadReport:
+        if before is not None:
+            await asyncio.wait([before])
+        self._running, self._waiting = self._waiting, None
+        self._manager.reloading()
+        report = self.last = await self._run(ReloadReport(by, self._now(), self.last.generation))
+        _log(report)
+        self.on_report(report)
+        self._manager.ready(_status(report))
+        return report
+
+    async def _run(self, report: ReloadReport) -> ReloadReport:
+        assert self._apply is not None
+        number = report.generation + 1
+        try:
+            # In a thread: a large file takes a while to be parsed.
+            candidate = await asyncio.to_thread(self._source.read)
+            changes = await self._apply(candidate, report.by, number)
+        except ConfigError as error:
+            return replace(report, faults=error.faults)
+        except ReloadFailedError as error:
+            return replace(report, problem=str(error))
+        except Exception:
+            log.exception("reload failed", by=report.by)
+            return replace(report, problem="the gateway failed to apply it; its log says why")
+        self.watch(candidate.config.reload.watch)
+        return replace(report, generation=number, changes=changes, warnings=candidate.warnings)
+
+
+def _status(report: ReloadReport) -> str:
+    """What `systemctl status` shows."""
+    if report.is_accepted:
+        return f"serves generation {report.generation} of the configuration"
+    return (
+        f"serves generation {report.generation} of the configuration; the last reload changed nothing: {report.why_not}"
+    )
+
+
+def _log(report: ReloadReport) -> None:
+    if report.changes is not None:
+        log.info(
+            "configuration reloaded",
+            by=report.by,
+            generation=report.generation,
+            added=join_names(report.changes.added, MOST_LOGGED),
+            removed=join_names(report.changes.removed, MOST_LOGGED),
+            changed=join_names(report.changes.changed, MOST_LOGGED),
+            keys=join_names(report.changes.changed_keys, MOST_LOGGED),
+            needs_restart=join_names([*report.changes.needs_restart], MOST_LOGGED),
+        )
+        return
+    log.error(
+        "configuration rejected",
+        by=report.by,
+        generation=report.generation,
+        reason=report.why_not,
+        faults=[str(fault) for fault in report.faults[:MOST_LOGGED]],
+    )
