@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tentaculo.config.environment import process_environment
 from tentaculo.config.errors import ConfigError, ConfigFault
-from tentaculo.config.loader import Loaded, load
+from tentaculo.config.layers import Sources
+from tentaculo.config.loader import Loaded, load, load_sources
 from tentaculo.config.schema import Config
 from tentaculo.security.token_file import accepted_hashes, token_file
 
@@ -21,6 +23,8 @@ class Candidate:
     """Hashes of the accepted tokens."""
     warnings: tuple[str, ...] = ()
     """About valid but suspicious values, one sentence each."""
+    sources: Sources | None = None
+    """What it was made of."""
 
 
 Seen = tuple[int, ...] | None
@@ -71,6 +75,8 @@ class ConfigurationSource:
         self.spare_hashes: tuple[str, ...] = ()
         """Accepted where no other token is: that of a token which this process has made and could not keep."""
         self._verify = verify
+        self.first: Sources | None = None
+        """What was read at the start; None before."""
         self.seen: Mapping[Path, Seen] = {} if self._file is None else {self._file: None}
         """Each file that was read last, as it was found before it was read."""
 
@@ -85,6 +91,7 @@ class ConfigurationSource:
             loaded = how(self._file)
             # A file that was found once is a fault when it is gone, not a reason to serve the environment alone.
             self._file, files = loaded.path, loaded.files
+            self.first = self.first or loaded.sources
             return replace(loaded, config=with_address(loaded.config, self._host, self._port))
         except ConfigError as error:
             files = error.files
@@ -94,10 +101,21 @@ class ConfigurationSource:
 
     def read(self) -> Candidate:
         """Read everything again, and the accepted tokens. Raises ConfigError with every fault. It blocks."""
-        loaded = self.load()
+        return self._verified(self.load())
+
+    def revise(self, sources: Sources) -> Candidate:
+        """As `read`, but of `sources`, which nothing is read again of but the files that they name. It blocks."""
+        loaded = load_sources(sources, process_environment())
+        return self._verified(replace(loaded, config=with_address(loaded.config, self._host, self._port)))
+
+    def note_written(self, file: Path) -> None:
+        """This process has written a file itself, so that it has not changed for `reload.watch`."""
+        self.seen = {**self.seen, file: _look(file)}
+
+    def _verified(self, loaded: Loaded) -> Candidate:
         if faults := [*self._verify(loaded)]:
             raise ConfigError(faults, loaded.path)
-        return Candidate(loaded.config, self._hashes(loaded), loaded.warnings)
+        return Candidate(loaded.config, self._hashes(loaded), loaded.warnings, loaded.sources)
 
     def _hashes(self, loaded: Loaded) -> tuple[str, ...]:
         config = loaded.config

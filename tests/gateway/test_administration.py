@@ -17,12 +17,13 @@ from aiohttp import ClientSession, web
 
 from tentaculo.config.change_layer import ChangeLayer, TimedOverride, read_layer, write_layer
 from tentaculo.config.comparison import Changes, compare, digest
-from tentaculo.config.layers import Sources
-from tentaculo.config.loader import Loaded, load_sources, load_usable
+from tentaculo.config.loader import load_usable
 from tentaculo.config.masking import MASK
+from tentaculo.config.schema import Config
 from tentaculo.gateway.administration import ConfigurationAdministration
-from tentaculo.gateway.layer_keeper import NotServedError
+from tentaculo.gateway.configuration_source import Candidate, ConfigurationSource
 from tentaculo.gateway.layer_reloads import LayerReloads
+from tentaculo.gateway.reloading import Reloader, ReloadFailedError
 from tentaculo.web import admin
 from tests.support.config import SECRET
 from tests.support.server import serving_application
@@ -47,18 +48,15 @@ ANY = {"If-Match": "*"}
 class Served:
     """What serves configurations: it keeps the last one, and may fail."""
 
-    loaded: Loaded
+    config: Config
     by: list[str] = field(default_factory=list)
     problem: str = ""
 
-    async def prepare(self, loaded: Loaded) -> Loaded:
-        return loaded
-
-    async def swap(self, prepared: Loaded, by: str) -> Changes:
+    async def apply(self, candidate: Candidate, by: str, _number: int) -> Changes:
         if self.problem:
-            raise NotServedError(self.problem)
-        changes = compare(self.loaded.config, prepared.config)
-        self.loaded = prepared
+            raise ReloadFailedError(self.problem)
+        changes = compare(self.config, candidate.config)
+        self.config = candidate.config
         self.by.append(by)
         return changes
 
@@ -69,7 +67,7 @@ class Running:
 
     client: ClientSession
     served: Served
-    layers: LayerReloads
+    reloader: Reloader
     events: list[dict[str, Any]]
     file: Path
     changes: Path
@@ -90,28 +88,28 @@ class Running:
 
     @property
     def services(self) -> Mapping[str, Any]:
-        return self.served.loaded.config.services
+        return self.served.config.services
 
 
 @asynccontextmanager
-async def running(folder: Path, environ: Mapping[str, str] | None = None) -> AsyncIterator[Running]:
-    environ, file = environ or {}, folder / "tentaculo.toml"
+async def running(folder: Path) -> AsyncIterator[Running]:
+    file = folder / "tentaculo.toml"
     if not file.exists():
         file.write_text(FILE)
-    served = Served(load_usable(file, environ))
+    source = ConfigurationSource(file)
+    source.spare_hashes = ("hash",)
+    loaded = source.load(load_usable)
+    served = Served(loaded.config)
     events: list[dict[str, Any]] = []
-
-    def load(sources: Sources) -> Loaded:
-        return load_sources(sources, environ)
-
-    layers = LayerReloads(served.loaded.sources, load, served, lock=asyncio.Lock())
+    reloader = Reloader(source)
+    layers = LayerReloads(source, reloader, loaded.sources)
+    reloader.open(served.apply, watch=False)
     layers.open()
     administration = ConfigurationAdministration(
         layers,
-        lambda: digest(served.loaded.config, ["hash"]),
+        lambda: digest(served.config, ["hash"]),
         now=lambda: datetime.now(UTC),
         record=lambda type_, **members: events.append({"type": type_, **members}),
-        environ=environ,
     )
     app = web.Application()
     app.add_routes(admin.routes(administration, lambda request: "ana", lambda request: None))
@@ -120,9 +118,10 @@ async def running(folder: Path, environ: Mapping[str, str] | None = None) -> Asy
         ClientSession(f"http://{server.host}:{server.port}") as client,
     ):
         try:
-            yield Running(client, served, layers, events, file, folder / "data" / "changes.json")
+            yield Running(client, served, reloader, events, file, folder / "data" / "changes.json")
         finally:
             await layers.close()
+            await reloader.close()
 
 
 @pytest.fixture
@@ -184,14 +183,14 @@ async def test_routes_endpoints_channels_and_plans(live: Running) -> None:
     hook = {"url": f"https://example.org/{SECRET}", "secrets": ["whsec_" + 32 * "A"]}
     await live.send("PUT", "/alerts/webhooks/ops", hook)
     await live.send("PATCH", "/alerts/webhooks/ops", {"timeout": 3})
-    assert live.served.loaded.config.alerts.webhooks["ops"].timeout == 3
+    assert live.served.config.alerts.webhooks["ops"].timeout == 3
     await live.send("PUT", "/alerts/apprise/phone", {"url": f"tgram://{SECRET}/1"})
     await live.send("PUT", "/alerts/apprise/phone", {"address": "x"}, status=422)
     await live.send("POST", "/maintenance", {"services": ["*"], "at": "02:00-03:00"}, status=201)
-    assert len(live.served.loaded.config.maintenance) == 1
+    assert len(live.served.config.maintenance) == 1
     for path in ("/maintenance/0", "/alerts/webhooks/ops", "/alerts/apprise/phone"):
         await live.send("DELETE", path)
-    assert live.served.loaded.config.alerts.webhooks == {}
+    assert live.served.config.alerts.webhooks == {}
 
 
 async def test_a_concurrent_change_is_refused(live: Running) -> None:
@@ -253,9 +252,12 @@ async def test_bodies_that_cannot_be_read(live: Running, body: str, headers: dic
     assert not live.changes.exists()
 
 
-async def test_what_the_environment_overrides_is_refused_with_its_name(tmp_path: Path) -> None:
-    environ = {"TENTACULO_SERVICES_MADRE_ABOUT": "environment", "SHUB_ON": "no"}
-    async with running(tmp_path, environ) as live:
+async def test_what_the_environment_overrides_is_refused_with_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TENTACULO_SERVICES_MADRE_ABOUT", "environment")
+    monkeypatch.setenv("SHUB_ON", "no")
+    async with running(tmp_path) as live:
         refused = await live.send("PATCH", "/services/madre", {"about": "x"}, status=409)
         assert refused["error"] == "set_by_environment"
         assert refused["variables"] == [{"key": "services.madre.about", "variable": "TENTACULO_SERVICES_MADRE_ABOUT"}]
@@ -306,6 +308,21 @@ async def test_an_override_of_a_clock_that_was_ahead_is_no_longer_than_it_was(tm
         await eventually(lambda: not live.services["shub"].enabled)
 
 
+async def test_a_reload_between_two_changes_follows_the_file(live: Running) -> None:
+    await live.send("PATCH", "/services/madre", {"about": "x"})
+    before = {"If-Match": f'"{await live.generation()}"'}
+    live.file.write_text(FILE.replace("8001", "8009"))
+    # What somebody is editing is not served by a change.
+    await live.send("PATCH", "/services/shub", {"about": "y"})
+    assert live.services["madre"].url == "http://127.0.0.1:8001"
+    report = await live.reloader.reload("test")
+    assert report.is_accepted
+    assert (live.services["madre"].url, live.services["madre"].about) == ("http://127.0.0.1:8009", "x")
+    await live.send("PATCH", "/services/madre", {"owner": "z"}, headers=before, status=412)
+    await live.send("PATCH", "/services/madre", {"owner": "z"})
+    assert live.services["madre"].url == "http://127.0.0.1:8009"
+
+
 async def test_an_override_is_taken_back(live: Running) -> None:
     await live.send("POST", "/services/madre/disable", {"for": "1h"})
     assert not live.services["madre"].enabled
@@ -342,7 +359,8 @@ async def test_each_change_is_an_event_without_its_values(live: Running) -> None
 async def test_a_change_that_cannot_be_served_is_not_kept(live: Running) -> None:
     live.served.problem = "worker 2 ended"
     refused = await live.send("PATCH", "/services/madre", {"about": "x"}, status=503)
-    assert (refused["error"], refused["detail"]) == ("changes_not_kept", "worker 2 ended")
+    assert refused["error"] == "changes_not_kept"
+    assert refused["detail"] == "The configuration was not applied: worker 2 ended."
     assert read_layer(live.changes) == ChangeLayer()
     assert live.events == []
 
