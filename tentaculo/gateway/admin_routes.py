@@ -1,0 +1,86 @@
+"""The write API of a gateway. What it needs is loaded when somebody first uses it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from tentaculo.gateway.loading import LoadedLater
+from tentaculo.model.failure import Failure, Problem
+from tentaculo.security.cors import CorsPolicy
+from tentaculo.server.caller import CALLER, is_from_own_page
+from tentaculo.store.client import StoreClient
+from tentaculo.web import admin
+
+if TYPE_CHECKING:
+    from tentaculo.gateway.administration import ConfigurationAdministration, Layers
+
+
+class LazyAdministration:
+    """A `ConfigurationAdministration` that is made at the first request."""
+
+    def __init__(self, load: Callable[[], ConfigurationAdministration]) -> None:
+        self._made = LoadedLater(load)
+
+    def __repr__(self) -> str:
+        return f"<LazyAdministration {self._made!r}>"
+
+    async def view(self) -> tuple[str, dict[str, Any]]:
+        """As that of the administration; the following too."""
+        return await (await self._made.get()).view()
+
+    async def view_service(self, name: str) -> tuple[str, dict[str, Any]]:
+        """See above."""
+        return await (await self._made.get()).view_service(name)
+
+    async def edit(self, *what: Any, **how: Any) -> tuple[str, dict[str, Any]]:
+        """See above."""
+        return await (await self._made.get()).edit(*what, **how)
+
+    async def switch(self, *what: Any, **how: Any) -> tuple[str, dict[str, Any]]:
+        """See above."""
+        return await (await self._made.get()).switch(*what, **how)
+
+    async def release(self, *what: Any, **how: Any) -> tuple[str, dict[str, Any]]:
+        """See above."""
+        return await (await self._made.get()).release(*what, **how)
+
+    async def undo(self, *what: Any, **how: Any) -> tuple[str, dict[str, Any]]:
+        """See above."""
+        return await (await self._made.get()).undo(*what, **how)
+
+
+def routes(
+    layers: Layers | None,
+    store_client: StoreClient,
+    cors: CorsPolicy,
+    *,
+    generation: Callable[[], str],
+    now: Callable[[], datetime],
+    record: Callable[..., None],
+) -> list[web.RouteDef]:
+    """The routes. `generation` identifies what is served; `record` records an event of the gateway's own."""
+
+    def load() -> ConfigurationAdministration:
+        from tentaculo.gateway.administration import ConfigurationAdministration
+        from tentaculo.gateway.changes_table import ChangesTable
+
+        table = ChangesTable(store_client) if store_client.may_be_shared else None
+        return ConfigurationAdministration(layers, generation, now=now, record=record, table=table)
+
+    def check_origin(request: web.Request) -> None:
+        origin = request.headers.get("Origin")
+        if origin is not None and not cors.allows(origin) and not is_from_own_page(request[CALLER].inbound):
+            raise Problem(Failure.ORIGIN_DENIED, "Add the page's origin to cors.origins.")
+
+    return admin.routes(LazyAdministration(load), name_of, check_origin)
+
+
+def name_of(request: web.Request) -> str:
+    """Who asks. Raises `Problem` (403) where nobody is authenticated: without tokens the configuration is closed."""
+    if not request[CALLER].is_authenticated:
+        raise Problem(Failure.FORBIDDEN, "Without tokens nobody may change the configuration by HTTP.")
+    return "token"
