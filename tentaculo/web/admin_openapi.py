@@ -78,8 +78,8 @@ def describe(*, is_guarded: bool) -> Description:
         members = {} if body is None else {"requestBody": {"required": True, "content": json_content(body)}}
         failures = (*_WRITE, *(_BODY if body is not None else ()))
         schemas = {Failure.CONFIGURATION_REJECTED: _faulty()}
-        found = operation(summary, done, id_=id_, failures=failures, security=security, schemas=schemas, **members)
-        return _with_parameters(found, (*parameters, _IF_MATCH))
+        found = operation(summary, done, id_=id_, failures=failures, security=security, schemas=schemas)
+        return _with_parameters({**found, **members}, (*parameters, _IF_MATCH))
 
     def listed(noun: str, path: str, item: JsonObject, parameters: Sequence[JsonObject]) -> dict[str, JsonObject]:
         title = noun.title().replace(" ", "")
