@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,18 @@ from tentaculo.store.client import StoreClient
 from tentaculo.web import admin
 
 if TYPE_CHECKING:
-    from tentaculo.gateway.administration import ConfigurationAdministration, Layers
+    from tentaculo.gateway.administration import ConfigurationAdministration
+    from tentaculo.gateway.layer_keeper import Layers
+
+
+@dataclass(frozen=True, slots=True)
+class AdminParts:
+    """What the write API uses of a gateway."""
+
+    generation: Callable[[], str]
+    """What identifies the configuration that is served."""
+    record: Callable[..., None]
+    """Records an event of the gateway's own."""
 
 
 class LazyAdministration:
@@ -57,19 +69,17 @@ def routes(
     layers: Layers | None,
     store_client: StoreClient,
     cors: CorsPolicy,
-    *,
-    generation: Callable[[], str],
+    parts: AdminParts,
     now: Callable[[], datetime],
-    record: Callable[..., None],
 ) -> list[web.RouteDef]:
-    """The routes. `generation` identifies what is served; `record` records an event of the gateway's own."""
+    """The routes. `layers` is None where the configuration is from no file."""
 
     def load() -> ConfigurationAdministration:
         from tentaculo.gateway.administration import ConfigurationAdministration
         from tentaculo.gateway.changes_table import ChangesTable
 
         table = ChangesTable(store_client) if store_client.may_be_shared else None
-        return ConfigurationAdministration(layers, generation, now=now, record=record, table=table)
+        return ConfigurationAdministration(layers, parts.generation, now=now, record=parts.record, table=table)
 
     def check_origin(request: web.Request) -> None:
         origin = request.headers.get("Origin")
@@ -77,6 +87,15 @@ def routes(
             raise Problem(Failure.ORIGIN_DENIED, "Add the page's origin to cors.origins.")
 
     return admin.routes(LazyAdministration(load), name_of, check_origin)
+
+
+async def follow_table(layers: Layers | None, store_client: StoreClient) -> None:
+    """Serve what other machines change, until cancelled."""
+    if layers is None:
+        return
+    from tentaculo.gateway.changes_table import TableFollower
+
+    await TableFollower(layers, store_client).run()
 
 
 def name_of(request: web.Request) -> str:

@@ -24,7 +24,14 @@ from tentaculo.config.loader import load_sources
 from tentaculo.config.masking import masked
 from tentaculo.config.merge_patch import value_at
 from tentaculo.gateway.edits import Action, Edit, NoSuchThingError, changed_keys, endpoints_of
-from tentaculo.gateway.layer_keeper import Adoption, LayerConflictError, NotKeptError, NotNowError, NotServedError
+from tentaculo.gateway.layer_keeper import (
+    Adoption,
+    LayerConflictError,
+    Layers,
+    NotKeptError,
+    NotNowError,
+    NotServedError,
+)
 from tentaculo.model.failure import Failure, Problem
 
 if TYPE_CHECKING:
@@ -37,20 +44,6 @@ ATTEMPTS = 3
 """Attempts to make a change for any generation while others make changes too."""
 CHANGED = "configuration.changed"
 """The event of a change, with its author and the names of what changed."""
-
-
-class Layers(Protocol):
-    """What serves configurations and keeps their layers of changes."""
-
-    async def describe(self) -> Sources | None:
-        """What the served configuration was made of; None where it is from no file. Raises `NotNowError`."""
-
-    async def adopt(self, adoption: Adoption, by: str) -> Changes:
-        """Serve a layer and keep it.
-
-        Raises ConfigError, `LayerConflictError`, `NotKeptError`, `NotServedError` and `NotNowError`; nothing was changed then.
-        """
-        ...
 
 
 class ChangesTable(Protocol):

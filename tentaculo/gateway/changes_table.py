@@ -10,8 +10,14 @@ import structlog
 
 from tentaculo.config.change_layer import ChangeLayer
 from tentaculo.config.errors import ConfigError
-from tentaculo.gateway.administration import Layers
-from tentaculo.gateway.layer_keeper import Adoption, LayerConflictError, NotKeptError, NotNowError, NotServedError
+from tentaculo.gateway.layer_keeper import (
+    Adoption,
+    LayerConflictError,
+    Layers,
+    NotKeptError,
+    NotNowError,
+    NotServedError,
+)
 from tentaculo.model.failure import Problem
 from tentaculo.store.changes import StoredChanges, read_changes, read_revision, replace_changes
 from tentaculo.store.client import StoreClient

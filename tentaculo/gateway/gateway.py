@@ -25,6 +25,7 @@ from tentaculo.config.schema import Config
 from tentaculo.events.hub import Hub
 from tentaculo.events.pipeline import Cardinality
 from tentaculo.events.tail import EventTail
+from tentaculo.gateway.admin_routes import AdminParts, follow_table
 from tentaculo.gateway.application import Parts, application
 from tentaculo.gateway.clock_watch import ClockWatch
 from tentaculo.gateway.coordination import Coordination
@@ -89,12 +90,10 @@ class Gateway:
         gateway to the other workers on its port, if there are any. `sockets` are each worker's listening sockets.
         `prepare_store` is awaited before the database is used; requests are served meanwhile. `reloads` reload it.
         """
-        self._prepare_store = prepare_store
-        self._sockets = sockets
+        self._prepare_store, self._sockets = prepare_store, sockets
         self._server: web.Server | None = None
         self._stop_now = stop_now or asyncio.Event()
-        self._uses_fast_path = fast_path
-        self._coordination = coordination
+        self._uses_fast_path, self._coordination = fast_path, coordination
         self._name = coordination.name if coordination else f"tentaculo-link-{secrets.token_hex(4)}"
         self._phase = Phase.STARTING
         self._stack = AsyncExitStack()
@@ -297,6 +296,7 @@ class Gateway:
             if self._role is None:
                 await self._stack.enter_async_context(self._lead())
             else:
+                self._tasks.start(follow_table(self._reloads.layers, self._store_client), "changes of other machines")
                 self._stack.push_async_callback(self._role.close)
                 await self._role.start()
         self._phase = Phase.READY
@@ -393,6 +393,7 @@ class Gateway:
             lease=self._role.view if self._role else None,
             on_drain=on_drain,
             reloads=self._reloads,
+            admin=AdminParts(lambda: self.generations.current.etag, self._own_events.record),
             phase=lambda: self._phase,
             started_at=lambda: self._started_at,
             port=self._port,

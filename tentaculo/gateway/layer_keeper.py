@@ -10,10 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Protocol
 
 import structlog
 
 from tentaculo.config.change_layer import ChangeLayer, TimedOverride, locked, read_layer, write_layer
+from tentaculo.config.comparison import Changes
 from tentaculo.config.errors import ConfigError
 from tentaculo.config.layers import Sources
 from tentaculo.health.steady_clock import time_since_boot
@@ -58,6 +60,20 @@ class Adoption:
     layer: ChangeLayer
     is_kept: bool = True
     """Whether its file must be written before it is served."""
+
+
+class Layers(Protocol):
+    """What serves configurations and keeps their layers of changes."""
+
+    async def describe(self) -> Sources | None:
+        """What the served configuration was made of; None where it is from no file. Raises `NotNowError`."""
+
+    async def adopt(self, adoption: Adoption, by: str) -> Changes:
+        """Serve a layer and keep it.
+
+        Raises ConfigError, `LayerConflictError`, `NotKeptError`, `NotServedError` and `NotNowError`; nothing was changed then.
+        """
+        ...
 
 
 class KeptFile:

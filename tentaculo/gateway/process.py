@@ -17,6 +17,7 @@ from tentaculo.config.schema import Config
 from tentaculo.gateway.configuration_source import Candidate, ConfigurationSource
 from tentaculo.gateway.coordination import Coordination
 from tentaculo.gateway.gateway import Gateway
+from tentaculo.gateway.layer_reloads import LayerReloads
 from tentaculo.gateway.reloading import Reloadable, Reloader
 from tentaculo.net.memory import trim_memory
 from tentaculo.net.systemd_notify import ServiceManager
@@ -65,6 +66,9 @@ async def serve(
     for number in STOP_SIGNALS:
         loop.add_signal_handler(number, on_signal)
     reloads = None if source is None else Reloader(source, manager=manager)
+    layers = None
+    if source is not None and source.first is not None and reloads is not None:
+        layers = reloads.layers = LayerReloads(source, reloads, source.first)
     # The supervisor gets it too, and has the workers reload.
     loop.add_signal_handler(signal.SIGHUP, ignore_hangup if reloads is None else partial(reloads.request, "SIGHUP"))
     try:
@@ -93,10 +97,14 @@ async def serve(
                 ready(gateway.running)
             if reloads is not None:
                 reloads.open(partial(_apply, gateway), watch=config.reload.watch)
+            if layers is not None:
+                layers.open()
             await stop.wait()
             log.info("stopping", in_flight=gateway.proxy.traffic.in_flight)
             if manager is not None:
                 manager.stopping()
+            if layers is not None:
+                await layers.close()
             if reloads is not None:
                 await reloads.close()
             if coordination is not None:

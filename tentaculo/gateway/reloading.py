@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
 
@@ -26,6 +26,9 @@ from tentaculo.model.event import RecordOwnEvent
 from tentaculo.model.text import printable, utc_now
 from tentaculo.net.systemd_notify import ServiceManager
 from tentaculo.tasks import TaskGroup
+
+if TYPE_CHECKING:
+    from tentaculo.gateway.layer_keeper import Layers
 
 log = structlog.get_logger(__name__)
 
@@ -88,6 +91,8 @@ class Reloads(Protocol):
 
     last: ReloadReport
     """The last one; that of the start before there was any."""
+    layers: Layers | None
+    """The layers of changes; None where the configuration is from no file."""
     on_report: Callable[[ReloadReport], None]
     """Called after each, in one of several workers: it records what must be recorded once."""
 
@@ -100,6 +105,7 @@ class NoReloads:
 
     def __init__(self) -> None:
         self.last = start_report(utc_now())
+        self.layers: Layers | None = None
         self.on_report: Callable[[ReloadReport], None] = lambda _: None
 
     async def reload(self, by: str) -> ReloadReport:
@@ -166,6 +172,7 @@ class Reloader:
     ) -> None:
         """`manager` learns of each reload."""
         self.last = start_report(now())
+        self.layers: Layers | None = None
         self._source = source
         self._manager = manager or ServiceManager()
         self.on_report: Callable[[ReloadReport], None] = lambda _: None

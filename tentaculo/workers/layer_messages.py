@@ -64,8 +64,10 @@ class LayersFailure:
         return NotServedError(self.reason)
 
 
-async def respond(layers: LayerReloads, wanted: Wanted) -> Sources | Changes | LayersFailure:
+async def respond(layers: LayerReloads | None, wanted: Wanted) -> Sources | Changes | LayersFailure:
     """The supervisor's response."""
+    if layers is None:
+        return LayersFailure("not now", "The configuration of this gateway is from no file.")
     try:
         if wanted.adoption is None:
             return await layers.describe()
