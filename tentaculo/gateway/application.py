@@ -14,11 +14,13 @@ from tentaculo.events import endpoints as event_routes
 from tentaculo.events.hub import Hub
 from tentaculo.events.pipeline import Cardinality
 from tentaculo.events.tail import EventTail
-from tentaculo.gateway import api_documents, pages, publishing, sign_in_page
+from tentaculo.gateway import api_documents, pages, publishing, reload_route, sign_in_page
 from tentaculo.gateway.clock_watch import ClockWatch
 from tentaculo.gateway.coordination import Coordination
 from tentaculo.gateway.health_service import HealthService
 from tentaculo.gateway.incident_service import IncidentService
+from tentaculo.gateway.reload_route import reload_view
+from tentaculo.gateway.reloading import Reloads
 from tentaculo.gateway.usual_cache import UsualCache
 from tentaculo.gateway.warnings_reader import warnings_reader
 from tentaculo.health.steady_clock import SteadyClock
@@ -80,6 +82,7 @@ class Parts:
     """The lease of several machines, where there can be several."""
     on_drain: list[Callable[[], None]]
     """Called when the gateway stops: what ends streams."""
+    reloads: Reloads
     phase: Callable[[], Phase]
     started_at: Callable[[], datetime]
     port: Callable[[], int]
@@ -156,6 +159,7 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
             slices=slices,
         ),
         api_documents.routes(config),
+        reload_route.routes(parts.reloads),
         auth.routes(parts.tickets.issue, LIFETIME, now),
         vx11.routes(views=views, port=parts.port, now=now, slices=slices),
         event_routes.routes(
@@ -193,6 +197,7 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
             groups=parts.groups,
             hedges=parts.hedges,
             load=parts.load,
+            reload=lambda: reload_view(parts.reloads.last),
             alert_stats=lambda: monitoring.AlertStats(*parts.incident_service.numbers()),
             slices=slices,
             lease=parts.lease,

@@ -34,6 +34,7 @@ from tentaculo.gateway.incident_service import IncidentService
 from tentaculo.gateway.leading import Leading, OwnRow
 from tentaculo.gateway.machine_role import MachineRole, instance_name
 from tentaculo.gateway.own_events import OwnEvents
+from tentaculo.gateway.reloading import Reloads, recorded
 from tentaculo.gateway.slow_watch import SlowWatch
 from tentaculo.gateway.usual_cache import UsualCache
 from tentaculo.health.steady_clock import Correct, SteadyClock
@@ -79,13 +80,14 @@ class Gateway:
         coordination: Coordination | None = None,
         sockets: Sequence[Sequence[socket.socket]] = (),
         prepare_store: Callable[[], Awaitable[None]] | None = None,
+        reloads: Reloads | None = None,
     ) -> None:
         """`hashes` are the accepted tokens'. `access_log` takes the record of each finished request.
 
         `stop_now`, when set, ends the wait for requests in flight. `probes` starts probing and alerting. `fast_path`
         serves requests without a task where that is possible; only their cost depends on it. `coordination` joins this
         gateway to the other workers on its port, if there are any. `sockets` are each worker's listening sockets.
-        `prepare_store` is awaited before the database is used; requests are served meanwhile.
+        `prepare_store` is awaited before the database is used; requests are served meanwhile. `reloads` reload it.
         """
         self._prepare_store = prepare_store
         self._sockets = sockets
@@ -138,6 +140,7 @@ class Gateway:
             store_fleet=self._store_client.store_fleet_events,
             epoch=lambda: self._store_client.fence.epoch if self._store_client.fence else None,
         )
+        self._reloads = recorded(reloads, self._own_events.record)
         self.health_service.on_transition.append(self._own_events.note_transition)
         self.health_service.breakers.on_change.append(self._own_events.note_breaker)
         self.clocks = ClockWatch(config, clock, self._own_events.record, coordination)
@@ -161,7 +164,17 @@ class Gateway:
                 lead=self._lead,
             )
         clock.on_step += [self.health_service.correct, self.incident_service.correct, self._correct]
-        self.proxy = Proxy(config, self.health_service.breakers, self._proxy_needs())
+        needs = ProxyDependencies(
+            responses=self._responses,
+            requests=self._requests,
+            why_off=self.health_service.why_off,
+            why_open=self.health_service.why_open,
+            name=self._name,
+            is_crowded=self._admission.is_crowded,
+            turns=self._turns,
+            learning=learning,
+        )
+        self.proxy = Proxy(config, self.health_service.breakers, needs)
         self._rotations = Rotations(
             self._tasks,
             self._own_events.record,
@@ -379,6 +392,7 @@ class Gateway:
             worker=coordination.number if coordination else None,
             lease=self._role.view if self._role else None,
             on_drain=on_drain,
+            reloads=self._reloads,
             phase=lambda: self._phase,
             started_at=lambda: self._started_at,
             port=self._port,
@@ -403,15 +417,3 @@ class Gateway:
     def _port(self) -> int:
         bound = self._listeners.bound
         return bound[0][1] if bound else self.config.server.port
-
-    def _proxy_needs(self) -> ProxyDependencies:
-        return ProxyDependencies(
-            responses=self._responses,
-            requests=self._requests,
-            why_off=self.health_service.why_off,
-            why_open=self.health_service.why_open,
-            name=self._name,
-            is_crowded=self._admission.is_crowded,
-            turns=self._turns,
-            learning=learning,
-        )

@@ -87,12 +87,11 @@ async def serve(
             # The templates were compiled, which took more than is needed from now on.
             trim_memory()
             if coordination is not None:
-                coordination.reloads.open(gateway, gateway.note_reload)
+                coordination.reloads.open(gateway)
                 coordination.report_ready()
             if ready is not None:
                 ready(gateway.running)
             if reloads is not None:
-                reloads.on_report = gateway.note_reload
                 reloads.open(partial(_apply, gateway), watch=config.reload.watch)
             await stop.wait()
             log.info("stopping", in_flight=gateway.proxy.traffic.in_flight)

@@ -11,8 +11,9 @@ from aiohttp import web
 from tentaculo.config.errors import ConfigFault
 from tentaculo.gateway.reloading import ReloadRefusedError, ReloadReport, Reloads
 from tentaculo.model.failure import Failure, Problem
-from tentaculo.server.caller import name_of
+from tentaculo.server.caller import CALLER
 from tentaculo.server.native_routes import json_response
+from tentaculo.web.monitoring import ReloadView
 
 RETRY_AFTER = {"Retry-After": "1"}
 
@@ -24,9 +25,11 @@ class ReloadRoute:
         self._reloads = reloads
 
     async def post(self, request: web.Request) -> web.Response:
-        """Reload, and respond with what was changed. Raises `Problem`: 422 with every fault, 500, 503."""
+        """Reload, and respond with what was changed. Raises `Problem`: 403, 422 with every fault, 500, 503."""
+        if not request[CALLER].is_authenticated:
+            raise Problem(Failure.FORBIDDEN, "Without tokens nobody may reload the gateway by HTTP: send it SIGHUP.")
         try:
-            report = await self._reloads.reload(f"token {name_of(request) or 'without a name'}")
+            report = await self._reloads.reload("admin request")
         except ReloadRefusedError as error:
             failure = Failure.STOPPING if error.is_stopping else Failure.STARTING
             raise Problem(failure, str(error), headers=RETRY_AFTER) from None
@@ -52,6 +55,11 @@ def accepted(report: ReloadReport) -> Mapping[str, Any]:
 
 def _shown(faults: Iterable[ConfigFault]) -> Iterable[Mapping[str, str]]:
     return ({"path": fault.path, "message": fault.message} for fault in faults)
+
+
+def reload_view(last: ReloadReport) -> ReloadView:
+    """What `/metrics` shows of the last reload."""
+    return ReloadView(last.generation, not last.why_not, last.at.timestamp())
 
 
 def routes(reloads: Reloads) -> list[web.RouteDef]:

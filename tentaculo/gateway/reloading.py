@@ -21,14 +21,17 @@ from tentaculo.config.errors import ConfigError, ConfigFault
 from tentaculo.config.schema import Config
 from tentaculo.gateway.configuration_source import Candidate, ConfigurationSource
 from tentaculo.gateway.file_watch import FileWatch
-from tentaculo.model.text import join_names, utc_now
+from tentaculo.model.event import RecordOwnEvent
+from tentaculo.model.text import printable, utc_now
 from tentaculo.net.systemd_notify import ServiceManager
 from tentaculo.tasks import TaskGroup
 
 log = structlog.get_logger(__name__)
 
 MOST_LOGGED = 20
-"""Names and faults in one line of the log at most."""
+"""Faults in one line of the log at most."""
+MOST_RECORDED, MOST_FAULT = 50, 300
+"""Faults in one event at most, and characters of each."""
 
 
 class ReloadFailedError(Exception):
@@ -74,15 +77,52 @@ class ReloadReport:
         return f"the configuration has {count} fault{'' if count == 1 else 's'}"
 
 
+def start_report(at: datetime) -> ReloadReport:
+    """What stands for the last reload before there was any."""
+    return ReloadReport("start", at, 1, Changes())
+
+
 class Reloads(Protocol):
     """Reloads as a gateway sees them."""
 
-    @property
-    def last(self) -> ReloadReport:
-        """The last one; that of the start before there was any."""
+    last: ReloadReport
+    """The last one; that of the start before there was any."""
+    on_report: Callable[[ReloadReport], None]
+    """Called after each, in one of several workers: it records what must be recorded once."""
 
     async def reload(self, by: str) -> ReloadReport:
         """Read the configuration again and apply it. Raises `ReloadRefusedError`."""
+
+
+class NoReloads:
+    """Of a gateway whose configuration is from no file, such as the demonstration."""
+
+    def __init__(self) -> None:
+        self.last = start_report(utc_now())
+        self.on_report: Callable[[ReloadReport], None] = lambda _: None
+
+    async def reload(self, by: str) -> ReloadReport:
+        """Raises `ReloadRefusedError`."""
+        raise ReloadRefusedError("The configuration of this gateway is from no file.")
+
+
+def recorded(reloads: Reloads | None, record: RecordOwnEvent) -> Reloads:
+    """`reloads`, or none, with an event for each that changed nothing. Those that were accepted record themselves."""
+
+    def note(report: ReloadReport) -> None:
+        if not report.is_accepted:
+            record(
+                "configuration.rejected",
+                severity="warning",
+                by=report.by,
+                reason=report.why_not,
+                generation=report.generation,
+                faults=[printable(str(fault), MOST_FAULT) for fault in report.faults[:MOST_RECORDED]],
+            )
+
+    reloads = reloads or NoReloads()
+    reloads.on_report = note
+    return reloads
 
 
 class Reloadable(Protocol):
@@ -98,8 +138,8 @@ class Reloadable(Protocol):
 class HandedReloads(Reloads, Protocol):
     """Reloads in a worker, which come from the supervisor."""
 
-    def open(self, gateway: Reloadable, on_rejection: Callable[[ReloadReport], None]) -> None:
-        """Apply to `gateway` from now on. `on_rejection` records a reload that changed nothing, in one worker of all."""
+    def open(self, gateway: Reloadable) -> None:
+        """Apply to `gateway` from now on."""
 
     async def close(self) -> None:
         """Apply nothing any more."""
@@ -124,7 +164,7 @@ class Reloader:
         now: Callable[[], datetime] = utc_now,
     ) -> None:
         """`manager` learns of each reload."""
-        self.last = ReloadReport("start", now(), 1)
+        self.last = start_report(now())
         self._source = source
         self._manager = manager or ServiceManager()
         self.on_report: Callable[[ReloadReport], None] = lambda _: None
@@ -228,22 +268,12 @@ def _status(report: ReloadReport) -> str:
 
 
 def _log(report: ReloadReport) -> None:
-    if report.changes is not None:
-        log.info(
-            "configuration reloaded",
+    # One that was accepted is logged by each process that serves it.
+    if not report.is_accepted:
+        log.error(
+            "configuration rejected",
             by=report.by,
             generation=report.generation,
-            added=join_names(report.changes.added, MOST_LOGGED),
-            removed=join_names(report.changes.removed, MOST_LOGGED),
-            changed=join_names(report.changes.changed, MOST_LOGGED),
-            keys=join_names(report.changes.changed_keys, MOST_LOGGED),
-            needs_restart=join_names([*report.changes.needs_restart], MOST_LOGGED),
+            reason=report.why_not,
+            faults=[str(fault) for fault in report.faults[:MOST_LOGGED]],
         )
-        return
-    log.error(
-        "configuration rejected",
-        by=report.by,
-        generation=report.generation,
-        reason=report.why_not,
-        faults=[str(fault) for fault in report.faults[:MOST_LOGGED]],
-    )

@@ -21,7 +21,7 @@ import structlog
 
 from tentaculo.events.clock_offsets import ClockOffsets
 from tentaculo.gateway.health_service import HealthService
-from tentaculo.gateway.reloading import ReloadReport
+from tentaculo.gateway.reloading import ReloadReport, start_report
 from tentaculo.model.health import Endpoint, ProbeDetails, ProbeResult, StateChange
 from tentaculo.model.history import RouteKey, Tally
 from tentaculo.model.incident import MaintenanceWindow
@@ -114,7 +114,7 @@ class WorkerCoordination:
         self.name = name
         self._sock = sock
         self._channel: WorkerChannel | None = None
-        self.reloads = WorkerReloads(last_reload or ReloadReport("start", utc_now(), 1), lambda: self._channel)
+        self.reloads = WorkerReloads(last_reload or start_report(utc_now()), lambda: self._channel)
         self._adopt: Callable[[int], None] = _ignore
         self._release: Callable[[int], None] = _ignore
         self._on_events: Callable[[], None] = lambda: None

@@ -147,7 +147,8 @@ class WorkerReloads:
         self.last = last
         self._channel = channel
         self._gateway: Reloadable | None = None
-        self._on_rejection: Callable[[ReloadReport], None] = lambda _: None
+        self.on_report: Callable[[ReloadReport], None] = lambda _: None
+        """Called after each reload, where this worker records it for all."""
         self._numbers = count(1)
         self._asked: dict[int, asyncio.Future[ReloadReport]] = {}
         self._preparing: asyncio.Task[None] | None = None
@@ -157,10 +158,9 @@ class WorkerReloads:
     def __repr__(self) -> str:
         return f"<WorkerReloads: generation {self.last.generation}>"
 
-    def open(self, gateway: Reloadable, on_rejection: Callable[[ReloadReport], None]) -> None:
-        """Apply to `gateway` from now on. `on_rejection` records a reload that changed nothing, in one worker of all."""
+    def open(self, gateway: Reloadable) -> None:
+        """Apply to `gateway` from now on."""
         self._gateway = gateway
-        self._on_rejection = on_rejection
 
     async def close(self) -> None:
         """Apply nothing any more."""
@@ -175,7 +175,8 @@ class WorkerReloads:
         if channel is None or self._gateway is None:
             raise ReloadRefusedError("The gateway is starting.")
         number = next(self._numbers)
-        asked = self._asked[number] = asyncio.get_running_loop().create_future()
+        asked: asyncio.Future[ReloadReport] = asyncio.get_running_loop().create_future()
+        self._asked[number] = asked
         try:
             send(channel, Ask(number, by))
             return await asked
@@ -233,8 +234,8 @@ class WorkerReloads:
     def _take(self, number: int, found: ReloadReport | Refusal, *, is_recorder: bool) -> None:
         if isinstance(found, ReloadReport):
             self.last = found
-            if is_recorder and not found.is_accepted:
-                self._on_rejection(found)
+            if is_recorder:
+                self.on_report(found)
         asked = self._asked.get(number)
         if asked is None or asked.done():
             return

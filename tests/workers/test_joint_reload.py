@@ -15,7 +15,7 @@ from tentaculo.config.comparison import Changes, compare
 from tentaculo.config.errors import ConfigError, ConfigFault
 from tentaculo.config.schema import Config
 from tentaculo.gateway.configuration_source import ConfigurationSource
-from tentaculo.gateway.reloading import ReloadRefusedError, ReloadReport
+from tentaculo.gateway.reloading import ReloadRefusedError, ReloadReport, start_report
 from tentaculo.model.text import utc_now
 from tentaculo.net.systemd_notify import ServiceManager
 from tentaculo.security.tokens import hash_token
@@ -69,7 +69,7 @@ class FakeWorker:
         ours, theirs = pair()
         self.number = number
         self.ready_at: float | None = 1.0
-        self.rejections: list[ReloadReport] = []
+        self.recorded: list[ReloadReport] = []
         self.spec = WorkerSpec.read(stage.descriptor)
         self.gateway = FakeGateway(self.spec.config)
         self.channel = WorkerChannel(
@@ -78,8 +78,9 @@ class FakeWorker:
             on_file=lambda message, descriptor: stage.joint.receive(self, message, descriptor),
             on_end=lambda: stage.end(self),
         )
-        self.reloads = WorkerReloads(self.spec.last_reload or ReloadReport("start", utc_now(), 1), lambda: self.end)
-        self.reloads.open(self.gateway, self.rejections.append)
+        self.reloads = WorkerReloads(self.spec.last_reload or start_report(utc_now()), lambda: self.end)
+        self.reloads.on_report = self.recorded.append
+        self.reloads.open(self.gateway)
         self.end = WorkerChannel(
             theirs,
             on_message=lambda message: self.reloads.receive(message, None),
@@ -230,7 +231,7 @@ async def test_a_faulty_file_reaches_no_worker_and_one_of_them_records_it(tmp_pa
         assert {fault.path for fault in report.faults} == {"server.prot", "server.keepalive"}
         assert not any(worker.gateway.is_preparing for worker in here.peers)
         assert [worker.reloads.last for worker in here.peers] == [report] * 3
-        assert [worker.rejections for worker in here.peers] == [[report], [], []]
+        assert [worker.recorded for worker in here.peers] == [[report], [], []]
 
 
 @pytest.mark.parametrize("refusing", [1, 2, 3])
