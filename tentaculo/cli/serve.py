@@ -17,10 +17,18 @@ import structlog
 
 from tentaculo import __version__
 from tentaculo.cli.output import StartError, warn
-from tentaculo.config.environment import child_environment, is_sqlite, process_environment, read, widen_lookups
-from tentaculo.config.loader import Loaded, load, load_tables
+from tentaculo.config.environment import (
+    child_environment,
+    is_sqlite,
+    process_environment,
+    read,
+    take_notification_socket,
+    widen_lookups,
+)
+from tentaculo.config.loader import Loaded, load_tables, load_usable
 from tentaculo.config.schema import Config
 from tentaculo.config.storage import DatabaseSettings
+from tentaculo.net.systemd_notify import ServiceManager
 from tentaculo.security.token_file import accepted_hashes, keep_hash, make_token, token_file
 from tentaculo.security.tokens import hash_token
 from tentaculo.server.listeners import CannotListenError, ListeningAddresses, connection_limit
@@ -39,11 +47,12 @@ def serve(file: Path | None, host: str | None, port: int | None) -> None:
     Raises ConfigError and StartError.
     """
     _handle_signals()
-    loaded = load(file)
+    manager = ServiceManager(take_notification_socket())
+    loaded = load_usable(file)
     if loaded.path is None and not loaded.config.services:
         click.echo("There is no tentaculo.toml in this folder: this is the built-in demonstration.")
         click.echo("`tentaculo init` writes a configuration.")
-        _serve_demo(loaded, host, port)
+        _serve_demo(loaded, host, port, manager)
         return
     config = _listening(loaded, host, port)
     hashes, token = _accepted_tokens(config)
@@ -51,17 +60,19 @@ def serve(file: Path | None, host: str | None, port: int | None) -> None:
 
     def ready(running: ListeningAddresses) -> None:
         _print_ready(running, config, token, example)
+        manager.ready(_summary(running, config))
 
     if config.server.workers > 1:
-        _supervise(config, hashes, ready, loaded.path)
+        _supervise(config, hashes, ready, loaded.path, manager)
     else:
-        _run(_serve_upgraded(config, hashes, ready, loaded.path))
+        _run(_serve_upgraded(config, hashes, ready, loaded.path, manager))
 
 
 def demo(host: str | None, port: int | None) -> None:
     """Run the gateway with the services of the demonstration. No configuration file is read."""
     _handle_signals()
-    _serve_demo(load_tables({}, process_environment(), folder=Path.cwd()), host, port)
+    manager = ServiceManager(take_notification_socket())
+    _serve_demo(load_tables({}, process_environment(), folder=Path.cwd()), host, port, manager)
 
 
 def _handle_signals() -> None:
@@ -73,7 +84,7 @@ def _handle_signals() -> None:
     signal.signal(signal.SIGHUP, lambda _number, _frame: None)
 
 
-def _serve_demo(loaded: Loaded, host: str | None, port: int | None) -> None:
+def _serve_demo(loaded: Loaded, host: str | None, port: int | None, manager: ServiceManager) -> None:
     with TemporaryDirectory(prefix="tentaculo-demo-") as folder:
         # The migration's process must not read a configuration that happens to lie in the working directory.
         file = Path(folder, "tentaculo.toml")
@@ -82,43 +93,51 @@ def _serve_demo(loaded: Loaded, host: str | None, port: int | None) -> None:
         config = config.replace(
             folder=Path(folder), database=DatabaseSettings(), server=config.server.replace(workers=1)
         )
-        _run(_demonstrate(config, file))
+        _run(_demonstrate(config, file, manager))
 
 
 async def _serve_upgraded(
-    config: Config, hashes: list[str], ready: Callable[[ListeningAddresses], None], file: Path | None
+    config: Config,
+    hashes: list[str],
+    ready: Callable[[ListeningAddresses], None],
+    file: Path | None,
+    manager: ServiceManager,
 ) -> None:
     from tentaculo.gateway import process
 
     upgrade = SchemaUpgrade.of(config, file)
     try:
         await process.serve(
-            config, hashes=hashes, ready=ready, prepare_store=upgrade.start if upgrade is not None else None
+            config,
+            hashes=hashes,
+            ready=ready,
+            prepare_store=upgrade.start if upgrade is not None else None,
+            manager=manager,
         )
     finally:
         if upgrade is not None:
             await upgrade.close()
 
 
-async def _demonstrate(config: Config, file: Path) -> None:
+async def _demonstrate(config: Config, file: Path, manager: ServiceManager) -> None:
     from tentaculo.demo.process import Demo, DemoError
 
     try:
-        await _with_fleet(Demo(), config, file)
+        await _with_fleet(Demo(), config, file, manager)
     except DemoError as error:
         raise StartError(str(error)) from error
 
 
-async def _with_fleet(demo: Demo, config: Config, file: Path) -> None:
+async def _with_fleet(demo: Demo, config: Config, file: Path, manager: ServiceManager) -> None:
     async with demo as fleet:
         made = Config.of(fleet.config_data)
         config = config.replace(auth=made.auth, services=made.services)
-        await _serve_upgraded(
-            config,
-            accepted_hashes(config),
-            lambda running: _print_ready(running, config, fleet.token, _DEMO_PATH),
-            file,
-        )
+
+        def ready(running: ListeningAddresses) -> None:
+            _print_ready(running, config, fleet.token, _DEMO_PATH)
+            manager.ready(_summary(running, config))
+
+        await _serve_upgraded(config, accepted_hashes(config), ready, file, manager)
 
 
 def _run(work: Coroutine[Any, Any, None]) -> None:
@@ -130,13 +149,17 @@ def _run(work: Coroutine[Any, Any, None]) -> None:
 
 
 def _supervise(
-    config: Config, hashes: list[str], ready: Callable[[ListeningAddresses], None], file: Path | None
+    config: Config,
+    hashes: list[str],
+    ready: Callable[[ListeningAddresses], None],
+    file: Path | None,
+    manager: ServiceManager,
 ) -> None:
     from tentaculo.workers.supervisor import WorkersFailed, supervise
 
     with _report_listen_errors():
         try:
-            supervise(config, hashes, ready, lambda: SchemaUpgrade.of(config, file))
+            supervise(config, hashes, ready, lambda: SchemaUpgrade.of(config, file), manager=manager)
         except WorkersFailed as error:
             raise StartError(f"the workers cannot be started: {error}") from error
 
@@ -177,6 +200,11 @@ def _accepted_tokens(config: Config) -> tuple[list[str], str | None]:
     click.echo(f"There was no token, so the gateway made one. It is shown only once{aside}.")
     click.echo(f"\n  {token}\n")
     return [hash_token(token)], token
+
+
+def _summary(running: ListeningAddresses, config: Config) -> str:
+    """What `systemctl status` shows."""
+    return f"serves {len(config.services)} service{'' if len(config.services) == 1 else 's'} at {running.url}"
 
 
 def _print_ready(running: ListeningAddresses, config: Config, token: str | None, example: str | None) -> None:

@@ -80,6 +80,7 @@ FLEET_TOKEN = "TENTACULO_SERVICE_TOKEN"  # noqa: S105 - the name of a variable
 PLAIN_TOKENS = ("TENTACULO_TOKEN", "VX11_TENTACULO_LINK_TOKEN", "VX11_GATEWAY_TOKEN")
 """Variables of the token that the gateway accepts; the first that is set wins."""
 
+_NOTIFICATION_SOCKET = "NOTIFY_SOCKET"
 _LOOKUP_THREADS = "UV_THREADPOOL_SIZE"
 LOOKUPS = 16
 """Host names that are looked up at once."""
@@ -106,6 +107,11 @@ class Overlay:
 def process_environment() -> Mapping[str, str]:
     """This process's own environment."""
     return os.environ
+
+
+def take_notification_socket() -> str | None:
+    """The address at which systemd takes reports about this process. It is removed: child processes must not send any."""
+    return os.environ.pop(_NOTIFICATION_SOCKET, None)
 
 
 def widen_lookups() -> None:

@@ -15,6 +15,7 @@ from tentaculo.config.schema import Config
 from tentaculo.gateway.coordination import Coordination
 from tentaculo.gateway.gateway import Gateway
 from tentaculo.net.memory import trim_memory
+from tentaculo.net.systemd_notify import ServiceManager
 from tentaculo.server.listeners import STOP_SIGNALS, ListeningAddresses, ignore_hangup, raise_descriptor_limit
 from tentaculo.telemetry import logging
 from tentaculo.telemetry.request_log import access_logger
@@ -36,6 +37,7 @@ async def serve(
     coordination: Coordination | None = None,
     sockets: Sequence[Sequence[socket.socket]] = (),
     prepare_store: Callable[[], Awaitable[None]] | None = None,
+    manager: ServiceManager | None = None,
 ) -> None:
     """Run the gateway until SIGTERM or SIGINT; a second signal stops it without waiting for requests in flight.
 
@@ -43,7 +45,7 @@ async def serve(
     worker of several has `coordination`. Then the supervisor may stop it too, and only the supervisor may skip the wait:
     a signal to every process of the group means one stop, not two. `sockets` are each worker's listening
     sockets; without them the gateway opens its own. `prepare_store` is awaited before the database is used; requests are
-    served meanwhile.
+    served meanwhile. `manager` learns of the stop; a worker has none.
     """
     raise_descriptor_limit()
     worker = None if coordination is None else coordination.number
@@ -81,6 +83,8 @@ async def serve(
                 ready(gateway.running)
             await stop.wait()
             log.info("stopping", in_flight=gateway.proxy.traffic.in_flight)
+            if manager is not None:
+                manager.stopping()
     finally:
         for number in (*STOP_SIGNALS, signal.SIGHUP):
             loop.remove_signal_handler(number)

@@ -20,6 +20,7 @@ from typing import Protocol
 import structlog
 
 from tentaculo.config.schema import Config
+from tentaculo.net.systemd_notify import ServiceManager
 from tentaculo.server import listeners
 from tentaculo.server.listeners import STOP_SIGNALS, ListeningAddresses, format_address, ignore_hangup
 from tentaculo.tasks import TaskGroup
@@ -70,11 +71,12 @@ def supervise(
     hashes: Sequence[str],
     ready: Callable[[ListeningAddresses], None],
     prepare: Callable[[], StorePreparation | None] = lambda: None,
+    manager: ServiceManager | None = None,
 ) -> None:
     """Run `server.workers` gateways until SIGTERM or SIGINT; a second signal stops them without waiting.
 
-    `ready` is called once every worker accepts requests. What `prepare` makes prepares the database. Raises `CannotListenError`, and
-    `WorkersFailed` if the workers end before that.
+    `ready` is called once every worker accepts requests. What `prepare` makes prepares the database. `manager`
+    learns of the stop. Raises `CannotListenError`, and `WorkersFailed` if the workers end before that.
     """
     with open_sockets(config.server.addresses, config.server.workers) as sockets:
         addresses = tuple((str(name[0]), int(name[1])) for name in (sock.getsockname() for sock in sockets[0]))
@@ -84,7 +86,8 @@ def supervise(
         job = WorkerSpec(config, tuple(hashes), f"tentaculo-link-{secrets.token_hex(4)}", descriptors)
         writer = logging.set_up(config.log, shares=True)
         try:
-            asyncio.run(_run(Supervisor(job, lambda: ready(ListeningAddresses(addresses)), sockets=sockets), prepare()))
+            supervisor = Supervisor(job, lambda: ready(ListeningAddresses(addresses)), sockets=sockets, manager=manager)
+            asyncio.run(_run(supervisor, prepare()))
         finally:
             writer.close()
 
@@ -133,12 +136,15 @@ class Supervisor:
         on_ready: Callable[[], None],
         command: Sequence[str] = COMMAND,
         sockets: Sockets = (),
+        manager: ServiceManager | None = None,
     ) -> None:
         """`on_ready` is called once every worker accepts requests. `command` receives three arguments: the number of the worker
         and the descriptors of its specification and of its channel.
 
-        `sockets` are the listening sockets of each worker, which the job lists by their descriptors.
+        `sockets` are the listening sockets of each worker, which the job lists by their descriptors. `manager` learns of
+        the stop.
         """
+        self._manager = manager or ServiceManager()
         self._sockets = [sock for group in sockets for sock in group]
         self._tasks = TaskGroup("supervisor")
         self._adopted: set[int] = set()
@@ -310,6 +316,7 @@ class Supervisor:
         """Stop every worker, once. The supervisor ends with the last one."""
         self._is_stopping = True
         log.info("stopping", workers=len(self._workers))
+        self._manager.stopping()
         for place in self._places.values():
             if place.timer is not None:
                 place.timer.cancel()
