@@ -222,8 +222,8 @@ def searches(draw: st.DrawFn) -> tuple[list[str], EventFilter]:
     inner = draw(st.sampled_from(texts))
     start = draw(st.integers(0, len(inner) - 1))
     part = draw(st.one_of(st.just(inner[start:]), WORDS)).swapcase()
-    kind = draw(st.sampled_from(["text", "correlation", "about"]))
-    return texts, EventFilter(about=(part, "a0b")) if kind == "about" else EventFilter(**{kind: part})
+    wanted = EventFilter(text=part), EventFilter(correlation=part), EventFilter(about=(part, "a0b"))
+    return texts, draw(st.sampled_from(wanted))
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
