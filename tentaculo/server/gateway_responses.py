@@ -138,6 +138,11 @@ class GatewayResponses:
     def __repr__(self) -> str:
         return f"<GatewayResponses of {self._name}>"
 
+    def use_cors(self, cors: CorsPolicy) -> None:
+        """Follow this policy from now on."""
+        self._cors = cors
+        self._native_heads.clear()
+
     def problem_bytes(
         self,
         problem: Problem,
