@@ -20,6 +20,7 @@ OURS = {
     "tentaculo_alert_channels",
     "tentaculo_configuration_changes",
     "tentaculo_early_warnings",
+    "tentaculo_event_blocks",
     "tentaculo_event_sequence",
     "tentaculo_events",
     "tentaculo_gauges",
