@@ -45,12 +45,19 @@ class Administered:
         async with ClientSession(self.running.url) as session, session.get(path, headers=headers) as response:
             return response.status, await response.text()
 
-    async def events(self) -> list[dict[str, Any]]:
-        """The changes in the log of events."""
+    async def event(self, action: str) -> dict[str, Any]:
+        """The first change of this kind in the log of events, as soon as it is there."""
         params = {"type": "gateway.configuration.changed"}
         headers = {"X-VX11-Token": TOKEN}
-        async with self.session.get("/events", params=params, headers=headers) as response:
-            return [event["payload"] for event in (await response.json())["events"]]
+        async with asyncio.timeout(20):
+            while True:
+                async with self.session.get("/events", params=params, headers=headers) as response:
+                    found = (await response.json()).get("events", []) if response.status == 200 else []
+                for event in found:
+                    if event["payload"]["action"] == action:
+                        payload: dict[str, Any] = event["payload"]
+                        return payload
+                await asyncio.sleep(0.05)
 
 
 def service(port: int, prefix: str, **more: Any) -> dict[str, Any]:
@@ -86,7 +93,7 @@ async def test_a_service_that_is_added_is_reached_at_once_and_after_a_restart(tm
             assert await gateway.get("/new") == (200, "new")
             await gateway.send("DELETE", "/services/new")
             assert (await gateway.get("/new"))[0] == 404
-            (event,) = [one for one in await gateway.events() if one["action"] == "remove"]
+            event = await gateway.event("remove")
             assert (event["subject"], event["keys"]) == ("services.new", ["services.new"])
 
 
