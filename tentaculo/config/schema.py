@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from tentaculo.config.admin import AdminSettings
 from tentaculo.config.incidents import AlertSettings, IncidentSettings, MaintenanceSettings
+from tentaculo.config.operation import LogSettings, ReloadSettings
 from tentaculo.config.page import PageSettings
 from tentaculo.config.reader import read
-from tentaculo.config.reload import ReloadSettings
 from tentaculo.config.section import INTERNAL, Doc, Section, at_least, at_most
 from tentaculo.config.services import ServiceSettings
 from tentaculo.config.storage import DatabaseSettings, EventSettings, HistorySettings
@@ -328,16 +328,6 @@ class LimitSettings(Section, frozen=True):
         at_least(0),
         Doc("Idle connections to one endpoint.", unit="connections", beyond="the oldest idle connection closes"),
     ] = 4096
-
-
-class LogSettings(Section, frozen=True):
-    """[log]: what is written to standard error."""
-
-    level: Annotated[Literal["debug", "info", "warning", "error"], Doc("Lowest level that is logged.")] = "info"
-    format: Annotated[
-        Literal["auto", "json", "console"], Doc("Format of a log line. auto is console on a terminal, else json.")
-    ] = "auto"
-    access: Annotated[bool, Doc("Whether each request is logged in one line.")] = True
 
 
 class Config(Section, frozen=True):
