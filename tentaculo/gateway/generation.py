@@ -10,10 +10,11 @@ subscribers. [Reload](../../docs/reload.md) says what each change keeps.
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import structlog
 from aiohttp import web
@@ -57,6 +58,10 @@ log = structlog.get_logger(__name__)
 CLOSE_WAIT = 0.5
 """Seconds that handlers get to end by themselves once the grace is over, and again once they are cancelled."""
 
+_SWITCH = 0.0005
+"""Seconds that the event loop waits for the interpreter while a generation is built; Python's own 5 ms would delay each
+request by as much."""
+
 Step = Callable[[], None]
 
 
@@ -83,6 +88,8 @@ class Generation:
     hashes: frozenset[str] = field(repr=False)
     steps: Sequence[Step] = field(repr=False, default=())
     """What puts its parts in place, in this order."""
+    memory_limit: int | None = None
+    """None where it does not change."""
     on_drain: Sequence[Step] = field(repr=False, default=())
     """What ends the streams of its pages."""
 
@@ -162,6 +169,7 @@ class Generations:
             changes = changes.with_key("auth.tokens")
         tokens, cors = Tokens(hashes, enabled=served.auth.enabled), CorsPolicy(served.cors)
         on_drain: list[Step] = []
+        is_other_memory = served.limits.memory != current.config.limits.memory
 
         def build() -> tuple[web.Application, RouteTable, list[Step], str]:
             health = parts.health_service.prepare(served, changes)
@@ -176,13 +184,14 @@ class Generations:
             routes = self._routes(served, app, proxy.routes, proxy.health_routes)
             return app, routes, steps, digest(config, hashes)
 
-        app, routes, steps, etag = await asyncio.to_thread(build)
+        app, routes, steps, etag = await _beside_the_loop(build)
         rules = self._rules(served, tokens, cors, routes, await _running(app))
         if self.current is not current:
             raise StaleGenerationError
         return Generation(
             *(current.number + 1, served, etag, changes, tokens, cors, rules, frozenset(hashes)),
             steps=steps,
+            memory_limit=memory_limit(served.limits.memory, parts.workers) if is_other_memory else None,
             on_drain=on_drain,
         )
 
@@ -221,7 +230,8 @@ class Generations:
         parts.proxy.traffic.keep_services(changes.removed, config.services)
         parts.connections.use(limits.connections, limits.connections_per_address)
         parts.hub.use(limit=limits.subscribers, queue=limits.subscriber_queue)
-        parts.memory.limit = memory_limit(limits.memory, parts.workers)
+        if generation.memory_limit is not None:
+            parts.memory.limit = generation.memory_limit
         parts.slow_watch.use(config)
         parts.usual.use(tuple(config.services))
         parts.leading.use(config)
@@ -245,6 +255,19 @@ class Generations:
             trusted_proxy_matcher(config.server.trusted_proxies),
             config.limits.headers,
         )
+
+
+T = TypeVar("T")
+
+
+async def _beside_the_loop(build: Callable[[], T]) -> T:
+    """The result of `build`, which runs in a thread and gives the event loop its turns as often as it wants them."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(_SWITCH)
+    try:
+        return await asyncio.to_thread(build)
+    finally:
+        sys.setswitchinterval(before)
 
 
 async def _running(app: web.Application) -> web.AppRunner:
