@@ -61,7 +61,7 @@ async def test_one_that_a_follower_took_is_stored_too(
 ) -> None:
     leader = await broken(start, file, refusing_port)
     number = (await incident_of(leader))["id"]
-    monkeypatch.setattr(gateway_module, "leading", lambda *_, **__: nullcontext())
+    monkeypatch.setattr(gateway_module.Leading, "leading", lambda *_: nullcontext())
     follower = await broken(start, file, refusing_port)
     browser, form = await signed_in(follower)
     ahead[0] = 7200.0
