@@ -17,13 +17,23 @@ import structlog
 
 from tentaculo import __version__
 from tentaculo.cli.output import StartError, warn
-from tentaculo.config.environment import child_environment, is_sqlite, process_environment, read, widen_lookups
+from tentaculo.config.environment import (
+    InheritedDescriptors,
+    child_environment,
+    is_sqlite,
+    process_environment,
+    read,
+    take_inherited_descriptors,
+    widen_lookups,
+)
 from tentaculo.config.loader import Loaded, load, load_tables
 from tentaculo.config.schema import Config
 from tentaculo.config.storage import DatabaseSettings
 from tentaculo.security.token_file import accepted_hashes, keep_hash, make_token, token_file
 from tentaculo.security.tokens import hash_token
+from tentaculo.server.handover import Handover, HandoverFailed, Predecessor
 from tentaculo.server.listeners import CannotListenError, ListeningAddresses, connection_limit
+from tentaculo.server.listening_sockets import InheritedSockets, Sockets, UnusableSocketError, open_sockets
 from tentaculo.tasks import TaskGroup
 
 if TYPE_CHECKING:
@@ -39,6 +49,7 @@ def serve(file: Path | None, host: str | None, port: int | None) -> None:
     Raises ConfigError and StartError.
     """
     _handle_signals()
+    descriptors = take_inherited_descriptors()
     loaded = load(file)
     if loaded.path is None and not loaded.config.services:
         click.echo("There is no tentaculo.toml in this folder: this is the built-in demonstration.")
@@ -46,6 +57,9 @@ def serve(file: Path | None, host: str | None, port: int | None) -> None:
         _serve_demo(loaded, host, port)
         return
     config = _listening(loaded, host, port)
+    predecessor, inherited = _take_over(descriptors)
+    command, environment = [sys.executable, *sys.orig_argv[1:]], process_environment()
+    handover = Handover(command, environment, is_activated=inherited.is_activated)
     hashes, token = _accepted_tokens(config)
     example = next((f"/{service.name}/health" for service in config.services.values() if service.enabled), None)
 
@@ -53,9 +67,12 @@ def serve(file: Path | None, host: str | None, port: int | None) -> None:
         _print_ready(running, config, token, example)
 
     if config.server.workers > 1:
-        _supervise(config, hashes, ready, loaded.path)
+        _supervise(config, hashes, ready, loaded.path, handover, predecessor, inherited)
+    elif not inherited.sockets:
+        _run(_serve_upgraded(config, hashes, ready, loaded.path, handover))
     else:
-        _run(_serve_upgraded(config, hashes, ready, loaded.path))
+        with _report_listen_errors(), open_sockets(config.server.addresses, 1, inherited) as sockets:
+            _run(_serve_upgraded(config, hashes, ready, loaded.path, handover, predecessor, sockets))
 
 
 def demo(host: str | None, port: int | None) -> None:
@@ -64,13 +81,25 @@ def demo(host: str | None, port: int | None) -> None:
     _serve_demo(load_tables({}, process_environment(), folder=Path.cwd()), host, port)
 
 
+def _take_over(descriptors: InheritedDescriptors) -> tuple[Predecessor | None, InheritedSockets]:
+    """The predecessor, and the listening sockets that it or the service manager has opened."""
+    try:
+        if descriptors.handover is not None:
+            predecessor = Predecessor(descriptors.handover)
+            return predecessor, predecessor.inherited
+        return None, InheritedSockets.activated(descriptors.listening)
+    except (HandoverFailed, UnusableSocketError) as error:
+        raise StartError(str(error)) from error
+
+
 def _handle_signals() -> None:
-    """Handle signals until the event loop does: SIGTERM ends the start, and SIGHUP does nothing.
+    """Handle signals until the event loop does: SIGTERM ends the start, and the others do nothing.
 
     The kernel discards a signal to the first process of a container if it has no handler.
     """
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
-    signal.signal(signal.SIGHUP, lambda _number, _frame: None)
+    for number in (signal.SIGHUP, signal.SIGUSR2):
+        signal.signal(number, lambda _number, _frame: None)
 
 
 def _serve_demo(loaded: Loaded, host: str | None, port: int | None) -> None:
@@ -86,14 +115,26 @@ def _serve_demo(loaded: Loaded, host: str | None, port: int | None) -> None:
 
 
 async def _serve_upgraded(
-    config: Config, hashes: list[str], ready: Callable[[ListeningAddresses], None], file: Path | None
+    config: Config,
+    hashes: list[str],
+    ready: Callable[[ListeningAddresses], None],
+    file: Path | None,
+    handover: Handover | None = None,
+    predecessor: Predecessor | None = None,
+    sockets: Sockets = (),
 ) -> None:
     from tentaculo.gateway import process
 
     upgrade = SchemaUpgrade.of(config, file)
     try:
         await process.serve(
-            config, hashes=hashes, ready=ready, prepare_store=upgrade.start if upgrade is not None else None
+            config,
+            hashes=hashes,
+            ready=ready,
+            sockets=sockets,
+            prepare_store=upgrade.start if upgrade is not None else None,
+            handover=handover,
+            predecessor=predecessor,
         )
     finally:
         if upgrade is not None:
@@ -130,13 +171,27 @@ def _run(work: Coroutine[Any, Any, None]) -> None:
 
 
 def _supervise(
-    config: Config, hashes: list[str], ready: Callable[[ListeningAddresses], None], file: Path | None
+    config: Config,
+    hashes: list[str],
+    ready: Callable[[ListeningAddresses], None],
+    file: Path | None,
+    handover: Handover,
+    predecessor: Predecessor | None,
+    inherited: InheritedSockets,
 ) -> None:
     from tentaculo.workers.supervisor import WorkersFailed, supervise
 
     with _report_listen_errors():
         try:
-            supervise(config, hashes, ready, lambda: SchemaUpgrade.of(config, file))
+            supervise(
+                config,
+                hashes,
+                ready,
+                lambda: SchemaUpgrade.of(config, file),
+                handover=handover,
+                predecessor=predecessor,
+                inherited=inherited,
+            )
         except WorkersFailed as error:
             raise StartError(f"the workers cannot be started: {error}") from error
 

@@ -136,9 +136,8 @@ class ProxyState:
         for connection in list(self.under_way):
             connection.fail(UpstreamError(Failure.STOPPING, "the gateway is stopping"))
 
-    def drain(self) -> None:
-        """End tunnels and event streams; every other response closes its connection from now on."""
-        self.is_draining = True
+    def end_streams(self) -> None:
+        """End tunnels and event streams."""
         for tunnel in list(self.tunnels):
             tunnel.close()
         for connection in list(self.streams):

@@ -28,7 +28,9 @@ def work(number: int, descriptor: int, channel: int) -> int:
     os.close(descriptor)
     # The inherited descriptor stays open until the process ends, so that the supervisor notices the end.
     os.set_inheritable(channel, False)
-    coordination = WorkerCoordination(number, spec.workers, spec.name, socket.socket(fileno=os.dup(channel)))
+    coordination = WorkerCoordination(
+        number, spec.workers, spec.name, socket.socket(fileno=os.dup(channel)), has_predecessor=spec.has_predecessor
+    )
     sockets = [[socket.socket(fileno=inherited) for inherited in group] for group in spec.sockets]
     for sock in (sock for group in sockets for sock in group):
         sock.set_inheritable(False)

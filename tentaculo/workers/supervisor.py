@@ -21,15 +21,20 @@ import structlog
 
 from tentaculo.config.schema import Config
 from tentaculo.server import listeners
+from tentaculo.server.handover import Handover, Predecessor
 from tentaculo.server.listeners import STOP_SIGNALS, ListeningAddresses, format_address, ignore_hangup
+from tentaculo.server.listening_sockets import InheritedSockets, Sockets, open_sockets
 from tentaculo.tasks import TaskGroup
 from tentaculo.telemetry import logging
 from tentaculo.workers.channel import (
     ADOPT,
+    LEAD,
+    LEAD_RELEASED,
     PING,
     PONG,
     READY,
     RELEASE,
+    RETIRE,
     STOP,
     STOP_NOW,
     STOPPING,
@@ -37,7 +42,7 @@ from tentaculo.workers.channel import (
     pair,
     recipients,
 )
-from tentaculo.workers.worker_process import ATTEMPTS, RestartPolicy, Sockets, WorkerSpec, open_sockets
+from tentaculo.workers.worker_process import ATTEMPTS, RestartPolicy, WorkerSpec
 
 log = structlog.get_logger(__name__)
 
@@ -70,21 +75,36 @@ def supervise(
     hashes: Sequence[str],
     ready: Callable[[ListeningAddresses], None],
     prepare: Callable[[], StorePreparation | None] = lambda: None,
+    *,
+    handover: Handover,
+    predecessor: Predecessor | None,
+    inherited: InheritedSockets,
 ) -> None:
     """Run `server.workers` gateways until SIGTERM or SIGINT; a second signal stops them without waiting.
 
-    `ready` is called once every worker accepts requests. What `prepare` makes prepares the database. Raises `CannotListenError`, and
-    `WorkersFailed` if the workers end before that.
+    `ready` is called once every worker accepts requests. What `prepare` makes prepares the database. SIGUSR2 has
+    `handover` replace all of this by a successor. `predecessor` is what this replaces, `inherited` the sockets of it or of
+    the service manager. Raises `CannotListenError`, and `WorkersFailed` if the workers end before they are ready.
     """
-    with open_sockets(config.server.addresses, config.server.workers) as sockets:
-        addresses = tuple((str(name[0]), int(name[1])) for name in (sock.getsockname() for sock in sockets[0]))
+    with open_sockets(config.server.addresses, config.server.workers, inherited) as sockets:
+        names = dict.fromkeys(sock.getsockname()[:2] for sock in sockets[0])
+        addresses = tuple((str(host), int(port)) for host, port in names)
         listen = tuple(format_address(host, port) for host, port in addresses)
         config = config.replace(server=config.server.replace(listen=listen))
         descriptors = tuple(tuple(sock.fileno() for sock in group) for group in sockets)
-        job = WorkerSpec(config, tuple(hashes), f"tentaculo-link-{secrets.token_hex(4)}", descriptors)
+        job = WorkerSpec(
+            config, tuple(hashes), f"tentaculo-link-{secrets.token_hex(4)}", descriptors, predecessor is not None
+        )
         writer = logging.set_up(config.log, shares=True)
+
+        def on_ready() -> None:
+            if predecessor is not None:
+                predecessor.report_ready(addresses)
+            ready(ListeningAddresses(addresses))
+
+        supervisor = Supervisor(job, on_ready, sockets=sockets, handover=handover, predecessor=predecessor)
         try:
-            asyncio.run(_run(Supervisor(job, lambda: ready(ListeningAddresses(addresses)), sockets=sockets), prepare()))
+            asyncio.run(_run(supervisor, prepare()))
         finally:
             writer.close()
 
@@ -133,12 +153,17 @@ class Supervisor:
         on_ready: Callable[[], None],
         command: Sequence[str] = COMMAND,
         sockets: Sockets = (),
+        handover: Handover | None = None,
+        predecessor: Predecessor | None = None,
     ) -> None:
         """`on_ready` is called once every worker accepts requests. `command` receives three arguments: the number of the worker
         and the descriptors of its specification and of its channel.
 
-        `sockets` are the listening sockets of each worker, which the job lists by their descriptors.
+        `sockets` are the listening sockets of each worker, which the job lists by their descriptors. `handover` and
+        `predecessor` are as for `supervise`.
         """
+        self._handover = handover
+        self._predecessor = predecessor
         self._sockets = [sock for group in sockets for sock in group]
         self._tasks = TaskGroup("supervisor")
         self._adopted: set[int] = set()
@@ -150,6 +175,7 @@ class Supervisor:
         self._places = {number: WorkerSlot() for number in range(1, job.workers + 1)}
         self._has_started = False
         self._is_stopping = False
+        self._is_retiring = False
         self._failure: str | None = None
         self._pings: asyncio.TimerHandle | None = None
         self._over = asyncio.Event()
@@ -163,6 +189,9 @@ class Supervisor:
         for one in STOP_SIGNALS:
             loop.add_signal_handler(one, self.stop)
         loop.add_signal_handler(signal.SIGHUP, ignore_hangup)
+        loop.add_signal_handler(signal.SIGUSR2, lambda: self._tasks.start(self._hand_over(), "handover"))
+        if self._predecessor is not None:
+            self._tasks.start(self._lead_after(self._predecessor), "lead")
         try:
             for number in self._places:
                 self._start(number)
@@ -171,7 +200,7 @@ class Supervisor:
         finally:
             if self._pings is not None:
                 self._pings.cancel()
-            for one in (*STOP_SIGNALS, signal.SIGHUP):
+            for one in (*STOP_SIGNALS, signal.SIGHUP, signal.SIGUSR2):
                 loop.remove_signal_handler(one)
             os.close(self._descriptor)
             await self._tasks.close()
@@ -206,6 +235,8 @@ class Supervisor:
         log.info("worker started", worker=number, pid=process.pid)
         if self._is_stopping:
             channel.order(STOP)
+        if self._job.has_predecessor and self._predecessor is None:
+            channel.order(LEAD)
 
     def _spawn(self, number: int, channel: socket.socket) -> subprocess.Popen[bytes]:
         descriptors = (self._descriptor, channel.fileno())
@@ -224,7 +255,8 @@ class Supervisor:
         code = worker.process.wait()
         place = self._places[worker.number]
         place.worker = None
-        if self._is_stopping:
+        if self._is_stopping or self._is_retiring:
+            self._release_lead()
             self._finish()
             return
         self._have_adopted(worker.number)
@@ -254,13 +286,16 @@ class Supervisor:
         if message == STOPPING:
             self._have_adopted(worker.number)
             return
+        if message == LEAD_RELEASED:
+            self._release_lead()
+            return
         channels = {other.number: other.channel for other in self._workers}
         for number in recipients(message, worker.number, channels):
             channels[number].send(message)
 
     def _have_adopted(self, number: int) -> None:
         """Have the other workers accept the connections of one that does so no more, until its successor does."""
-        if not self._sockets:
+        if not self._sockets or self._is_retiring:
             return
         self._adopted.add(number)
         for other in self._workers:
@@ -295,6 +330,37 @@ class Supervisor:
                 worker.channel.order(PING)
         self._pings = asyncio.get_running_loop().call_later(PING_EVERY, self._ping)
 
+    # -- replacing all of them ---------------------------------------------------------------------------------
+
+    async def _lead_after(self, predecessor: Predecessor) -> None:
+        """Have worker 1 lead once the predecessor leads no more."""
+        await predecessor.lead_released()
+        self._predecessor = None
+        for worker in self._workers:
+            worker.channel.order(LEAD)
+
+    async def _hand_over(self) -> None:
+        """Have a successor take the listening sockets over. Then the workers finish what has begun."""
+        handover = self._handover
+        if handover is None or self._is_stopping or not self._has_started:
+            log.warning("successor not started", reason="the gateway is starting or stopping")
+            return
+        if not await handover.run(self._sockets) or self._is_stopping:
+            return
+        self._is_retiring = True
+        for place in self._places.values():
+            if place.timer is not None:
+                place.timer.cancel()
+        left = [sock for sock in self._sockets if sock.getsockname()[:2] not in handover.kept]
+        await listeners.empty_queues(left)
+        for worker in self._workers:
+            worker.channel.order(RETIRE)
+        self._finish()
+
+    def _release_lead(self) -> None:
+        if self._handover is not None and self._handover.successor is not None:
+            self._handover.successor.release_lead()
+
     # -- stopping ----------------------------------------------------------------------------------------------
 
     def stop(self) -> None:
@@ -319,7 +385,8 @@ class Supervisor:
 
     async def _order_stop(self) -> None:
         """Have the workers accept what waits in the shared queues, which end with the last socket; then stop them."""
-        if self._workers:
+        kept = self._is_retiring or (self._handover is not None and self._handover.is_activated)
+        if self._workers and not kept:
             await listeners.empty_queues(self._sockets)
         for sock in self._sockets:
             sock.close()
