@@ -135,6 +135,7 @@ async def _serve_upgraded(
             prepare_store=upgrade.start if upgrade is not None else None,
             handover=handover,
             predecessor=predecessor,
+            keeps_sockets=handover is not None and handover.is_activated,
         )
     finally:
         if upgrade is not None:

@@ -91,7 +91,7 @@ class Gateway:
         `stop_now`, when set, ends the wait for requests in flight. `probes` starts probing and alerting. `fast_path`
         serves requests without a task where that is possible; only their cost depends on it. `coordination` joins this
         gateway to the other workers on its port, if there are any. `sockets` are each worker's listening sockets,
-        `keeps_sockets` whether they stay open elsewhere when the gateway stops. `wait_to_lead` is awaited before anything
+        `keeps_sockets` whether a service manager has them, so that they stay open. `wait_to_lead` is awaited before anything
         that only one process may do: probing, alerting, recording. `prepare_store` is awaited before the database is used; requests are served meanwhile.
         """
         self._prepare_store = prepare_store
@@ -143,6 +143,7 @@ class Gateway:
             stop_now=stop_now or asyncio.Event(),
             on_stop=self._note_stopping,
             shared=[sock for group in sockets for sock in group],
+            keeps_sockets=keeps_sockets,
         )
         instance = instance_name(config)
         self._own_events = OwnEvents(

@@ -40,10 +40,12 @@ async def serve(
     prepare_store: Callable[[], Awaitable[None]] | None = None,
     handover: Handover | None = None,
     predecessor: Predecessor | None = None,
+    keeps_sockets: bool = False,
 ) -> None:
     """Run the gateway until SIGTERM or SIGINT; a second signal stops it without waiting for requests in flight.
 
     SIGUSR2 has `handover` replace this process by a successor. `predecessor` is the process that this one replaces.
+    `keeps_sockets` is as for `Gateway`.
 
     `hashes` are the accepted tokens'. `ready` is called once requests are accepted. Raises `CannotListenError`. One
     worker of several has `coordination`. Then the supervisor may stop it too, and only the supervisor may skip the wait:
@@ -78,7 +80,7 @@ async def serve(
             stop_now=stop_now,
             coordination=coordination,
             sockets=sockets,
-            keeps_sockets=handover is not None and handover.is_activated,
+            keeps_sockets=keeps_sockets,
             wait_to_lead=wait_to_lead,
             prepare_store=prepare_store,
         ) as gateway:

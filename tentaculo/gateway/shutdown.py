@@ -17,8 +17,8 @@ from tentaculo.tasks import TaskGroup
 
 _QUIET = 0.1
 """Seconds that a gateway that stops gives its open connections to send a request that is on its way."""
-_RETIRED_QUIET = 1.0
-"""Likewise for a gateway that a successor has replaced, which nobody waits for."""
+_LONG_QUIET = 1.0
+"""Likewise where another process accepts the new connections, now or soon, so that no client waits for the end."""
 CLOSE_WAIT = 0.5
 """Seconds that handlers get to end by themselves once the grace is over, and again once they are cancelled."""
 
@@ -36,10 +36,12 @@ class Shutdown:
         stop_now: asyncio.Event,
         on_stop: Callable[[], None],
         shared: Sequence[socket.socket] = (),
+        keeps_sockets: bool = False,
     ) -> None:
         """`stop_now`, when set, ends the wait for requests in flight. `on_stop` is called when the end begins.
 
-        `shared` are the sockets that this process has of other workers, which it closes.
+        `shared` are the sockets that this process has of other workers, which it closes. `keeps_sockets` is whether a
+        service manager has the listening sockets.
         """
         self._settings = settings
         self._listeners = listeners
@@ -48,6 +50,7 @@ class Shutdown:
         self._stop_now = stop_now
         self._on_stop = on_stop
         self._shared = shared
+        self._quiet = _LONG_QUIET if keeps_sockets else _QUIET
         self._server: web.Server | None = None
         self._dispatcher: Dispatcher | None = None
         self._proxy: Proxy | None = None
@@ -70,7 +73,7 @@ class Shutdown:
         """
         await self._stop_accepting(kept)
         waits = TaskGroup("retirement")
-        waiting = [waits.start(self._finish_requests(_RETIRED_QUIET), "idle"), waits.start(until.wait(), "until")]
+        waiting = [waits.start(self._finish_requests(_LONG_QUIET), "idle"), waits.start(until.wait(), "until")]
         await asyncio.wait(waiting, timeout=self._settings.handover_grace, return_when=asyncio.FIRST_COMPLETED)
         await waits.close()
 
@@ -80,7 +83,10 @@ class Shutdown:
         if self._proxy is not None:
             self._proxy.end_streams()
         waits = TaskGroup("drain")
-        waiting = [waits.start(self._finish_requests(_QUIET), "idle"), waits.start(self._stop_now.wait(), "stop_now")]
+        waiting = [
+            waits.start(self._finish_requests(self._quiet), "idle"),
+            waits.start(self._stop_now.wait(), "stop_now"),
+        ]
         await asyncio.wait(waiting, timeout=self._settings.grace, return_when=asyncio.FIRST_COMPLETED)
         if self._proxy is not None:
             self._proxy.end_exchanges()

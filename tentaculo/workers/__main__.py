@@ -36,7 +36,15 @@ def work(number: int, descriptor: int, channel: int) -> int:
         sock.set_inheritable(False)
     widen_lookups()
     try:
-        uvloop.run(process.serve(spec.config, hashes=spec.hashes, coordination=coordination, sockets=sockets))
+        uvloop.run(
+            process.serve(
+                spec.config,
+                hashes=spec.hashes,
+                coordination=coordination,
+                sockets=sockets,
+                keeps_sockets=spec.keeps_sockets,
+            )
+        )
     except CannotListenError as error:
         click.echo(f"Error: worker {number} cannot listen on {error.address}: {error.strerror}", err=True)
         return 1

@@ -20,6 +20,8 @@ from tentaculo.model.incident import Incident, MaintenanceWindow, Note
 
 log = structlog.get_logger(__name__)
 
+LEADER = 1
+"""Number of the worker that probes, alerts and writes history and the table. A worker that replaces it is the leader too."""
 LONGEST = 64 * 1024
 """Bytes of a message at most; about 200 KB is what the kernel would take."""
 MOST_WAITING = 1024

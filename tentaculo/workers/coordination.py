@@ -33,6 +33,7 @@ from tentaculo.workers.channel import (
     EVENTS,
     LEAD,
     LEAD_RELEASED,
+    LEADER,
     LONGEST,
     PING,
     PONG,
@@ -63,8 +64,6 @@ log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
-LEADER = 1
-"""Number of the worker that probes, alerts and writes history and the table. A worker that replaces it is the leader too."""
 REPORT_EVERY = 2.0
 """Seconds between two reports of a follower's request tallies to the leader."""
 LIST_EVERY = 1.0

@@ -30,6 +30,7 @@ from tentaculo.workers.channel import (
     ADOPT,
     LEAD,
     LEAD_RELEASED,
+    LEADER,
     PING,
     PONG,
     READY,
@@ -93,7 +94,12 @@ def supervise(
         config = config.replace(server=config.server.replace(listen=listen))
         descriptors = tuple(tuple(sock.fileno() for sock in group) for group in sockets)
         job = WorkerSpec(
-            config, tuple(hashes), f"tentaculo-link-{secrets.token_hex(4)}", descriptors, predecessor is not None
+            config,
+            tuple(hashes),
+            f"tentaculo-link-{secrets.token_hex(4)}",
+            descriptors,
+            keeps_sockets=inherited.is_activated,
+            has_predecessor=predecessor is not None,
         )
         writer = logging.set_up(config.log, shares=True)
 
@@ -176,6 +182,7 @@ class Supervisor:
         self._has_started = False
         self._is_stopping = False
         self._is_retiring = False
+        self._handing_over: asyncio.Task[None] | None = None
         self._failure: str | None = None
         self._pings: asyncio.TimerHandle | None = None
         self._over = asyncio.Event()
@@ -189,7 +196,7 @@ class Supervisor:
         for one in STOP_SIGNALS:
             loop.add_signal_handler(one, self.stop)
         loop.add_signal_handler(signal.SIGHUP, ignore_hangup)
-        loop.add_signal_handler(signal.SIGUSR2, lambda: self._tasks.start(self._hand_over(), "handover"))
+        loop.add_signal_handler(signal.SIGUSR2, self._replace_all)
         if self._predecessor is not None:
             self._tasks.start(self._lead_after(self._predecessor), "lead")
         try:
@@ -256,7 +263,8 @@ class Supervisor:
         place = self._places[worker.number]
         place.worker = None
         if self._is_stopping or self._is_retiring:
-            self._release_lead()
+            if worker.number == LEADER:
+                self._release_lead()
             self._finish()
             return
         self._have_adopted(worker.number)
@@ -339,13 +347,15 @@ class Supervisor:
         for worker in self._workers:
             worker.channel.order(LEAD)
 
-    async def _hand_over(self) -> None:
-        """Have a successor take the listening sockets over. Then the workers finish what has begun."""
-        handover = self._handover
-        if handover is None or self._is_stopping or not self._has_started:
+    def _replace_all(self) -> None:
+        if self._handover is None or self._is_stopping or not self._has_started:
             log.warning("successor not started", reason="the gateway is starting or stopping")
-            return
-        if not await handover.run(self._sockets) or self._is_stopping:
+        elif self._handing_over is None or self._handing_over.done():
+            self._handing_over = self._tasks.start(self._hand_over(self._handover), "handover")
+
+    async def _hand_over(self, handover: Handover) -> None:
+        """Have a successor take the listening sockets over. Then the workers finish what has begun."""
+        if not await handover.run(self._sockets):
             return
         self._is_retiring = True
         for place in self._places.values():
@@ -375,6 +385,8 @@ class Supervisor:
     def _stop(self) -> None:
         """Stop every worker, once. The supervisor ends with the last one."""
         self._is_stopping = True
+        if self._handing_over is not None and not self._is_retiring:
+            self._handing_over.cancel()
         log.info("stopping", workers=len(self._workers))
         for place in self._places.values():
             if place.timer is not None:
@@ -385,7 +397,7 @@ class Supervisor:
 
     async def _order_stop(self) -> None:
         """Have the workers accept what waits in the shared queues, which end with the last socket; then stop them."""
-        kept = self._is_retiring or (self._handover is not None and self._handover.is_activated)
+        kept = self._is_retiring or self._job.keeps_sockets
         if self._workers and not kept:
             await listeners.empty_queues(self._sockets)
         for sock in self._sockets:

@@ -20,6 +20,8 @@ class WorkerSpec:
     """The gateway recognises its own requests by it, whichever worker sent them."""
     sockets: tuple[tuple[int, ...], ...] = ()
     """Descriptors of each worker's listening sockets. Every worker inherits all of them."""
+    keeps_sockets: bool = False
+    """Whether a service manager has the sockets, so that they stay open when the workers stop."""
     has_predecessor: bool = False
     """Whether these workers replace others, so that worker 1 waits for the order to lead."""
 

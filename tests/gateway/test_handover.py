@@ -160,9 +160,10 @@ async def test_a_successor_that_cannot_start_changes_nothing(workers: int) -> No
         assert await gateway.stop() == 0
 
 
-async def test_a_stop_ends_a_successor_that_is_not_ready() -> None:
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_a_stop_ends_a_successor_that_is_not_ready(workers: int) -> None:
     service = Service()
-    async with upstream(service.script) as up, replaceable(config(up.port, 1)) as gateway:
+    async with upstream(service.script) as up, replaceable(config(up.port, workers)) as gateway:
         os.kill(gateway.process.pid, signal.SIGUSR2)
         await eventually(lambda: entries(gateway, "successor started"))
         assert await gateway.stop() == 0
