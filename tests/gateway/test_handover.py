@@ -243,7 +243,7 @@ async def test_a_restart_keeps_the_socket_of_the_service_manager(tmp_path: Path,
         tables = config(up.port, workers, port=free_port())
         (tmp_path / "gateway.toml").write_text("".join(f"{key} = {to_toml(table)}\n" for key, table in tables.items()))
         with socket.create_server(("127.0.0.1", 0), backlog=1000) as sock:
-            load = Load(sock.getsockname()[1])
+            load = Load(sock.getsockname()[1], patience=60)  # the first of them waits for the start
             async with asyncio.TaskGroup() as tasks:
                 for _ in range(8):
                     tasks.create_task(load.run())

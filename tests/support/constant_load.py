@@ -13,8 +13,10 @@ from tests.support.waits import eventually
 class Load:
     """Clients that send requests until `stop`; each request has a number of its own."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, patience: float = 10) -> None:
+        """`patience` is how many seconds a response may take."""
         self._port = port
+        self._patience = patience
         self._numbers = 0
         self._is_over = False
         self.running = 0
@@ -55,10 +57,10 @@ class Load:
         """One request and its response; returns whether the connection stays open."""
         try:
             writer.write(f"GET {target} HTTP/1.1\r\nHost: h\r\n\r\n".encode())
-            head = (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)).lower()
+            head = (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), self._patience)).lower()
             length = re.search(rb"content-length: (\d+)", head)
             assert length is not None
-            await asyncio.wait_for(reader.readexactly(int(length[1])), 10)
+            await asyncio.wait_for(reader.readexactly(int(length[1])), self._patience)
         except (OSError, EOFError, TimeoutError):
             self.outcomes["unanswered"] += 1
             self.unanswered.append(target)
@@ -75,7 +77,7 @@ class Load:
             return
         try:
             writer.write(f"GET {target} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n".encode())
-            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), self._patience)
             self.outcomes[head[9:12].decode()] += 1
         except (OSError, EOFError, TimeoutError):
             self.outcomes["unanswered"] += 1
