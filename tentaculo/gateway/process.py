@@ -15,7 +15,7 @@ from tentaculo.config.schema import Config
 from tentaculo.gateway.coordination import Coordination
 from tentaculo.gateway.gateway import Gateway
 from tentaculo.net.memory import trim_memory
-from tentaculo.server.handover import Handover, Predecessor
+from tentaculo.server.handover import Handover, ProcessContext
 from tentaculo.server.listeners import STOP_SIGNALS, ListeningAddresses, ignore_hangup, raise_descriptor_limit
 from tentaculo.tasks import TaskGroup
 from tentaculo.telemetry import logging
@@ -38,20 +38,18 @@ async def serve(
     coordination: Coordination | None = None,
     sockets: Sequence[Sequence[socket.socket]] = (),
     prepare_store: Callable[[], Awaitable[None]] | None = None,
-    handover: Handover | None = None,
-    predecessor: Predecessor | None = None,
+    context: ProcessContext | None = None,
     keeps_sockets: bool = False,
 ) -> None:
     """Run the gateway until SIGTERM or SIGINT; a second signal stops it without waiting for requests in flight.
 
-    SIGUSR2 has `handover` replace this process by a successor. `predecessor` is the process that this one replaces.
-    `keeps_sockets` is as for `Gateway`.
+    `context` has what this process takes over, and what SIGUSR2 replaces it by. `keeps_sockets` is as for `Gateway`.
 
     `hashes` are the accepted tokens'. `ready` is called once requests are accepted. Raises `CannotListenError`. One
     worker of several has `coordination`. Then the supervisor may stop it too, and only the supervisor may skip the wait:
     a signal to every process of the group means one stop, not two. `sockets` are each worker's listening
     sockets; without them the gateway opens its own. `prepare_store` is awaited before the database is used; requests are
-    served meanwhile.
+    served meanwhile. `manager` learns of the stop; a worker has none.
     """
     raise_descriptor_limit()
     worker = None if coordination is None else coordination.number
@@ -66,6 +64,8 @@ async def serve(
         loop.add_signal_handler(number, on_signal)
     loop.add_signal_handler(signal.SIGHUP, ignore_hangup)
     loop.add_signal_handler(signal.SIGUSR2, replace.set if coordination is None else lambda: None)
+    context = context or ProcessContext()
+    predecessor = context.predecessor
     wait_to_lead = predecessor.lead_released if predecessor is not None else None
     try:
         access_log = access_logger(config.log, writer, sys.stderr, worker)
@@ -95,8 +95,10 @@ async def serve(
                 predecessor.report_ready(gateway.running.addresses)
             if ready is not None:
                 ready(gateway.running)
-            await _stopped_or_replaced(gateway, stop, replace, handover, coordination)
+            await _stopped_or_replaced(gateway, stop, replace, context.handover, coordination)
             log.info("stopping", in_flight=gateway.proxy.traffic.in_flight)
+            if context.handover is None or context.handover.successor is None:
+                context.manager.stopping()
     finally:
         for number in (*STOP_SIGNALS, signal.SIGHUP, signal.SIGUSR2):
             loop.remove_signal_handler(number)

@@ -18,10 +18,12 @@ import socket
 import subprocess
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 
 import structlog
 
-from tentaculo.config.environment import HANDOVER
+from tentaculo.config.environment import HANDOVER, with_notification_socket
+from tentaculo.net.systemd_notify import ServiceManager
 from tentaculo.server.listening_sockets import HostPort, InheritedSockets
 
 log = structlog.get_logger(__name__)
@@ -170,8 +172,16 @@ class Successor:
 class Handover:
     """Replaces this process by a successor. One replacement runs at a time."""
 
-    def __init__(self, command: Sequence[str], environment: Mapping[str, str], *, is_activated: bool) -> None:
-        """`command` and `environment` start a successor. `is_activated` is as in `InheritedSockets`."""
+    def __init__(
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        manager: ServiceManager,
+        *,
+        is_activated: bool,
+    ) -> None:
+        """`command` and `environment` start a successor, which `manager` learns of. `is_activated` is as in `InheritedSockets`."""
+        self._manager = manager
         self._command = command
         self._environment = environment
         self.is_activated = is_activated
@@ -204,7 +214,8 @@ class Handover:
 
     async def _run(self, sockets: Sequence[socket.socket]) -> bool:
         try:
-            successor = Successor(self._command, self._environment, sockets, is_activated=self.is_activated)
+            environment = with_notification_socket(self._environment, self._manager.address)
+            successor = Successor(self._command, environment, sockets, is_activated=self.is_activated)
         except OSError as error:
             log.warning("successor not started", reason=error.strerror)
             return False
@@ -219,5 +230,18 @@ class Handover:
             await successor.end()
             raise
         self.successor = successor
+        self._manager.replaced(successor.pid)
         log.info("successor ready", pid=successor.pid)
         return True
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessContext:
+    """What the process of a gateway has from others, and how it is replaced."""
+
+    manager: ServiceManager = field(default_factory=ServiceManager)
+    handover: Handover | None = None
+    """None for a process that cannot be replaced."""
+    predecessor: Predecessor | None = None
+    """The process that this one replaces."""
+    inherited: InheritedSockets = field(default_factory=InheritedSockets)

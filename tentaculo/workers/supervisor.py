@@ -21,9 +21,9 @@ import structlog
 
 from tentaculo.config.schema import Config
 from tentaculo.server import listeners
-from tentaculo.server.handover import Handover, Predecessor
+from tentaculo.server.handover import Handover, Predecessor, ProcessContext
 from tentaculo.server.listeners import STOP_SIGNALS, ListeningAddresses, format_address, ignore_hangup
-from tentaculo.server.listening_sockets import InheritedSockets, Sockets, open_sockets
+from tentaculo.server.listening_sockets import Sockets, open_sockets
 from tentaculo.tasks import TaskGroup
 from tentaculo.telemetry import logging
 from tentaculo.workers.channel import (
@@ -76,18 +76,17 @@ def supervise(
     hashes: Sequence[str],
     ready: Callable[[ListeningAddresses], None],
     prepare: Callable[[], StorePreparation | None] = lambda: None,
-    *,
-    handover: Handover,
-    predecessor: Predecessor | None,
-    inherited: InheritedSockets,
+    context: ProcessContext | None = None,
 ) -> None:
     """Run `server.workers` gateways until SIGTERM or SIGINT; a second signal stops them without waiting.
 
-    `ready` is called once every worker accepts requests. What `prepare` makes prepares the database. SIGUSR2 has
-    `handover` replace all of this by a successor. `predecessor` is what this replaces, `inherited` the sockets of it or of
-    the service manager. Raises `CannotListenError`, and `WorkersFailed` if the workers end before they are ready.
+    `ready` is called once every worker accepts requests. What `prepare` makes prepares the database. `context` has what
+    this process takes over, and what SIGUSR2 replaces it by. Raises `CannotListenError`, and `WorkersFailed` if the
+    workers end before they are ready.
     """
-    with open_sockets(config.server.addresses, config.server.workers, inherited) as sockets:
+    context = context or ProcessContext()
+    predecessor = context.predecessor
+    with open_sockets(config.server.addresses, config.server.workers, context.inherited) as sockets:
         names = dict.fromkeys(sock.getsockname()[:2] for sock in sockets[0])
         addresses = tuple((str(host), int(port)) for host, port in names)
         listen = tuple(format_address(host, port) for host, port in addresses)
@@ -98,7 +97,7 @@ def supervise(
             tuple(hashes),
             f"tentaculo-link-{secrets.token_hex(4)}",
             descriptors,
-            keeps_sockets=inherited.is_activated,
+            keeps_sockets=context.inherited.is_activated,
             has_predecessor=predecessor is not None,
         )
         writer = logging.set_up(config.log, shares=True)
@@ -108,7 +107,7 @@ def supervise(
                 predecessor.report_ready(addresses)
             ready(ListeningAddresses(addresses))
 
-        supervisor = Supervisor(job, on_ready, sockets=sockets, handover=handover, predecessor=predecessor)
+        supervisor = Supervisor(job, on_ready, sockets=sockets, context=context)
         try:
             asyncio.run(_run(supervisor, prepare()))
         finally:
@@ -159,17 +158,18 @@ class Supervisor:
         on_ready: Callable[[], None],
         command: Sequence[str] = COMMAND,
         sockets: Sockets = (),
-        handover: Handover | None = None,
-        predecessor: Predecessor | None = None,
+        context: ProcessContext | None = None,
     ) -> None:
         """`on_ready` is called once every worker accepts requests. `command` receives three arguments: the number of the worker
         and the descriptors of its specification and of its channel.
 
-        `sockets` are the listening sockets of each worker, which the job lists by their descriptors. `handover` and
-        `predecessor` are as for `supervise`.
+        `sockets` are the listening sockets of each worker, which the job lists by their descriptors. `context` is as for
+        `supervise`.
         """
-        self._handover = handover
-        self._predecessor = predecessor
+        context = context or ProcessContext()
+        self._manager = context.manager
+        self._handover = context.handover
+        self._predecessor = context.predecessor
         self._sockets = [sock for group in sockets for sock in group]
         self._tasks = TaskGroup("supervisor")
         self._adopted: set[int] = set()
@@ -388,6 +388,8 @@ class Supervisor:
         if self._handing_over is not None and not self._is_retiring:
             self._handing_over.cancel()
         log.info("stopping", workers=len(self._workers))
+        if not self._is_retiring:
+            self._manager.stopping()
         for place in self._places.values():
             if place.timer is not None:
                 place.timer.cancel()

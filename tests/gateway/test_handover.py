@@ -79,9 +79,9 @@ def is_gone(pid: int) -> bool:
 
 
 @asynccontextmanager
-async def replaceable(config: dict[str, Any]) -> AsyncIterator[Running]:
+async def replaceable(config: dict[str, Any], env: dict[str, str] | None = None) -> AsyncIterator[Running]:
     """A gateway whose successors end with the context."""
-    async with running_gateway(config) as gateway:
+    async with running_gateway(config, env) as gateway:
         try:
             yield gateway
         finally:
@@ -190,6 +190,29 @@ async def test_a_tunnel_ends_with_the_grace() -> None:
             await replace(gateway, gateway.process.pid)
             assert await asyncio.wait_for(tunnel.rest(), 20) == b""
         await eventually(lambda: gateway.process.returncode == 0)
+
+
+async def test_systemd_learns_of_the_successor(tmp_path: Path) -> None:
+    service, address = Service(), str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(address)
+        manager.setblocking(False)
+        loop = asyncio.get_running_loop()
+
+        async def report() -> str:
+            return (await asyncio.wait_for(loop.sock_recv(manager, 1000), 30)).decode()
+
+        async with upstream(service.script) as up:
+            environment = {"NOTIFY_SOCKET": address}
+            async with replaceable(config(up.port, 1), environment) as gateway:
+                assert "READY=1" in await report()
+                pid = await replace(gateway, gateway.process.pid)
+                reports = {await report(), await report()}
+                assert f"MAINPID={pid}" in reports
+                assert any("READY=1" in text for text in reports), "the successor's, which systemd takes from now on"
+                await eventually(lambda: gateway.process.returncode == 0)
+                with pytest.raises(BlockingIOError):
+                    manager.recv(1000)  # the gateway does not stop
 
 
 async def test_the_number_of_workers_may_change() -> None:

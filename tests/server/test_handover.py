@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 from structlog.testing import capture_logs
 
+from tentaculo.net.systemd_notify import ServiceManager
 from tentaculo.server import handover as module
 from tentaculo.server.handover import Handover, HandoverFailed, Predecessor
 from tentaculo.tasks import TaskGroup
@@ -39,7 +40,7 @@ def listening() -> Iterator[list[socket.socket]]:
 
 def replacing(program: str, *, is_activated: bool = False) -> Handover:
     environment = clean_environment({"PYTHONPATH": str(ROOT)})
-    return Handover([sys.executable, "-c", program], environment, is_activated=is_activated)
+    return Handover([sys.executable, "-c", program], environment, ServiceManager(), is_activated=is_activated)
 
 
 @pytest.mark.parametrize("is_activated", [False, True])
@@ -87,7 +88,7 @@ async def test_one_that_fails_is_ended_and_another_may_follow(
 
 async def test_a_command_that_is_not_there(listening: list[socket.socket]) -> None:
     with capture_logs() as logs:
-        assert not await Handover(["/no/such/command"], {}, is_activated=False).run(listening)
+        assert not await Handover(["/no/such/command"], {}, ServiceManager(), is_activated=False).run(listening)
     assert (logs[0]["event"], logs[0]["reason"]) == ("successor not started", "No such file or directory")
 
 
