@@ -26,7 +26,7 @@ from tentaculo.config.environment import (
     take_notification_socket,
     widen_lookups,
 )
-from tentaculo.config.loader import Loaded, load, load_tables
+from tentaculo.config.loader import Loaded, load_tables, load_usable
 from tentaculo.config.schema import Config
 from tentaculo.config.storage import DatabaseSettings
 from tentaculo.net.systemd_notify import ServiceManager
@@ -51,7 +51,7 @@ def serve(file: Path | None, host: str | None, port: int | None) -> None:
     """
     _handle_signals()
     context = _take_over()
-    loaded = load(file)
+    loaded = load_usable(file)
     if loaded.path is None and not loaded.config.services:
         click.echo("There is no tentaculo.toml in this folder: this is the built-in demonstration.")
         click.echo("`tentaculo init` writes a configuration.")

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from tentaculo.config.admin import AdminSettings
 from tentaculo.config.incidents import AlertSettings, IncidentSettings, MaintenanceSettings
 from tentaculo.config.listening import ServerSettings
 from tentaculo.config.page import PageSettings
@@ -270,7 +271,7 @@ class LogSettings(Section, frozen=True):
 
 
 class Config(Section, frozen=True):
-    """The whole configuration."""
+    """The whole configuration. The loader sets `folder` and `plain_token`, which are no keys of the file."""
 
     server: Annotated[ServerSettings, Doc("Where the gateway listens.", active=True)] = ServerSettings()
     auth: Annotated[
@@ -312,6 +313,7 @@ class Config(Section, frozen=True):
             active=True,
         ),
     ] = AlertSettings()
+    admin: Annotated[AdminSettings, Doc("What the write API changes while the gateway runs.")] = AdminSettings()
     maintenance: Annotated[
         tuple[MaintenanceSettings, ...],
         Doc("Maintenance windows, one table each.", variant="A maintenance window that repeats."),
@@ -326,7 +328,6 @@ class Config(Section, frozen=True):
         ),
     ] = {}
 
-    # The loader sets these; they are not keys of the file.
     folder: Annotated[Path, INTERNAL] = Path()
     """Where relative paths start: the configuration file's folder, else the working directory."""
     plain_token: Annotated[Secret | None, INTERNAL] = None

@@ -11,33 +11,36 @@ import asyncio
 import os
 import secrets
 import socket
+import time
 from collections.abc import Awaitable, Callable, Container, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, cast
+from typing import Self, cast
 
 from aiohttp import web
 
 from tentaculo import __version__
+from tentaculo.config.comparison import Changes
 from tentaculo.config.environment import database_url
 from tentaculo.config.schema import Config
-from tentaculo.config.types import trusted_proxy_matcher
 from tentaculo.events.hub import Hub
+from tentaculo.events.pipeline import Cardinality
 from tentaculo.events.tail import EventTail
 from tentaculo.gateway.application import Parts, application
 from tentaculo.gateway.clock_watch import ClockWatch
 from tentaculo.gateway.coordination import Coordination
+from tentaculo.gateway.generation import FollowingParts, Generation, Generations, Rotations, Step, learning
 from tentaculo.gateway.health_service import HealthService
 from tentaculo.gateway.incident_service import IncidentService
-from tentaculo.gateway.leading import Lead, OwnRow, leading
+from tentaculo.gateway.leading import Leadership, Leading, OwnRow
 from tentaculo.gateway.machine_role import MachineRole, instance_name
 from tentaculo.gateway.own_events import OwnEvents
-from tentaculo.gateway.shutdown import CLOSE_WAIT, Shutdown
+from tentaculo.gateway.shutdown import Shutdown
 from tentaculo.gateway.slow_watch import SlowWatch
 from tentaculo.gateway.usual_cache import UsualCache
 from tentaculo.health.steady_clock import Correct, SteadyClock
 from tentaculo.net.memory import MemoryBudget, give_back_memory, memory_limit
-from tentaculo.net.tcp import keep_alive, limit_stall
+from tentaculo.net.tcp import keep_alive
 from tentaculo.net.turns import TurnScheduler
 from tentaculo.proxy.handler import Proxy
 from tentaculo.proxy.state import ProxyDependencies
@@ -46,14 +49,11 @@ from tentaculo.security.sessions import Sessions
 from tentaculo.security.sign_in import AttemptLimit, SignIn
 from tentaculo.security.tickets import Tickets
 from tentaculo.security.tokens import Tokens
-from tentaculo.server.access_control import AccessControl
 from tentaculo.server.connection import ClientConnection, ClientSocket
 from tentaculo.server.dispatcher import Dispatcher
 from tentaculo.server.fast_path import TryServe
 from tentaculo.server.gateway_responses import GatewayResponses
 from tentaculo.server.listeners import ConnectionLimits, Listeners, ListeningAddresses, Phase
-from tentaculo.server.native_routes import NativeRoutes, open_paths
-from tentaculo.server.route_table import RouteTable
 from tentaculo.store.client import StoreClient
 from tentaculo.store.sessions import SessionTable
 from tentaculo.store.tickets import TicketTable
@@ -61,11 +61,6 @@ from tentaculo.tasks import TaskGroup
 from tentaculo.telemetry.history import TakeTallies
 from tentaculo.telemetry.request_log import RequestLog, RequestRecord
 from tentaculo.web.monitoring import Load
-
-if TYPE_CHECKING:
-    from tentaculo.config.rotation import RotationSettings
-    from tentaculo.proxy.state import Chooser, Rewards
-    from tentaculo.proxy.target_group import TargetGroup
 
 
 class Gateway:
@@ -96,10 +91,8 @@ class Gateway:
         """
         self._prepare_store = prepare_store
         self._sockets = sockets
-        self._keeps_sockets = keeps_sockets or coordination is not None
-        self._lead = Lead(wait_to_lead)
-        self._config = config
-        self._probes = probes
+        self._is_shared = keeps_sockets or coordination is not None
+        self._leadership = Leadership(wait_to_lead)
         self._uses_fast_path = fast_path
         self._coordination = coordination
         self._name = coordination.name if coordination else f"tentaculo-link-{secrets.token_hex(4)}"
@@ -110,9 +103,9 @@ class Gateway:
         self.memory = MemoryBudget(memory_limit(config.limits.memory, config.server.workers if coordination else 1))
         self._turns = TurnScheduler(self.memory)
         self._admission = ConnectionLimits(config.limits.connections, config.limits.connections_per_address)
-        self._cors = CorsPolicy(config.cors)
+        cors = CorsPolicy(config.cors)
         self._requests = RequestLog(access_log)
-        self._responses = GatewayResponses(self._name, self._cors)
+        self._responses = GatewayResponses(self._name, cors)
         self._store_client = StoreClient(
             database_url(config),
             event_wait=config.events.wait,
@@ -126,22 +119,23 @@ class Gateway:
         if coordination is not None:
             coordination.share_sign_ins(sign_ins)
         self._sign_in = SignIn(tokens, sessions, sign_ins)
-        self._access = AccessControl(tokens, self._cors, self.tickets, sessions, config.server.hosts)
         clock = self._clock = SteadyClock()
         self._started_at = clock.now()
         self.health_service = HealthService(config, self._store_client, clock)
         self._usual = UsualCache(self._store_client.usual, tuple(config.services))
         self._slow_watch = SlowWatch(config, self.health_service, self._store_client, self._usual.usual, clock.now)
+        self._cardinality = Cardinality(time.monotonic)
         self.hub = Hub(limit=config.limits.subscribers, queue=config.limits.subscriber_queue)
         ring_others = coordination.report_events if coordination else lambda: None
         self._tail = EventTail(self.hub, self._store_client, ring_others)
         self._shutdown = Shutdown(
-            config.server,
+            lambda: self.config.server,
             self._listeners,
             self._admission,
             self.hub,
             stop_now=stop_now or asyncio.Event(),
             on_stop=self._note_stopping,
+            end_pages=lambda: self.generations.current.end_streams(),
             shared=[sock for group in sockets for sock in group],
             keeps_sockets=keeps_sockets,
         )
@@ -176,15 +170,59 @@ class Gateway:
                 self.incident_service,
                 self._own_events,
                 instance=instance,
-                lead=self._leading,
+                lead=self._lead,
             )
         clock.on_step += [self.health_service.correct, self.incident_service.correct, self._correct]
         self.proxy = Proxy(config, self.health_service.breakers, self._proxy_needs())
+        self._rotations = Rotations(
+            self._tasks,
+            self._own_events.record,
+            self._store_client,
+            instance=instance,
+            worker=coordination.number if coordination else None,
+        )
         self.health_service.on_probe.append(self.clocks.note_probe)
         self.health_service.on_endpoint.append(self.proxy.note_health)
+        self._leading = Leading(
+            config,
+            self._store_client,
+            self.health_service,
+            self.incident_service,
+            slow_watch=self._slow_watch,
+            now=clock.now,
+            record=self._own_events.record,
+            probes=probes,
+        )
+        parts = FollowingParts(
+            application=self._application,
+            health_service=self.health_service,
+            incident_service=self.incident_service,
+            proxy=self.proxy,
+            rotations=self._rotations,
+            listeners=self._listeners,
+            leading=self._leading,
+            slow_watch=self._slow_watch,
+            usual=self._usual,
+            clocks=self.clocks,
+            hub=self.hub,
+            connections=self._admission,
+            memory=self.memory,
+            workers=config.server.workers if coordination else 1,
+            responses=self._responses,
+            tickets=self.tickets,
+            sessions=sessions,
+            sign_in=self._sign_in,
+            record=self._own_events.record,
+        )
+        self.generations = Generations(parts, config, hashes, tokens, cors)
 
     def __repr__(self) -> str:
-        return f"<Gateway {self._phase.value}, {len(self._config.services)} services>"
+        return f"<Gateway {self._phase.value}, {len(self.config.services)} services>"
+
+    @property
+    def config(self) -> Config:
+        """The configuration that is served."""
+        return self.generations.config
 
     @property
     def running(self) -> ListeningAddresses:
@@ -218,27 +256,14 @@ class Gateway:
         self._tasks.start(self._clock.run(), "clock")
         self._tasks.start(self.tickets.run(), "tickets")
         self._tasks.start(self._sessions.run(), "sessions")
-        runner = web.AppRunner(
-            self._application(), handler_cancellation=True, access_log=None, shutdown_timeout=CLOSE_WAIT
-        )
+        runner = await self.generations.begin()
         self._stack.push_async_callback(runner.cleanup)
-        await runner.setup()
         server = cast(web.Server, runner.server)
-        dispatcher = Dispatcher(
-            server.request_handler,
-            RouteTable(
-                self._config,
-                NativeRoutes(runner.app, open_paths(self._config.auth, self._config.services)).find,
-                self.proxy.routes,
-                self.proxy.health_routes,
-                self.health_service.board.health_path,
-            ),
+        dispatcher = self.generations.dispatcher = Dispatcher(
+            self.generations.current.rules,
             self.proxy,
-            access=self._access,
             responses=self._responses,
             requests=self._requests,
-            is_trusted=trusted_proxy_matcher(self._config.server.trusted_proxies),
-            max_head=self._config.limits.headers,
             memory=self.memory,
         )
         server.request_handler = dispatcher.handle
@@ -247,14 +272,14 @@ class Gateway:
         self._stack.push_async_callback(self.proxy.close)
         await self._listeners.open(
             lambda: self._connection(server, serve),
-            self._config.server.addresses,
+            self.config.server.addresses,
             self._sockets[self._coordination.number - 1 if self._coordination else 0] if self._sockets else (),
-            is_shared=self._keeps_sockets,
+            is_shared=self._is_shared,
         )
         self._stack.push_async_callback(self._listeners.close)
         for sock in self._listeners.sockets:
             keep_alive(sock)
-            limit_stall(sock, self._config.limits.stall)
+        self._listeners.limit_stall(self.config.limits.stall)
         if self._coordination is not None:
             self._coordination.share_listeners(adopt=self._adopt, release=self._listeners.release)
             self._coordination.share_events(self._tail.ring)
@@ -265,8 +290,8 @@ class Gateway:
         on_fleet = self._role.look if self._role else lambda: None
         self._tasks.start(self._store_client.notify(self._tail.ring, on_fleet), "event notifications")
         self._tasks.start(self._own_events.run(), "own events")
-        if self.proxy.groups:
-            self._start_rotation(self.proxy.groups)
+        self._stack.callback(self._rotations.record)
+        self._rotations.follow(self.proxy.groups)
         drain: TakeTallies = self.proxy.traffic.drain
         if self._coordination is not None:
             drain = await self._stack.enter_async_context(
@@ -274,39 +299,23 @@ class Gateway:
             )
         if self._coordination is None or self._coordination.is_leader:
             await self._stack.enter_async_context(self.health_service.recording(drain))
-            self._stack.push_async_callback(self._lead.release)
-            context = self._leading() if self._role is None else self._role.competing()
-            await self._lead.take(context, self.health_service, self._tasks)
+            self._stack.push_async_callback(self._leadership.release)
+            context = self._lead() if self._role is None else self._role.competing()
+            await self._leadership.take(context, self.health_service, self._tasks)
         self._phase = Phase.READY
-        self._own_events.record("configuration.loaded", services=sorted(self._config.services))
+        self._own_events.record("configuration.loaded", services=sorted(self.config.services))
         self._own_events.record("started", version=__version__, address=self.running.url)
 
-    def _start_rotation(self, groups: Sequence[TargetGroup]) -> None:
-        # Only a gateway with groups pays for it.
-        from tentaculo.gateway.target_rotation import TargetRotation, read_newest
+    async def prepare(self, config: Config, hashes: Sequence[str]) -> Generation:
+        """As `Generations.prepare`; `hashes` are the accepted tokens'. Of several workers all prepare, and then all swap."""
+        return await self.generations.prepare(config, hashes)
 
-        rotation = TargetRotation(
-            groups,
-            self._own_events.record,
-            read_newest(self._store_client),
-            instance=instance_name(self._config),
-            worker=self._coordination.number if self._coordination else None,
-        )
-        self._tasks.start(rotation.run(), "target rotation")
-        self._stack.callback(rotation.record)
+    def swap(self, generation: Generation, by: str = "") -> Changes:
+        """As `Generations.swap`."""
+        return self.generations.swap(generation, by)
 
-    def _leading(self) -> AbstractAsyncContextManager[None]:
-        return leading(
-            self._config,
-            self._store_client,
-            self.health_service,
-            self.incident_service,
-            own_row=OwnRow(self.running.url, self._port(), self._started_at),
-            slow_watch=self._slow_watch,
-            now=self._clock.now,
-            record=self._own_events.record,
-            probes=self._probes,
-        )
+    def _lead(self) -> AbstractAsyncContextManager[None]:
+        return self._leading.leading(OwnRow(self.running.url, self._port(), self._started_at))
 
     async def retire(self, kept: Container[tuple[str, int]], until: asyncio.Event) -> None:
         """As `Shutdown.retire`. The end of the context closes what is left."""
@@ -315,7 +324,7 @@ class Gateway:
 
     async def release_lead(self) -> None:
         """Probe, alert and record the fleet's history no more: a successor does. A second call does nothing."""
-        await self._lead.release()
+        await self._leadership.release()
         self.health_service.set_in_charge(False)
 
     def _note_stopping(self) -> None:
@@ -335,8 +344,8 @@ class Gateway:
         connection = ClientConnection(
             server,
             loop=asyncio.get_running_loop(),
-            limits=self._config.limits,
-            keepalive=self._config.server.keepalive,
+            limits=self.config.limits,
+            keepalive=self.config.server.keepalive,
             responses=self._responses,
             requests=self._requests,
             admission=self._admission,
@@ -344,10 +353,10 @@ class Gateway:
         )
         return ClientSocket(self._turns, connection)
 
-    def _application(self) -> web.Application:
+    def _application(self, config: Config, cors: CorsPolicy, on_drain: list[Step]) -> web.Application:
         coordination, traffic = self._coordination, self.proxy.traffic
         parts = Parts(
-            config=self._config,
+            config=config,
             clock=self._clock,
             store_client=self._store_client,
             usual=self._usual,
@@ -355,6 +364,7 @@ class Gateway:
             incident_service=self.incident_service,
             follows=coordination if coordination and not coordination.is_leader else None,
             hub=self.hub,
+            cardinality=self._cardinality,
             tail=self._tail,
             clocks=self.clocks,
             tickets=self.tickets,
@@ -364,7 +374,7 @@ class Gateway:
             tasks=self._tasks,
             worker=coordination.number if coordination else None,
             lease=self._role.view if self._role else None,
-            on_drain=self._shutdown.on_drain,
+            on_drain=on_drain,
             phase=lambda: self._phase,
             started_at=lambda: self._started_at,
             port=self._port,
@@ -377,22 +387,21 @@ class Gateway:
             recent_phases=traffic.recent_phases,
             hedges=self.proxy.hedges,
         )
-        return application(parts, self._cors)
+        return application(parts, cors)
 
     def _correct(self, moment: Correct) -> None:
         self._started_at = moment(self._started_at)
         self._tasks.start(self.incident_service.incident_repository.store_moved(), "moved windows")
 
     def _page(self) -> str:
-        return f"{self._config.alerts.page or self.running.url}/status"
+        return f"{self.config.alerts.page or self.running.url}/status"
 
     def _port(self) -> int:
         bound = self._listeners.bound
-        return bound[0][1] if bound else self._config.server.port
+        return bound[0][1] if bound else self.config.server.port
 
     def _proxy_needs(self) -> ProxyDependencies:
         return ProxyDependencies(
-            cors=self._cors,
             responses=self._responses,
             requests=self._requests,
             why_off=self.health_service.why_off,
@@ -400,11 +409,5 @@ class Gateway:
             name=self._name,
             is_crowded=self._admission.is_crowded,
             turns=self._turns,
-            learning=_learning,
+            learning=learning,
         )
-
-
-def _learning(settings: RotationSettings) -> tuple[Chooser, Rewards]:
-    from tentaculo.gateway.target_rotation import learning
-
-    return learning(settings)

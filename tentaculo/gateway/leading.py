@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
 import msgspec
@@ -22,6 +22,9 @@ from tentaculo.store.client import StoreClient
 from tentaculo.store.events import EventRetention
 from tentaculo.tasks import TaskGroup
 from tentaculo.web import vx11
+
+if TYPE_CHECKING:
+    from tentaculo.gateway.early_warnings import EarlyWarnings
 
 OWN_ROW_EVERY = 15.0
 """Seconds between two writes of the gateway's own row."""
@@ -38,51 +41,99 @@ class OwnRow(NamedTuple):
     started_at: datetime
 
 
-@asynccontextmanager
-async def leading(
-    config: Config,
-    store_client: StoreClient,
-    health_service: HealthService,
-    incident_service: IncidentService,
-    *,
-    own_row: OwnRow,
-    slow_watch: SlowWatch,
-    now: Callable[[], datetime],
-    record: RecordOwnEvent,
-    probes: bool,
-) -> AsyncIterator[None]:
-    """Lead while the context is open; `probes` is whether to probe and alert. `own_row` is what the gateway's own row says.
+class Leading:
+    """What the leader does while its context is open. It follows the configuration by `use`."""
 
-    `record` takes what belongs in the log of events.
-    """
-    tasks = TaskGroup("leader")
-    async with AsyncExitStack() as stack:
-        await stack.enter_async_context(health_service.keeping_states())
-        stack.push_async_callback(tasks.close)
-        tasks.start(keep_own_row(store_client, own_row, now, lambda: health_service.is_following), "own row")
-        trimming = trim_events(config, store_client, health_service.history.is_steady, now)
-        tasks.start(trimming, "event retention")
-        tasks.start(slow_watch.run(), "slow requests")
-        if probes:
-            await stack.enter_async_context(incident_service.running())
-            await stack.enter_async_context(health_service.probing())
-            if any(service.has_limits for service in config.services.values()):
-                # Loaded only where there is a limit to warn of.
-                from tentaculo.gateway.early_warnings import EarlyWarnings
+    def __init__(
+        self,
+        config: Config,
+        store_client: StoreClient,
+        health_service: HealthService,
+        incident_service: IncidentService,
+        *,
+        slow_watch: SlowWatch,
+        now: Callable[[], datetime],
+        record: RecordOwnEvent,
+        probes: bool,
+    ) -> None:
+        """`probes` is whether to probe and alert. `record` takes what belongs in the log of events."""
+        self._config = config
+        self._store_client = store_client
+        self._health_service = health_service
+        self._incident_service = incident_service
+        self._slow_watch = slow_watch
+        self._now = now
+        self._record = record
+        self._probes = probes
+        self._tasks: TaskGroup | None = None
+        """Those of the present context."""
+        self._warnings: EarlyWarnings | None = None
+        self._warning_task: asyncio.Task[None] | None = None
 
-                warnings = EarlyWarnings(
-                    config,
-                    store_client,
-                    record,
-                    now,
-                    is_watched=health_service.is_watched,
-                    notify=incident_service.warn,
-                    counts=incident_service.warning_counts,
-                )
-                health_service.on_probe.append(warnings.note_probe)
-                stack.callback(health_service.on_probe.remove, warnings.note_probe)
-                tasks.start(warnings.run(), "early warnings")
-        yield
+    def __repr__(self) -> str:
+        return f"<Leading: {'yes' if self._tasks is not None else 'no'}>"
+
+    @asynccontextmanager
+    async def leading(self, own_row: OwnRow) -> AsyncIterator[None]:
+        """Lead while the context is open. `own_row` is what the gateway's own row says."""
+        health_service, store_client, now = self._health_service, self._store_client, self._now
+        tasks = TaskGroup("leader")
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(health_service.keeping_states())
+            stack.callback(self._stop_warnings)
+            stack.push_async_callback(tasks.close)
+            tasks.start(keep_own_row(store_client, own_row, now, lambda: health_service.is_following), "own row")
+            trimming = trim_events(lambda: self._config, store_client, health_service.history.is_steady, now)
+            tasks.start(trimming, "event retention")
+            tasks.start(self._slow_watch.run(), "slow requests")
+            if self._probes:
+                await stack.enter_async_context(self._incident_service.running())
+                await stack.enter_async_context(health_service.probing())
+                self._tasks = tasks
+                self._start_warnings()
+            yield
+
+    def use(self, config: Config) -> None:
+        """Follow another configuration."""
+        before, self._config = self._config, config
+        if self._tasks is not None and _warned_of(before) != _warned_of(config):
+            self._stop_warnings(is_leading=True)
+            self._start_warnings()
+
+    def _start_warnings(self) -> None:
+        if self._tasks is None or not any(service.has_limits for service in self._config.services.values()):
+            return
+        # Loaded only where there is a limit to warn of.
+        from tentaculo.gateway.early_warnings import EarlyWarnings
+
+        self._warnings = EarlyWarnings(
+            self._config,
+            self._store_client,
+            self._record,
+            self._now,
+            is_watched=self._health_service.is_watched,
+            notify=self._incident_service.warn,
+            counts=self._incident_service.warning_counts,
+        )
+        self._health_service.on_probe.append(self._warnings.note_probe)
+        self._warning_task = self._tasks.start(self._warnings.run(), "early warnings")
+
+    def _stop_warnings(self, *, is_leading: bool = False) -> None:
+        # The next ones begin with what the database holds, open warnings included.
+        if self._warnings is not None:
+            self._health_service.on_probe.remove(self._warnings.note_probe)
+        if self._warning_task is not None:
+            self._warning_task.cancel()
+        self._warnings = self._warning_task = None
+        if not is_leading:
+            self._tasks = None
+
+
+def _warned_of(config: Config) -> list[tuple[object, ...]]:
+    """What early warnings need of a configuration."""
+    return [
+        (one.name, one.warn, one.latency_limits, one.probe.gauges) for one in config.services.values() if one.has_limits
+    ]
 
 
 async def keep_own_row(
@@ -116,24 +167,24 @@ async def keep_own_row(
 
 
 async def trim_events(
-    config: Config, store: StoreClient, is_steady: Callable[[], bool], now: Callable[[], datetime]
+    config: Callable[[], Config], store: StoreClient, is_steady: Callable[[], bool], now: Callable[[], datetime]
 ) -> None:
-    """Delete what `[events]` does not keep, every minute until cancelled.
+    """Delete what `[events]` of the present `config` does not keep, every minute until cancelled.
 
     `is_steady` says whether the clock has not been set lately. On a wrong clock every event would seem too old.
     """
-    keep, most_bytes = timedelta(days=config.events.keep), config.events.keep_bytes
-    keep_own = max(keep, timedelta(days=config.incidents.keep))
     while True:
         await asyncio.sleep(TRIM_EVERY)
+        keep, most_bytes = timedelta(days=config().events.keep), config().events.keep_bytes
+        keep_own = max(keep, timedelta(days=config().incidents.keep))
         if is_steady():
             store.trim_events(EventRetention(now() - keep, most_bytes, now() - keep_own))
         else:
             store.trim_events(EventRetention(None, most_bytes))
 
 
-class Lead:
-    """Whether this process does what only one process at its addresses may do, as `leading` does it."""
+class Leadership:
+    """Whether this process does what only one process at its addresses may do, as `Leading` does it."""
 
     def __init__(self, wait: Callable[[], Awaitable[None]] | None) -> None:
         """`wait` is awaited before the lead is taken: until a predecessor has released it. None means at once."""
@@ -142,7 +193,7 @@ class Lead:
         self._taking: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
-        return f"<Lead: {'waiting' if self._taking and not self._taking.done() else 'taken'}>"
+        return f"<Leadership: {'waiting' if self._taking and not self._taking.done() else 'taken'}>"
 
     async def take(
         self, context: AbstractAsyncContextManager[None], health_service: HealthService, tasks: TaskGroup

@@ -28,17 +28,19 @@ class Shutdown:
 
     def __init__(
         self,
-        settings: ServerSettings,
+        settings: Callable[[], ServerSettings],
         listeners: Listeners,
         admission: ConnectionLimits,
         hub: Hub,
         *,
         stop_now: asyncio.Event,
         on_stop: Callable[[], None],
+        end_pages: Callable[[], None],
         shared: Sequence[socket.socket] = (),
         keeps_sockets: bool = False,
     ) -> None:
-        """`stop_now`, when set, ends the wait for requests in flight. `on_stop` is called when the end begins.
+        """`stop_now`, when set, ends the wait for requests in flight. `on_stop` is called when the end begins,
+        `end_pages` when the streams of the gateway's own pages are to end.
 
         `shared` are the sockets that this process has of other workers, which it closes. `keeps_sockets` is whether a
         service manager has the listening sockets.
@@ -49,14 +51,13 @@ class Shutdown:
         self._hub = hub
         self._stop_now = stop_now
         self._on_stop = on_stop
+        self._end_pages = end_pages
         self._shared = shared
         self._quiet = _LONG_QUIET if keeps_sockets else _QUIET
         self._server: web.Server | None = None
         self._dispatcher: Dispatcher | None = None
         self._proxy: Proxy | None = None
         self._has_begun = False
-        self.on_drain: list[Callable[[], None]] = []
-        """Called when the end begins: what ends the gateway's own streams."""
 
     def __repr__(self) -> str:
         return f"<Shutdown: {'begun' if self._has_begun else 'not begun'}>"
@@ -74,7 +75,7 @@ class Shutdown:
         await self._stop_accepting(kept)
         waits = TaskGroup("retirement")
         waiting = [waits.start(self._finish_requests(_LONG_QUIET), "idle"), waits.start(until.wait(), "until")]
-        await asyncio.wait(waiting, timeout=self._settings.handover_grace, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(waiting, timeout=self._settings().handover_grace, return_when=asyncio.FIRST_COMPLETED)
         await waits.close()
 
     async def drain(self) -> None:
@@ -87,7 +88,7 @@ class Shutdown:
             waits.start(self._finish_requests(self._quiet), "idle"),
             waits.start(self._stop_now.wait(), "stop_now"),
         ]
-        await asyncio.wait(waiting, timeout=self._settings.grace, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(waiting, timeout=self._settings().grace, return_when=asyncio.FIRST_COMPLETED)
         if self._proxy is not None:
             self._proxy.end_exchanges()
         await asyncio.wait(waiting[:1], timeout=CLOSE_WAIT)
@@ -106,8 +107,7 @@ class Shutdown:
             self._dispatcher.stop_accepting()
         if self._proxy is not None:
             self._proxy.stop_accepting()
-        for end_streams in self.on_drain:
-            end_streams()
+        self._end_pages()
         await self._hub.close()
 
     async def _finish_requests(self, quiet: float) -> None:

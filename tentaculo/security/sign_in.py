@@ -65,7 +65,8 @@ class SignIn:
     """Signs in with a token."""
 
     def __init__(self, tokens: Tokens, sessions: Sessions, limit: AttemptLimit) -> None:
-        self._tokens = tokens
+        self.tokens = tokens
+        """Those that are accepted."""
         self._sessions = sessions
         self._limit = limit
 
@@ -77,7 +78,7 @@ class SignIn:
         wait = self._limit.wait(address)
         if wait:
             return SignInResult("limited", wait=wait)
-        fingerprint = self._tokens.fingerprint(token.encode("utf-8", "surrogateescape"))
+        fingerprint = self.tokens.fingerprint(token.encode("utf-8", "surrogateescape"))
         if fingerprint is None:
             self._limit.note_failure(address)
             return SignInResult("wrong")

@@ -81,7 +81,8 @@ class Tickets:
         self.name = secrets.token_hex(4)
         """The name of this process, which its tickets begin with."""
         self._store = store
-        self._enabled = enabled
+        self.enabled = enabled
+        """Whether tickets are needed: authentication is on."""
         self._clock = clock
         self._most = most
         self._held: dict[str, _Held] = {}
@@ -100,7 +101,7 @@ class Tickets:
     async def issue(self) -> str:
         """A new ticket. It works everywhere, or only here if the database cannot store it now."""
         ticket, digest = self._make()
-        if not self._enabled:
+        if not self.enabled:
             return ticket
         deadline = self._clock() + LIFETIME
         is_stored = await self._store.add(digest, self.name, LIFETIME)

@@ -21,7 +21,7 @@ from enum import Enum
 
 import structlog
 
-from tentaculo.net.tcp import TcpSocket, local_url
+from tentaculo.net.tcp import TcpSocket, limit_stall, local_url
 
 QUEUE_EMPTY_FOR = 0.05
 """Seconds for which a queue must be empty: handshakes that had begun may still end."""
@@ -158,6 +158,11 @@ class Listeners:
         """The listening sockets. Accepted connections inherit their options."""
         return (sock for server in self._servers for sock in server.sockets)
 
+    def limit_stall(self, seconds: float) -> None:
+        """Have connections that are accepted from now on end when their client reads nothing for so long."""
+        for sock in self.sockets:
+            limit_stall(sock, seconds)
+
     @property
     def bound(self) -> list[tuple[str, int]]:
         """The addresses in use, with the ports that the kernel chose."""
@@ -229,9 +234,7 @@ class ConnectionLimits:
     """
 
     def __init__(self, connections: int, per_address: int) -> None:
-        allowed = connections_within(_descriptors())
-        self._limit = min(connections or allowed, allowed)
-        self._per_address = per_address
+        self.use(connections, per_address)
         self._addresses: Counter[str] = Counter()
         self._is_full = False
         self.open = 0
@@ -242,15 +245,21 @@ class ConnectionLimits:
     def __repr__(self) -> str:
         return f"<ConnectionLimits: {self.open} of {self._limit} connections>"
 
+    def use(self, connections: int, per_address: int) -> None:
+        """Have these limits from now on. Connections that are open stay."""
+        allowed = connections_within(_descriptors())
+        self._limit = min(connections or allowed, allowed)
+        self._per_address = per_address
+
     def enter(self, address: str) -> bool:
         """Count a connection from `address` and return True, or return False over a limit. Call `leave` at its end."""
         if self.open >= self._limit:
             self._note_full()
             return False
-        if self._per_address:
-            if self._addresses[address] >= self._per_address:
-                return False
-            self._addresses[address] += 1
+        if self._per_address and self._addresses[address] >= self._per_address:
+            return False
+        # Counted without a limit too: a reload may bring one.
+        self._addresses[address] += 1
         self.open += 1
         return True
 
@@ -272,10 +281,9 @@ class ConnectionLimits:
         self.open -= 1
         if self.open * 2 <= self._limit:
             self._is_full = False
-        if self._per_address:
-            self._addresses[address] -= 1
-            if not self._addresses[address]:
-                del self._addresses[address]
+        self._addresses[address] -= 1
+        if not self._addresses[address]:
+            del self._addresses[address]
 
     def _note_full(self) -> None:
         """Log the first refusal, and the next one only after half of the connections have ended."""

@@ -64,6 +64,8 @@ class Fleet:
     """The services with trouble that the headline names."""
     is_public: bool = False
     """Whether it has only what everybody may see."""
+    not_shown: str = ""
+    """What stands in place of what not everybody may see."""
     t: Language = field(default_factory=lambda: language("en"))
     """Of the page's texts."""
 

@@ -160,6 +160,7 @@ class StatusPage:
             info=self._info,
             named=wording.named_troubles(services),
             is_public=not viewer.is_signed_in,
+            not_shown=viewer.not_shown,
             t=t,
         )
         fleet = await self._with_past(fleet)
@@ -206,7 +207,7 @@ class StatusPage:
             "more_incidents": max(sum(one.is_open for one, _ in incidents) - activity.MOST_INCIDENTS, 0)
             + self._not_listed(),
             "warnings": warning_rows.open_lines(
-                fleet.warnings, {view.name for view in services}, t, self._info.zone, is_public=fleet.is_public
+                fleet.warnings, {view.name for view in services}, t, fleet.local_now, is_public=fleet.is_public
             ),
             "database": self._store_problem(),
             "version": __version__,

@@ -28,14 +28,21 @@ class Viewer:
     """Whether it is a browser that has signed in: it may sign out, and act."""
     language: str = "en"
     """Of the page's text: a code of `languages.NAMES`."""
+    can_sign_in: bool = True
+    """Whether there is a sign-in. A gateway that asks for no token has none."""
 
     @property
     def texts(self) -> Language:
         """The texts of the page, numbers and times in this language."""
         return language(self.language)
 
+    @property
+    def not_shown(self) -> str:
+        """What stands in place of what is not shown to everybody."""
+        return self.texts("incident.after_sign_in" if self.can_sign_in else "incident.not_public")
 
-def viewer_of(request: web.Request, *, is_public: bool) -> Viewer:
+
+def viewer_of(request: web.Request, *, is_public: bool, can_sign_in: bool) -> Viewer:
     """The viewer who sent `request`. Where the pages are not public only callers with a token or a session reach them.
 
     `?as=public` asks for what everybody may see, also for a viewer who has signed in.
@@ -47,6 +54,7 @@ def viewer_of(request: web.Request, *, is_public: bool) -> Viewer:
         is_signed_in=(is_known or not is_public) and not as_public,
         has_session=caller is not None and caller.session is not None and not as_public,
         language=language_of(request),
+        can_sign_in=can_sign_in,
     )
 
 

@@ -42,7 +42,7 @@ async def test_the_age_counts_only_while_the_clock_is_steady(url: str) -> None:
         asked += 1
         return steady
 
-    tasks.start(trim_events(config, client, is_steady, lambda: NOW), "trim")
+    tasks.start(trim_events(lambda: config, client, is_steady, lambda: NOW), "trim")
     await eventually(lambda: asked > 5)
     assert remaining(url) == [1, 2, 3, 4]
     steady = True

@@ -29,7 +29,7 @@ def test_who_sees_what(*, is_public: bool, is_authenticated: bool, session: Sess
     request: Any = make_mocked_request("GET", "/status")
     inbound = cast(InboundRequest, None)
     request[CALLER] = Caller(inbound, lambda _: False, is_authenticated=is_authenticated, session=session)
-    assert viewer_of(request, is_public=is_public) == viewer
+    assert viewer_of(request, is_public=is_public, can_sign_in=True) == viewer
     asked: Any = make_mocked_request("GET", "/status?as=public")
     asked[CALLER] = request[CALLER]
-    assert viewer_of(asked, is_public=is_public) == Viewer(), "what everybody may see"
+    assert viewer_of(asked, is_public=is_public, can_sign_in=True) == Viewer(), "what everybody may see"
