@@ -14,7 +14,6 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Protocol
 
 import structlog
@@ -43,7 +42,7 @@ from tentaculo.workers.channel import (
     pair,
     recipients,
 )
-from tentaculo.workers.worker_process import ATTEMPTS, RestartPolicy, WorkerSpec
+from tentaculo.workers.worker_process import ATTEMPTS, Worker, WorkerSlot, WorkerSpec, how_it_ended
 
 log = structlog.get_logger(__name__)
 
@@ -124,29 +123,6 @@ async def _run(supervisor: Supervisor, preparation: StorePreparation | None) -> 
         await tasks.close()
         if preparation is not None:
             await preparation.close()
-
-
-@dataclass(slots=True)
-class Worker:
-    """A worker's process."""
-
-    number: int
-    process: subprocess.Popen[bytes]
-    channel: WorkerChannel
-    ready_at: float | None = None
-    """When it began to accept requests, by the loop's clock; None before."""
-    unanswered: int = 0
-    """Pings in a row without a response. Seconds would also count the time in which this process did not run."""
-
-
-@dataclass(slots=True)
-class WorkerSlot:
-    """The place of one worker, which stays when the worker is replaced."""
-
-    restart_policy: RestartPolicy = field(default_factory=RestartPolicy)
-    worker: Worker | None = None
-    timer: asyncio.TimerHandle | None = None
-    """For the next start; None where there is no pause."""
 
 
 class Supervisor:
@@ -270,8 +246,10 @@ class Supervisor:
         self._have_adopted(worker.number)
         lived = 0.0 if worker.ready_at is None else asyncio.get_running_loop().time() - worker.ready_at
         pause = place.restart_policy.pause(lived, was_ready=worker.ready_at is not None, was_stopped=code == 0)
-        (log.info if code == 0 else log.error)("worker ended", worker=worker.number, how=_how(code), next_in=pause)
-        self._replace(worker.number, pause, _how(code))
+        (log.info if code == 0 else log.error)(
+            "worker ended", worker=worker.number, how=how_it_ended(code), next_in=pause
+        )
+        self._replace(worker.number, pause, how_it_ended(code))
 
     def _replace(self, number: int, pause: float, how: str) -> None:
         # Where others serve, one hopeless place is no reason to end them.
@@ -416,13 +394,3 @@ class Supervisor:
     def _finish(self) -> None:
         if not self._workers:
             self._over.set()
-
-
-def _how(code: int) -> str:
-    """How a process ended, in words."""
-    if code >= 0:
-        return f"exit code {code}"
-    try:
-        return signal.Signals(-code).name
-    except ValueError:
-        return f"signal {-code}"

@@ -1,12 +1,16 @@
-"""One worker as the supervisor runs it: its specification, and when it is restarted."""
+"""One worker as the supervisor runs it: its specification, its process and place, and when it is restarted."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import pickle
-from dataclasses import dataclass
+import signal
+import subprocess
+from dataclasses import dataclass, field
 
 from tentaculo.config.schema import Config
+from tentaculo.workers.channel import WorkerChannel
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,3 +90,36 @@ class RestartPolicy:
                 return 0.0
         self._failures += 1
         return 0.0 if self._failures == 1 else min(2.0 ** (self._failures - 2), LAST_PAUSE)
+
+
+@dataclass(slots=True)
+class Worker:
+    """A worker's process."""
+
+    number: int
+    process: subprocess.Popen[bytes]
+    channel: WorkerChannel
+    ready_at: float | None = None
+    """When it began to accept requests, by the loop's clock; None before."""
+    unanswered: int = 0
+    """Pings in a row without a response. Seconds would also count the time in which this process did not run."""
+
+
+@dataclass(slots=True)
+class WorkerSlot:
+    """The place of one worker, which stays when the worker is replaced."""
+
+    restart_policy: RestartPolicy = field(default_factory=RestartPolicy)
+    worker: Worker | None = None
+    timer: asyncio.TimerHandle | None = None
+    """For the next start; None where there is no pause."""
+
+
+def how_it_ended(code: int) -> str:
+    """How a process ended, in words."""
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"
