@@ -245,10 +245,10 @@ async def _follow(sequence: list[Any]) -> None:
             client, target, token = step
             for _ in range(2):
                 response = await ask(wires[client], f"Origin: {ORIGIN}", target=target, token=token)
-                status, name = model.expected(target, token)
+                status, answer = model.expected(target, token)
                 assert response.status == status, (model, step)
-                if name is not None:
-                    assert response.body == name, (model, step)
+                if answer is not None:
+                    assert response.body == answer, (model, step)
                 allowed = response.get("Access-Control-Allow-Origin")
                 assert (allowed == ORIGIN) is model.has_cors, (model, step)
 
