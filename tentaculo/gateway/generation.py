@@ -26,6 +26,7 @@ from tentaculo.gateway.clock_watch import ClockWatch
 from tentaculo.gateway.health_service import HealthService
 from tentaculo.gateway.incident_service import IncidentService
 from tentaculo.gateway.leading import Leading
+from tentaculo.gateway.shutdown import CLOSE_WAIT
 from tentaculo.gateway.slow_watch import SlowWatch
 from tentaculo.gateway.usual_cache import UsualCache
 from tentaculo.model.event import RecordOwnEvent
@@ -56,9 +57,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-CLOSE_WAIT = 0.5
-"""Seconds that handlers get to end by themselves once the grace is over, and again once they are cancelled."""
-
 Step = Callable[[], None]
 
 
@@ -87,6 +85,11 @@ class Generation:
     """What puts its parts in place, in this order."""
     on_drain: Sequence[Step] = field(repr=False, default=())
     """What ends the streams of its pages."""
+
+    def end_streams(self) -> None:
+        """End the streams of its pages."""
+        for end in self.on_drain:
+            end()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

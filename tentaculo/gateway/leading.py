@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
+from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
@@ -19,6 +21,8 @@ from tentaculo.gateway.slow_watch import SlowWatch
 from tentaculo.model.event import RecordOwnEvent
 from tentaculo.model.health import GATEWAY_NAME, Health, ServiceView
 from tentaculo.store.client import StoreClient
+from tentaculo.store.errors import StoreUnavailable
+from tentaculo.store.event_blocks import BlockBuilder, store_block
 from tentaculo.store.events import EventRetention
 from tentaculo.tasks import TaskGroup
 from tentaculo.web import vx11
@@ -30,6 +34,10 @@ OWN_ROW_EVERY = 15.0
 """Seconds between two writes of the gateway's own row."""
 TRIM_EVERY = 60.0
 """Seconds between two deletions of old events."""
+INDEX_EVERY = 10.0
+"""Seconds between two looks whether there are events for another block of the skip index."""
+INDEX_REST, MOST_INDEX_REST = 4.0, 0.05
+"""The pause between two steps of that, as a multiple of the step, and at most in seconds: ingest comes first."""
 
 
 class OwnRow(NamedTuple):
@@ -85,6 +93,7 @@ class Leading:
             tasks.start(keep_own_row(store_client, own_row, now, lambda: health_service.is_following), "own row")
             trimming = trim_events(lambda: self._config, store_client, health_service.history.is_steady, now)
             tasks.start(trimming, "event retention")
+            tasks.start(index_events(store_client), "event blocks")
             tasks.start(self._slow_watch.run(), "slow requests")
             if self._probes:
                 await stack.enter_async_context(self._incident_service.running())
@@ -181,3 +190,65 @@ async def trim_events(
             store.trim_events(EventRetention(now() - keep, most_bytes, now() - keep_own))
         else:
             store.trim_events(EventRetention(None, most_bytes))
+
+
+async def index_events(store: StoreClient) -> None:
+    """Make the skip index of the log behind it, until cancelled, so that a search need not read all events."""
+    builder = BlockBuilder()
+    while True:
+        await asyncio.sleep(INDEX_EVERY)
+        # While the database is away or cannot be written, searches read more rows.
+        with suppress(StoreUnavailable):
+            while await store.read(builder.begin):
+                await _make_block(store, builder)
+                if builder.block is None:
+                    break
+                await store.run(partial(store_block, block=builder.block))
+
+
+async def _make_block(store: StoreClient, builder: BlockBuilder) -> None:
+    is_open = True
+    while is_open:
+        started = monotonic()
+        # On the thread of searches, which has a lower priority than all others.
+        is_open = await store.search(builder.step)
+        await asyncio.sleep(min(INDEX_REST * (monotonic() - started), MOST_INDEX_REST))
+
+
+class Leadership:
+    """Whether this process does what only one process at its addresses may do, as `Leading` does it."""
+
+    def __init__(self, wait: Callable[[], Awaitable[None]] | None) -> None:
+        """`wait` is awaited before the lead is taken: until a predecessor has released it. None means at once."""
+        self._wait = wait
+        self._stack = AsyncExitStack()
+        self._taking: asyncio.Task[None] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Leadership: {'waiting' if self._taking and not self._taking.done() else 'taken'}>"
+
+    async def take(
+        self, context: AbstractAsyncContextManager[None], health_service: HealthService, tasks: TaskGroup
+    ) -> None:
+        """Enter `context`, in which this process leads or competes with other machines for the lead.
+
+        Returns at once where the lead must be waited for. Requests are served meanwhile.
+        """
+        if self._wait is None:
+            await self._stack.enter_async_context(context)
+            return
+        health_service.set_in_charge(False)
+
+        async def later(wait: Callable[[], Awaitable[None]]) -> None:
+            await wait()
+            health_service.set_in_charge(True)
+            await self._stack.enter_async_context(context)
+
+        self._taking = tasks.start(later(self._wait), "lead")
+
+    async def release(self) -> None:
+        """Lead no more. A second call does nothing."""
+        if self._taking is not None and not self._taking.done():
+            self._taking.cancel()
+            await asyncio.wait([self._taking])
+        await self._stack.aclose()

@@ -181,7 +181,7 @@ class ServicePage:
         warnings = warning_rows.shown_to(past.warnings if past else (), is_public=not viewer.is_signed_in)
         own = [(one, notes) for one, notes in self._incidents() if name in one.services]
         if not viewer.is_signed_in:
-            found, own = public_timeline(found), public_incidents(own)
+            found, own = await public_timeline(found, self._renderer.slices), public_incidents(own)
         known = {one.id: one for one in found.incidents if name in one.services} | {one.id: one for one, _ in own}
         notes = {one.id: noted for one, noted in own}
         incident = next((one for one, _ in own if one.is_open and one.root == name), None)

@@ -191,7 +191,6 @@ def summarise(fleet: Fleet) -> Iterator[tuple[str, Any]]:
     since = (min if state.is_trouble else max)((view.since for view in named), default=None)
     yield "since", since
     yield "lasted", "" if since is None else t.duration((fleet.now - since).total_seconds())
-    yield "lead", joined(lead(fleet))
     yield "answers", answers(fleet)
     yield "contacts", list(contacts(fleet))
     yield "lanes", overview.lanes(fleet)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from aiohttp import web
 
@@ -14,6 +15,7 @@ from tentaculo.model.health import BreakerView, Health, ServiceView, StateChange
 from tentaculo.model.incident import Incident, Note
 from tentaculo.model.timeline import Timeline
 from tentaculo.server.caller import CALLER
+from tentaculo.server.native_routes import Slices
 from tentaculo.web import incident_words, reasons
 from tentaculo.web.languages import Language, language, language_of
 
@@ -75,11 +77,14 @@ def public_incidents(known: Sequence[tuple[Incident, Sequence[Note]]]) -> list[t
     return [(incident_words.without_private(incident), ()) for incident, _ in known]
 
 
-def public_timeline(found: Timeline) -> Timeline:
+async def public_timeline(found: Timeline, slices: Slices) -> Timeline:
     """The past, without events and without what services said."""
+    # A service that flaps has thousands of changes, so that one change is a step.
+    steps = (_public_change(change) for known in found.changes.values() for change in known)
+    changes = iter(await slices.collect(steps))
     return replace(
         found,
-        changes={service: tuple(map(_public_change, known)) for service, known in found.changes.items()},
+        changes={service: tuple(islice(changes, len(known))) for service, known in found.changes.items()},
         incidents=tuple(map(incident_words.without_private, found.incidents)),
         earlier={root: incident_words.without_private(incident) for root, incident in found.earlier.items()},
         events=(),

@@ -13,7 +13,7 @@ from sqlalchemy.exc import OperationalError
 
 from tentaculo.store import migrate, tickets
 from tentaculo.store.client import StoreClient
-from tentaculo.store.tickets import TicketTable, add_ticket, forget_expired, remove_tickets, take_ticket
+from tentaculo.store.tickets import TicketTable, add_ticket, forget_expired, remove_tickets, take_ticket, unused_tickets
 from tests.support.databases import sqlite
 from tests.support.postgresql import Server
 from tests.support.runtime_tables import opened
@@ -30,6 +30,15 @@ def test_a_row_is_taken_once_and_only_while_it_is_valid(url: str) -> None:
         add_ticket(connection, "a", "one", 60)
         add_ticket(connection, "b", "one", 0)
         assert [take_ticket(connection, digest) for digest in ("a", "a", "b", "c")] == [True, False, False, False]
+
+
+def test_what_one_process_gave_and_nobody_used_is_known(url: str) -> None:
+    with opened(url) as connection:
+        for digest, issuer in (("a", "one"), ("b", "one"), ("c", "other")):
+            add_ticket(connection, digest, issuer, 60)
+        assert take_ticket(connection, "b")
+        assert unused_tickets(connection, "one") == {"a"}
+        assert unused_tickets(connection, "none") == set()
 
 
 def test_an_invented_ticket_does_not_wait_for_another_writer(file: Path) -> None:
@@ -92,3 +101,4 @@ async def test_while_the_database_is_away_nothing_raises(
     assert await table.add("a", "one", 60) is False
     assert await table.take("a") is None
     assert await table.remove(["a"]) is False
+    assert await table.unused("one") is None

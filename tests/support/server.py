@@ -113,6 +113,9 @@ class NoTicketStore:
     async def remove(self, digests: Sequence[str]) -> bool:
         return False
 
+    async def unused(self, issuer: str) -> set[str] | None:
+        return None
+
 
 class NoSessionStore:
     """A store of sessions that is away."""
