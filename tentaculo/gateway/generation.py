@@ -43,6 +43,8 @@ from tentaculo.server.dispatcher import Dispatcher
 from tentaculo.server.gateway_responses import GatewayResponses
 from tentaculo.server.listeners import ConnectionLimits, Listeners
 from tentaculo.server.native_routes import NativeRoutes, open_paths
+from tentaculo.server.request_limits import RequestLimits, SharedLimits
+from tentaculo.server.route_networks import RouteNetworks
 from tentaculo.server.route_table import Route, RouteTable
 from tentaculo.server.rules import RequestRules
 from tentaculo.store.client import StoreClient
@@ -122,6 +124,7 @@ class FollowingParts:
     sessions: Sessions
     sign_in: SignIn
     record: RecordOwnEvent
+    limits: SharedLimits
 
 
 class Generations:
@@ -162,6 +165,7 @@ class Generations:
             frozenset(hashes),
             on_drain=on_drain,
         )
+        self._parts.limits.use(self._current.rules.limits)
         return runner
 
     async def prepare(self, config: Config, hashes: Collection[str]) -> Generation:
@@ -229,6 +233,7 @@ class Generations:
         parts.sign_in.tokens, parts.tickets.enabled = generation.tokens, config.auth.enabled
         if self.dispatcher is not None:
             self.dispatcher.use(generation.rules)
+        parts.limits.use(generation.rules.limits)
         parts.sessions.use(generation.tokens.has_fingerprint)
         parts.proxy.traffic.keep_services(changes.removed, config.services)
         parts.connections.use(limits.connections, limits.connections_per_address)
@@ -251,12 +256,15 @@ class Generations:
         self, config: Config, tokens: Tokens, cors: CorsPolicy, routes: RouteTable, runner: web.AppRunner
     ) -> RequestRules:
         parts = self._parts
+        earlier = self._current.rules.limits if self._current is not None else None
         return RequestRules(
             cast(web.Server, runner.server).request_handler,
             routes,
             AccessControl(tokens, cors, parts.tickets, parts.sessions, config.server.hosts),
             trusted_proxy_matcher(config.server.trusted_proxies),
             config.limits.headers,
+            RequestLimits(config, parts.limits, earlier) or None,
+            RouteNetworks(config, parts.limits.note_network) or None,
         )
 
 
