@@ -23,6 +23,7 @@ from tentaculo.config.environment import (
     is_sqlite,
     process_environment,
     read,
+    take_inherited_descriptors,
     take_notification_socket,
     widen_lookups,
 )
@@ -33,7 +34,9 @@ from tentaculo.gateway.configuration_source import ConfigurationSource, with_add
 from tentaculo.net.systemd_notify import ServiceManager
 from tentaculo.security.token_file import accepted_hashes, keep_hash, make_token, token_file
 from tentaculo.security.tokens import hash_token
+from tentaculo.server.handover import Handover, HandoverFailed, Predecessor, ProcessContext
 from tentaculo.server.listeners import CannotListenError, ListeningAddresses, connection_limit
+from tentaculo.server.listening_sockets import InheritedSockets, Sockets, UnusableSocketError, open_sockets
 from tentaculo.tasks import TaskGroup
 
 if TYPE_CHECKING:
@@ -49,13 +52,13 @@ def serve(file: Path | None, host: str | None, port: int | None) -> None:
     Raises ConfigError and StartError.
     """
     _handle_signals()
-    manager = ServiceManager(take_notification_socket())
+    context = _take_over()
     source = ConfigurationSource(file, host=host, port=port, verify=refused_channels)
     loaded = source.load(load_usable)
     if loaded.path is None and not loaded.config.services:
         click.echo("There is no tentaculo.toml in this folder: this is the built-in demonstration.")
         click.echo("`tentaculo init` writes a configuration.")
-        _serve_demo(loaded, host, port, manager)
+        _serve_demo(loaded, host, port, context.manager)
         return
     _warn_of(loaded)
     config = loaded.config
@@ -64,12 +67,15 @@ def serve(file: Path | None, host: str | None, port: int | None) -> None:
 
     def ready(running: ListeningAddresses) -> None:
         _print_ready(running, config, token, example)
-        manager.ready(_summary(running, config))
+        context.manager.ready(_summary(running, config))
 
     if config.server.workers > 1:
-        _supervise(config, hashes, ready, loaded.path, manager, source)
+        _supervise(config, hashes, ready, loaded.path, context, source)
+    elif not context.inherited.sockets:
+        _run(_serve_upgraded(config, hashes, ready, loaded.path, context, source))
     else:
-        _run(_serve_upgraded(config, hashes, ready, loaded.path, manager, source))
+        with _report_listen_errors(), open_sockets(config.server.addresses, 1, context.inherited) as sockets:
+            _run(_serve_upgraded(config, hashes, ready, loaded.path, context, source, sockets))
 
 
 def demo(host: str | None, port: int | None) -> None:
@@ -79,13 +85,31 @@ def demo(host: str | None, port: int | None) -> None:
     _serve_demo(load_tables({}, process_environment(), folder=Path.cwd()), host, port, manager)
 
 
+def _take_over() -> ProcessContext:
+    """What this process has from its predecessor or its service manager, and how it is replaced itself."""
+    manager = ServiceManager(take_notification_socket())
+    descriptors = take_inherited_descriptors()
+    command, environment = [sys.executable, *sys.orig_argv[1:]], process_environment()
+    try:
+        if descriptors.handover is not None:
+            predecessor = Predecessor(descriptors.handover)
+            inherited = predecessor.inherited
+        else:
+            predecessor, inherited = None, InheritedSockets.activated(descriptors.listening)
+    except (HandoverFailed, UnusableSocketError) as error:
+        raise StartError(str(error)) from error
+    handover = Handover(command, environment, manager, is_activated=inherited.is_activated)
+    return ProcessContext(manager, handover, predecessor, inherited)
+
+
 def _handle_signals() -> None:
-    """Handle signals until the event loop does: SIGTERM ends the start, and SIGHUP does nothing.
+    """Handle signals until the event loop does: SIGTERM ends the start, and the others do nothing.
 
     The kernel discards a signal to the first process of a container if it has no handler.
     """
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
-    signal.signal(signal.SIGHUP, lambda _number, _frame: None)
+    for number in (signal.SIGHUP, signal.SIGUSR2):
+        signal.signal(number, lambda _number, _frame: None)
 
 
 def _serve_demo(loaded: Loaded, host: str | None, port: int | None, manager: ServiceManager) -> None:
@@ -104,8 +128,9 @@ async def _serve_upgraded(
     hashes: list[str],
     ready: Callable[[ListeningAddresses], None],
     file: Path | None,
-    manager: ServiceManager,
+    context: ProcessContext,
     source: ConfigurationSource | None = None,
+    sockets: Sockets = (),
 ) -> None:
     from tentaculo.gateway import process
 
@@ -115,8 +140,10 @@ async def _serve_upgraded(
             config,
             hashes=hashes,
             ready=ready,
+            sockets=sockets,
             prepare_store=upgrade.start if upgrade is not None else None,
-            manager=manager,
+            context=context,
+            keeps_sockets=context.inherited.is_activated,
             source=source,
         )
     finally:
@@ -142,7 +169,7 @@ async def _with_fleet(demo: Demo, config: Config, file: Path, manager: ServiceMa
             _print_ready(running, config, fleet.token, _DEMO_PATH)
             manager.ready(_summary(running, config))
 
-        await _serve_upgraded(config, accepted_hashes(config), ready, file, manager)
+        await _serve_upgraded(config, accepted_hashes(config), ready, file, ProcessContext(manager))
 
 
 def _run(work: Coroutine[Any, Any, None]) -> None:
@@ -158,14 +185,14 @@ def _supervise(
     hashes: list[str],
     ready: Callable[[ListeningAddresses], None],
     file: Path | None,
-    manager: ServiceManager,
+    context: ProcessContext,
     source: ConfigurationSource,
 ) -> None:
     from tentaculo.workers.supervisor import WorkersFailed, supervise
 
     with _report_listen_errors():
         try:
-            supervise(config, hashes, ready, lambda: SchemaUpgrade.of(config, file), source=source, manager=manager)
+            supervise(config, hashes, ready, lambda: SchemaUpgrade.of(config, file), context, source)
         except WorkersFailed as error:
             raise StartError(f"the workers cannot be started: {error}") from error
 

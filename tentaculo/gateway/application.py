@@ -103,6 +103,8 @@ class Parts:
     """Their phases, as `RequestStats.phases` gives them."""
     hedges: monitoring.HedgesOfServices
     """Those that were hedged, as `Proxy.hedges` gives them."""
+    limited: monitoring.LimitedRequests
+    """Those that limits refused, as `RequestLimits.refused` counts them."""
 
 
 def application(parts: Parts, cors: CorsPolicy) -> web.Application:
@@ -199,6 +201,7 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
             phases=parts.phases,
             groups=parts.groups,
             hedges=parts.hedges,
+            limited=parts.limited,
             load=parts.load,
             reload=lambda: reload_view(parts.reloads.last),
             alert_stats=lambda: monitoring.AlertStats(*parts.incident_service.numbers()),

@@ -8,10 +8,11 @@ event   = ingest or WebSocket → store and hub → subscribers
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 import socket
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Container, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from types import TracebackType
 from typing import Self, cast
@@ -29,13 +30,15 @@ from tentaculo.gateway.admin_routes import AdminParts, follow_table
 from tentaculo.gateway.application import Parts, application
 from tentaculo.gateway.clock_watch import ClockWatch
 from tentaculo.gateway.coordination import Coordination
-from tentaculo.gateway.generation import CLOSE_WAIT, FollowingParts, Generation, Generations, Rotations, Step, learning
+from tentaculo.gateway.generation import FollowingParts, Generation, Generations, Rotations, Step, learning
 from tentaculo.gateway.health_service import HealthService
 from tentaculo.gateway.incident_service import IncidentService
-from tentaculo.gateway.leading import Leading, OwnRow
+from tentaculo.gateway.leading import Leadership, Leading, OwnRow
+from tentaculo.gateway.limit_notices import shared_limits
 from tentaculo.gateway.machine_role import MachineRole, instance_name
 from tentaculo.gateway.own_events import OwnEvents
 from tentaculo.gateway.reloading import Reloads, recorded
+from tentaculo.gateway.shutdown import Shutdown
 from tentaculo.gateway.slow_watch import SlowWatch
 from tentaculo.gateway.usual_cache import UsualCache
 from tentaculo.health.steady_clock import Correct, SteadyClock
@@ -62,9 +65,6 @@ from tentaculo.telemetry.history import TakeTallies
 from tentaculo.telemetry.request_log import RequestLog, RequestRecord
 from tentaculo.web.monitoring import Load
 
-_QUIET = 0.1
-"""Seconds that a gateway that stops gives its open connections to send a request that is on its way."""
-
 
 class Gateway:
     """One gateway. It is an asynchronous context manager, and serves requests while its context is open."""
@@ -80,6 +80,8 @@ class Gateway:
         fast_path: bool = True,
         coordination: Coordination | None = None,
         sockets: Sequence[Sequence[socket.socket]] = (),
+        keeps_sockets: bool = False,
+        wait_to_lead: Callable[[], Awaitable[None]] | None = None,
         prepare_store: Callable[[], Awaitable[None]] | None = None,
         reloads: Reloads | None = None,
     ) -> None:
@@ -87,12 +89,14 @@ class Gateway:
 
         `stop_now`, when set, ends the wait for requests in flight. `probes` starts probing and alerting. `fast_path`
         serves requests without a task where that is possible; only their cost depends on it. `coordination` joins this
-        gateway to the other workers on its port, if there are any. `sockets` are each worker's listening sockets.
-        `prepare_store` is awaited before the database is used; requests are served meanwhile. `reloads` reload it.
+        gateway to the other workers on its port, if there are any. `sockets` are each worker's listening sockets,
+        `keeps_sockets` whether a service manager has them, so that they stay open. `wait_to_lead` is awaited before anything
+        that only one process may do: probing, alerting, recording. `prepare_store` is awaited before the database is used;
+        requests are served meanwhile. `reloads` reload the configuration.
         """
         self._prepare_store, self._sockets = prepare_store, sockets
-        self._server: web.Server | None = None
-        self._stop_now = stop_now or asyncio.Event()
+        self._is_shared = keeps_sockets or coordination is not None
+        self._leadership = Leadership(wait_to_lead)
         self._uses_fast_path, self._coordination = fast_path, coordination
         self._name = coordination.name if coordination else f"tentaculo-link-{secrets.token_hex(4)}"
         self._phase = Phase.STARTING
@@ -105,7 +109,6 @@ class Gateway:
         cors = CorsPolicy(config.cors)
         self._requests = RequestLog(access_log)
         self._responses = GatewayResponses(self._name, cors)
-        self._dispatcher: Dispatcher | None = None
         self._store_client = StoreClient(
             database_url(config),
             event_wait=config.events.wait,
@@ -128,6 +131,17 @@ class Gateway:
         self.hub = Hub(limit=config.limits.subscribers, queue=config.limits.subscriber_queue)
         ring_others = coordination.report_events if coordination else lambda: None
         self._tail = EventTail(self.hub, self._store_client, ring_others)
+        self._shutdown = Shutdown(
+            lambda: self.config.server,
+            self._listeners,
+            self._admission,
+            self.hub,
+            stop_now=stop_now or asyncio.Event(),
+            on_stop=self._note_stopping,
+            end_pages=lambda: self.generations.current.end_streams(),
+            shared=[sock for group in sockets for sock in group],
+            keeps_sockets=keeps_sockets,
+        )
         instance = instance_name(config)
         self._own_events = OwnEvents(
             self._store_client.store_events,
@@ -140,6 +154,7 @@ class Gateway:
             epoch=lambda: self._store_client.fence.epoch if self._store_client.fence else None,
         )
         self._reloads = recorded(reloads, self._own_events.record)
+        self._limits = shared_limits(coordination, self._own_events.record)
         self.health_service.on_transition.append(self._own_events.note_transition)
         self.health_service.breakers.on_change.append(self._own_events.note_breaker)
         self.clocks = ClockWatch(config, clock, self._own_events.record, coordination)
@@ -213,6 +228,7 @@ class Gateway:
             sessions=sessions,
             sign_in=self._sign_in,
             record=self._own_events.record,
+            limits=self._limits,
         )
         self.generations = Generations(parts, config, hashes, tokens, cors)
 
@@ -229,6 +245,10 @@ class Gateway:
         """Where it listens."""
         return ListeningAddresses(tuple(self._listeners.bound))
 
+    def listening_sockets(self) -> list[socket.socket]:
+        """Its listening sockets as descriptors of their own, for a successor. The caller closes them."""
+        return [socket.socket(fileno=os.dup(sock.fileno())) for sock in self._listeners.sockets]
+
     async def __aenter__(self) -> Self:
         try:
             await self._start()
@@ -240,7 +260,7 @@ class Gateway:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._drain()
+        await self._shutdown.drain()
         await self._stack.aclose()
 
     async def _start(self) -> None:
@@ -254,8 +274,8 @@ class Gateway:
         self._tasks.start(self._sessions.run(), "sessions")
         runner = await self.generations.begin()
         self._stack.push_async_callback(runner.cleanup)
-        server = self._server = cast(web.Server, runner.server)
-        dispatcher = self.generations.dispatcher = self._dispatcher = Dispatcher(
+        server = cast(web.Server, runner.server)
+        dispatcher = self.generations.dispatcher = Dispatcher(
             self.generations.current.rules,
             self.proxy,
             responses=self._responses,
@@ -263,12 +283,14 @@ class Gateway:
             memory=self.memory,
         )
         server.request_handler = dispatcher.handle
+        self._shutdown.serves(server, dispatcher, self.proxy)
         serve = dispatcher.try_serve if self._uses_fast_path else None
         self._stack.push_async_callback(self.proxy.close)
         await self._listeners.open(
             lambda: self._connection(server, serve),
             self.config.server.addresses,
-            self._sockets[self._coordination.number - 1] if self._coordination and self._sockets else (),
+            self._sockets[self._coordination.number - 1 if self._coordination else 0] if self._sockets else (),
+            is_shared=self._is_shared,
         )
         self._stack.push_async_callback(self._listeners.close)
         for sock in self._listeners.sockets:
@@ -293,12 +315,11 @@ class Gateway:
             )
         if self._coordination is None or self._coordination.is_leader:
             await self._stack.enter_async_context(self.health_service.recording(drain))
-            if self._role is None:
-                await self._stack.enter_async_context(self._lead())
-            else:
+            self._stack.push_async_callback(self._leadership.release)
+            context = self._lead() if self._role is None else self._role.competing()
+            await self._leadership.take(context, self.health_service, self._tasks)
+            if self._role is not None:
                 self._tasks.start(follow_table(self._reloads.layers, self._store_client), "changes of other machines")
-                self._stack.push_async_callback(self._role.close)
-                await self._role.start()
         self._phase = Phase.READY
         self._own_events.record("configuration.loaded", services=sorted(self.config.services))
         self._own_events.record("started", version=__version__, address=self.running.url)
@@ -314,8 +335,17 @@ class Gateway:
     def _lead(self) -> AbstractAsyncContextManager[None]:
         return self._leading.leading(OwnRow(self.running.url, self._port(), self._started_at))
 
-    async def _drain(self) -> None:
-        """Accept no new connection, close event streams and tunnels, and wait for the requests in flight."""
+    async def retire(self, kept: Container[tuple[str, int]], until: asyncio.Event) -> None:
+        """As `Shutdown.retire`. The end of the context closes what is left."""
+        await self.release_lead()
+        await self._shutdown.retire(kept, until)
+
+    async def release_lead(self) -> None:
+        """Probe, alert and record the fleet's history no more: a successor does. A second call does nothing."""
+        await self._leadership.release()
+        self.health_service.set_in_charge(False)
+
+    def _note_stopping(self) -> None:
         self._phase = Phase.DRAINING
         self._own_events.record("stopping", in_flight=self.proxy.traffic.in_flight)
         if self._role is not None:
@@ -323,39 +353,10 @@ class Gateway:
             self._tasks.start(self._role.close(), "handover")
         if self._coordination is not None:
             self._coordination.report_stopping()
-        await self._listeners.stop()
-        for sock in (sock for group in self._sockets for sock in group):
-            sock.close()
-        if self._dispatcher is not None:
-            self._dispatcher.stop_accepting()
-        self.proxy.stop_accepting()
-        for end_streams in self.generations.current.on_drain:
-            end_streams()
-        await self.hub.close()
-        waits = TaskGroup("drain")
-        waiting = [waits.start(self._finish_requests(), "idle"), waits.start(self._stop_now.wait(), "stop_now")]
-        await asyncio.wait(waiting, timeout=self.config.server.grace, return_when=asyncio.FIRST_COMPLETED)
-        self.proxy.end_exchanges()
-        await asyncio.wait(waiting[:1], timeout=CLOSE_WAIT)
-        await waits.close()
 
     def _adopt(self, worker: int) -> None:
         if self._phase is not Phase.DRAINING and self._sockets:
             self._tasks.start(self._listeners.adopt(worker, self._sockets[worker - 1]), f"adopt {worker}")
-
-    async def _finish_requests(self) -> None:
-        """Until no request is in flight and no client has sent one for `_QUIET` seconds; then close the connections."""
-        traffic, dispatcher, loop = self.proxy.traffic, self._dispatcher, asyncio.get_running_loop()
-        last = loop.time()
-        while traffic.in_flight or (self._admission.open and loop.time() - last < _QUIET):
-            if traffic.in_flight:
-                await traffic.idle()
-                last = loop.time()
-            if dispatcher is not None and dispatcher.in_flight:
-                last = loop.time()
-            await asyncio.sleep(_QUIET / 10)
-        for connection in self._server.connections if self._server is not None else ():
-            connection.close()
 
     def _connection(self, server: web.Server, serve: TryServe | None) -> ClientSocket:
         connection = ClientConnection(
@@ -405,6 +406,7 @@ class Gateway:
             phases=traffic.phases,
             recent_phases=traffic.recent_phases,
             hedges=self.proxy.hedges,
+            limited=lambda: self._limits.refused,
         )
         return application(parts, cors)
 
@@ -416,5 +418,4 @@ class Gateway:
         return f"{self.config.alerts.page or self.running.url}/status"
 
     def _port(self) -> int:
-        bound = self._listeners.bound
-        return bound[0][1] if bound else self.config.server.port
+        return self._listeners.bound[0][1] if self._listeners.bound else self.config.server.port

@@ -222,8 +222,12 @@ class Proxy:
         return limit.view(perf_counter()) if limit is not None else None
 
     def stop_accepting(self) -> None:
-        """From now on each response closes its connection. Tunnels and event streams are closed."""
-        self._shared.drain()
+        """From now on each response closes its connection."""
+        self._shared.is_draining = True
+
+    def end_streams(self) -> None:
+        """End tunnels and event streams."""
+        self._shared.end_streams()
 
     def end_exchanges(self) -> None:
         """End every exchange. A client that has had no response yet gets a 503 (`stopping`)."""
@@ -232,6 +236,7 @@ class Proxy:
     async def close(self) -> None:
         """End what is left, and close idle connections."""
         self.stop_accepting()
+        self.end_streams()
         self.end_exchanges()
         await self._shared.tasks.close()
         for state in self._generation.states.values():
