@@ -188,7 +188,8 @@ def _supervise(
     context: ProcessContext,
     source: ConfigurationSource,
 ) -> None:
-    from tentaculo.workers.supervisor import WorkersFailed, supervise
+    from tentaculo.workers.supervising import supervise
+    from tentaculo.workers.supervisor import WorkersFailed
 
     with _report_listen_errors():
         try:

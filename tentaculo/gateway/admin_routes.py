@@ -90,8 +90,8 @@ def routes(
 
 
 async def follow_table(layers: Layers | None, store_client: StoreClient) -> None:
-    """Serve what other machines change, until cancelled."""
-    if layers is None:
+    """Serve what other machines change, until cancelled, where several machines may use the database."""
+    if layers is None or not store_client.may_be_shared:
         return
     from tentaculo.gateway.changes_table import TableFollower
 

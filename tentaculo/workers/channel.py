@@ -12,6 +12,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import structlog
 
@@ -288,3 +289,13 @@ def shortened(listed: PageIncidents) -> PageIncidents:
     half = len(incidents) // 2
     left_out = sum(incident.is_open for incident, _ in incidents[half:])
     return PageIncidents(incidents[:half], windows[: len(windows) // 2], listed.not_listed + left_out)
+
+
+class SharesIncidents(Protocol):
+    """The leader's incidents and maintenance windows, in memory."""
+
+    def shown(self) -> Sequence[ShownIncident]:
+        """The incidents of the status page, with their notes."""
+
+    def planned(self) -> Sequence[MaintenanceWindow]:
+        """The open and planned maintenance windows."""

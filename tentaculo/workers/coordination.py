@@ -15,7 +15,7 @@ import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import structlog
 
@@ -56,6 +56,7 @@ from tentaculo.workers.channel import (
     ProbeResults,
     Reasons,
     RequestTallies,
+    SharesIncidents,
     ShownIncident,
     StateChanges,
     StatedTimes,
@@ -84,18 +85,6 @@ _REASONS = 50
 _TALLIES = 10
 _SOURCES = 50
 """Items in one message, which stays well below the channel's limit."""
-
-
-class SharesIncidents(Protocol):
-    """The leader's incidents and maintenance windows, in memory."""
-
-    def shown(self) -> Sequence[ShownIncident]:
-        """The incidents of the status page, with their notes."""
-        ...
-
-    def planned(self) -> Sequence[MaintenanceWindow]:
-        """The open and planned maintenance windows."""
-        ...
 
 
 def _ignore(_number: int) -> None:

@@ -27,7 +27,7 @@ class Administered:
         self.running = running
         self.session = session
 
-    async def send(self, method: str, path: str, body: Any = None, status: int = 200, **headers: str) -> Any:
+    async def send(self, method: str, path: str, body: Any = None, status: int = 200, **headers: Any) -> Any:
         """Send a request of the write API on a connection of its own: any worker may accept it."""
         given = {"X-VX11-Token": ADMIN, "If-Match": "*", "Content-Type": "application/json", **headers}
         data = None if body is None else json.dumps(body)
