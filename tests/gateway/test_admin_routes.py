@@ -27,7 +27,9 @@ class Administered:
         self.running = running
         self.session = session
 
-    async def send(self, method: str, path: str, body: Any = None, status: int = 200, **headers: Any) -> Any:
+    async def send(
+        self, method: str, path: str, body: Any = None, status: int = 200, headers: Mapping[str, str] = {}
+    ) -> Any:
         """Send a request of the write API on a connection of its own: any worker may accept it."""
         given = {"X-VX11-Token": ADMIN, "If-Match": "*", "Content-Type": "application/json", **headers}
         data = None if body is None else json.dumps(body)
@@ -125,8 +127,8 @@ async def test_a_service_is_open_for_a_time_also_over_a_restart(tmp_path: Path, 
 async def test_a_concurrent_change_is_refused_and_a_faulty_one_changes_nothing(tmp_path: Path, workers: int) -> None:
     async with administered({"old": service(1, "/old")}, tmp_path, workers=workers) as gateway:
         before = f'"{(await gateway.send("GET", "/config"))["generation"]}"'
-        await gateway.send("PATCH", "/services/old", {"about": "first"}, **{"If-Match": before})
-        await gateway.send("PATCH", "/services/old", {"about": "second"}, 412, **{"If-Match": before})
+        await gateway.send("PATCH", "/services/old", {"about": "first"}, headers={"If-Match": before})
+        await gateway.send("PATCH", "/services/old", {"about": "second"}, 412, headers={"If-Match": before})
         faulty = {"url": "ftp://h", "depends_on": ["nobody"], "routes": [{"prefix": "/old"}]}
         refused = await gateway.send("PUT", "/services/new", faulty, 422)
         assert len(refused["faults"]) == 3
@@ -148,7 +150,7 @@ async def test_who_may_not_use_it(tmp_path: Path) -> None:
             async with gateway.session.get(path, headers=headers) as response:
                 assert response.status == status
         foreign = {"Origin": "https://evil.example"}
-        refused = await gateway.send("DELETE", "/services/old", None, 403, **foreign)
+        refused = await gateway.send("DELETE", "/services/old", None, 403, headers=foreign)
         assert refused["error"] == "origin_denied"
         assert (await gateway.send("GET", "/services/old"))["name"] == "old"
 
