@@ -18,12 +18,14 @@ from typing import TYPE_CHECKING, Self, cast
 from aiohttp import web
 
 from tentaculo import __version__
+from tentaculo.config.accepted_tokens import AcceptedTokens
 from tentaculo.config.environment import database_url
 from tentaculo.config.schema import Config
 from tentaculo.config.types import trusted_proxy_matcher
 from tentaculo.events.hub import Hub
 from tentaculo.events.tail import EventTail
 from tentaculo.gateway.application import Parts, application
+from tentaculo.gateway.authentication import Authentication
 from tentaculo.gateway.clock_watch import ClockWatch
 from tentaculo.gateway.coordination import Coordination
 from tentaculo.gateway.health_service import HealthService
@@ -40,11 +42,6 @@ from tentaculo.net.turns import TurnScheduler
 from tentaculo.proxy.handler import Proxy
 from tentaculo.proxy.state import ProxyDependencies
 from tentaculo.security.cors import CorsPolicy
-from tentaculo.security.sessions import Sessions
-from tentaculo.security.sign_in import AttemptLimit, SignIn
-from tentaculo.security.tickets import Tickets
-from tentaculo.security.tokens import Tokens
-from tentaculo.server.access_control import AccessControl
 from tentaculo.server.connection import ClientConnection, ClientSocket
 from tentaculo.server.dispatcher import Dispatcher
 from tentaculo.server.fast_path import TryServe
@@ -53,8 +50,6 @@ from tentaculo.server.listeners import ConnectionLimits, Listeners, ListeningAdd
 from tentaculo.server.native_routes import NativeRoutes, open_paths
 from tentaculo.server.route_table import RouteTable
 from tentaculo.store.client import StoreClient
-from tentaculo.store.sessions import SessionTable
-from tentaculo.store.tickets import TicketTable
 from tentaculo.tasks import TaskGroup
 from tentaculo.telemetry.history import TakeTallies
 from tentaculo.telemetry.request_log import RequestLog, RequestRecord
@@ -77,7 +72,7 @@ class Gateway:
     def __init__(
         self,
         config: Config,
-        hashes: Sequence[str],
+        hashes: AcceptedTokens,
         *,
         access_log: Callable[[RequestRecord], None] | None = None,
         stop_now: asyncio.Event | None = None,
@@ -121,14 +116,6 @@ class Gateway:
             max_events=config.events.queue,
             survives_power_cut=config.database.durability == "power",
         )
-        tokens = Tokens(hashes, enabled=config.auth.enabled)
-        self.tickets = Tickets(TicketTable(self._store_client.run), enabled=config.auth.enabled)
-        sessions = self._sessions = Sessions(SessionTable(self._store_client.run), tokens.has_fingerprint)
-        sign_ins = AttemptLimit()
-        if coordination is not None:
-            coordination.share_sign_ins(sign_ins)
-        self._sign_in = SignIn(tokens, sessions, sign_ins)
-        self._access = AccessControl(tokens, self._cors, self.tickets, sessions, config.server.hosts)
         clock = self._clock = SteadyClock()
         self._started_at = clock.now()
         self.health_service = HealthService(config, self._store_client, clock)
@@ -148,6 +135,10 @@ class Gateway:
             store_fleet=self._store_client.store_fleet_events,
             epoch=lambda: self._store_client.fence.epoch if self._store_client.fence else None,
         )
+        self.authentication = Authentication(
+            config, hashes, self._cors, self._store_client, coordination, self._own_events.record
+        )
+        self.tickets = self.authentication.tickets
         self.health_service.on_transition.append(self._own_events.note_transition)
         self.health_service.breakers.on_change.append(self._own_events.note_breaker)
         self.clocks = ClockWatch(config, clock, self._own_events.record, coordination)
@@ -201,11 +192,11 @@ class Gateway:
         """Open each part after the parts that it uses; `__aexit__` closes them in the opposite order."""
         self._stack.push_async_callback(self._store_client.close)
         self._stack.push_async_callback(self._own_events.close)
+        self._stack.push_async_callback(self.authentication.watch.close)
         self._stack.push_async_callback(self._tasks.close)
         self._tasks.start(give_back_memory(), "memory")
         self._tasks.start(self._clock.run(), "clock")
-        self._tasks.start(self.tickets.run(), "tickets")
-        self._tasks.start(self._sessions.run(), "sessions")
+        self.authentication.start(self._tasks)
         runner = web.AppRunner(
             self._application(), handler_cancellation=True, access_log=None, shutdown_timeout=_CLOSE_WAIT
         )
@@ -216,13 +207,13 @@ class Gateway:
             server.request_handler,
             RouteTable(
                 self._config,
-                NativeRoutes(runner.app, open_paths(self._config.auth, self._config.services)).find,
+                NativeRoutes(runner.app, open_paths(self._config.auth, self._config.services), self._config.names).find,
                 self.proxy.routes,
                 self.proxy.health_routes,
                 self.health_service.board.health_path,
             ),
             self.proxy,
-            access=self._access,
+            access=self.authentication.access,
             responses=self._responses,
             requests=self._requests,
             is_trusted=trusted_proxy_matcher(self._config.server.trusted_proxies),
@@ -365,13 +356,12 @@ class Gateway:
             hub=self.hub,
             tail=self._tail,
             clocks=self.clocks,
-            tickets=self.tickets,
-            sessions=self._sessions,
-            sign_in=self._sign_in,
+            authentication=self.authentication,
             turns=self._turns,
             tasks=self._tasks,
             worker=coordination.number if coordination else None,
             lease=self._role.view if self._role else None,
+            record=self._own_events.record,
             on_drain=self._on_drain,
             phase=lambda: self._phase,
             started_at=lambda: self._started_at,

@@ -21,6 +21,7 @@ from tentaculo.proxy.request_head import CachedRequestHead, outbound_block, requ
 from tentaculo.proxy.response_head import CachedResponseHead, ResponseHeadBuilder, trailer_lines
 from tentaculo.proxy.route import CompiledRoute
 from tentaculo.proxy.state import ProxyState
+from tentaculo.security.tokens import Caller
 from tentaculo.telemetry.request_log import RequestRecord
 from tentaculo.upstream.client_affinity import StickySessions
 from tentaculo.upstream.connection import UpstreamConnection
@@ -40,7 +41,8 @@ class JudgedRequest(Protocol):
     hides_authorization: bool
     """Whether Authorization carried the gateway's own token, and must not be forwarded."""
     is_authenticated: bool
-    """Whether the caller sent an accepted token or ticket."""
+    """Whether the caller sent an accepted token or ticket, and has the scope of the route."""
+    caller: Caller
 
 
 class PreparedRequest:
@@ -49,14 +51,22 @@ class PreparedRequest:
     It is used again while the client repeats the same request.
     """
 
-    __slots__ = ("cors_lines", "head", "inbound", "method", "plan")
+    __slots__ = ("caller", "cors_lines", "head", "inbound", "method", "plan")
 
     def __init__(
-        self, inbound: InboundRequest, plan: CompiledRoute, head: bytes, cors_lines: bytes, method: str
+        self,
+        inbound: InboundRequest,
+        plan: CompiledRoute,
+        head: bytes,
+        cors_lines: bytes,
+        method: str,
+        caller: Caller,
     ) -> None:
         """`head` is what the upstream gets, without the request's id and the empty line; `cors_lines` go into every
         response to this client's page. `method` is the one in `head`."""
         self.inbound = inbound
+        self.caller = caller
+        """For whom it was decided. It holds no longer than the token of the caller."""
         self.method = method
         self.plan = plan
         self.cors_lines = cors_lines
@@ -117,7 +127,10 @@ class ProxiedRequest:
         """
         inbound, shared, plan = self.inbound, self.shared, judged.route
         # A ticket authenticates one request, and the next one may have the same fields.
-        key = (plan, inbound.method, inbound.minor, inbound.host, judged.is_authenticated)
+        key = (
+            *(plan, inbound.method, inbound.minor, inbound.host),
+            *(judged.is_authenticated, judged.hides_authorization),
+        )
         cached = inbound.fields.cached_head
         if type(cached) is not CachedRequestHead or cached.key != key:
             self._check(plan)
@@ -139,7 +152,7 @@ class ProxiedRequest:
         method = "GET" if plan.asks_with_get and inbound.method == "HEAD" else inbound.method
         line = f"{method} {judged.target} HTTP/1.1\r\n"
         head = line.encode("utf-8", "surrogateescape") + cached.block
-        self.admitted = PreparedRequest(inbound, plan, head, cached.cors_lines, method)
+        self.admitted = PreparedRequest(inbound, plan, head, cached.cors_lines, method, judged.caller)
         self.is_admitted = True
         return None
 

@@ -74,6 +74,8 @@ class Session:
         self.digest = digest
         self.form_token = hmac.new(session_id, b"form", sha256).hexdigest()[:32]
         """What each form of its pages carries. No other site can know it."""
+        self.token = ""
+        """The fingerprint of the token that it was made with: it has the scopes of that, and ends with it."""
         self.has_ended = False
         self.checked_at = 0.0
         """Time of the clock at which its row was read last."""
@@ -92,9 +94,9 @@ class Session:
         """Whether a stream ends with it."""
         return bool(self._callbacks)
 
-    def note(self, now: float, age: int, idle: int) -> None:
+    def note(self, now: float, token: str, age: int, idle: int) -> None:
         """Note what its row says at `now`, of the clock."""
-        self.checked_at = now
+        self.checked_at, self.token = now, token
         self._limit = now + LIFETIME - age
         self.ends_at = min(now + IDLE - idle, self._limit)
 
@@ -247,7 +249,7 @@ class Sessions:
             self._end(digest)
             session.end()
             return False
-        session.note(self._clock(), age, max(idle, 0))
+        session.note(self._clock(), token, age, max(idle, 0))
         if is_used and idle >= MARKED:
             self._used[digest] = None
         return True

@@ -75,6 +75,9 @@ def render(problem: Problem, accept: bytes | str | None, *, request_id: str | No
         headers["X-Request-ID"] = headers["X-Correlation-Id"] = request_id
     if problem.status == 401:
         headers["WWW-Authenticate"] = _CHALLENGE
+    elif (scope := problem.extra.get("scope")) is not None and problem.failure is Failure.MISSING_SCOPE:
+        # RFC 6750 section 3.1.
+        headers["WWW-Authenticate"] = f'{_CHALLENGE}, error="insufficient_scope", scope="{scope}"'
     if prefers_html(accept):
         page = error_page()
         headers["Content-Security-Policy"] = page.policy
@@ -88,6 +91,7 @@ def render(problem: Problem, accept: bytes | str | None, *, request_id: str | No
 _ASK_STATUS = "The status page says how the service is doing."
 _HINTS = {
     Failure.AUTH_REQUIRED: "Send the token in the header X-VX11-Token, or as Authorization: Bearer.",
+    Failure.MISSING_SCOPE: "Use a token that has this scope, or ask who gave you yours.",
     Failure.FORBIDDEN: "A token was sent, but it is not one that this gateway accepts.",
     Failure.NOT_FOUND: "Check the address. The status page lists the services behind this gateway.",
     Failure.CIRCUIT_OPEN: f"It is tried again in a moment. {_ASK_STATUS}",

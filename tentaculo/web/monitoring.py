@@ -146,6 +146,10 @@ HedgesOfServices = Callable[[], Iterable[tuple[str, int, int]]]
 """Gives each service with hedged routes: its name, the requests that were hedged, and those that the second endpoint won."""
 
 
+RequestsOfCallers = Callable[[], Mapping[str, int]]
+"""Gives the requests so far of each caller, by the name of its token."""
+
+
 def metrics_routes(
     *,
     views: Callable[[], Iterable[ServiceView]],
@@ -161,6 +165,7 @@ def metrics_routes(
     lease: Callable[[], LeaseView] | None = None,
     concurrency: Callable[[str], ConcurrencyView | None] = lambda _: None,
     groups: Callable[[], Iterable[GroupView]] = tuple,
+    callers: RequestsOfCallers = dict,
 ) -> list[web.RouteDef]:
     """The route `/metrics`.
 
@@ -185,6 +190,7 @@ def metrics_routes(
             lease=lease,
             concurrency=concurrency,
             groups=groups,
+            callers=callers,
         )
         return metrics_cache(gateway, slices, worker=worker)
 

@@ -19,6 +19,7 @@ from typing import Protocol
 
 import structlog
 
+from tentaculo.config.accepted_tokens import AcceptedTokens
 from tentaculo.config.schema import Config
 from tentaculo.server import listeners
 from tentaculo.server.listeners import STOP_SIGNALS, ListeningAddresses, format_address, ignore_hangup
@@ -67,7 +68,7 @@ class StorePreparation(Protocol):
 
 def supervise(
     config: Config,
-    hashes: Sequence[str],
+    hashes: AcceptedTokens,
     ready: Callable[[ListeningAddresses], None],
     prepare: Callable[[], StorePreparation | None] = lambda: None,
 ) -> None:

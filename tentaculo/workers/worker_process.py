@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
+from tentaculo.config.accepted_tokens import TokenSettings
 from tentaculo.config.schema import Config
 from tentaculo.server.listeners import BACKLOG, CannotListenError
 
@@ -18,8 +19,8 @@ class WorkerSpec:
     """The configuration as the supervisor read it. Workers that are started later receive the same, even if the file has changed."""
 
     config: Config
-    hashes: tuple[str, ...]
-    """Hashes of the accepted tokens."""
+    hashes: tuple[TokenSettings | str, ...]
+    """The accepted tokens."""
     name: str
     """The gateway recognises its own requests by it, whichever worker sent them."""
     sockets: tuple[tuple[int, ...], ...] = ()

@@ -35,6 +35,7 @@ OURS = {
     "tentaculo_sessions",
     "tentaculo_state_changes",
     "tentaculo_tickets",
+    "tentaculo_token_uses",
 }
 
 _LEGACY_COLUMNS = """
