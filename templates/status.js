@@ -1,14 +1,32 @@
 // Local times, a cursor over every row, a filter, and what changes. The page says everything without it.
 (() => {
-  const $ = (s, from = document) => from.querySelector(s), $$ = (s, from = document) => [...from.querySelectorAll(s)];
-  const words = JSON.parse(document.body.dataset.words), lang = document.documentElement.lang;
+  const doc = document, on = addEventListener, $ = (s, from = doc) => from.querySelector(s), $$ = (s, from = doc) => [...from.querySelectorAll(s)];
+  const words = JSON.parse(doc.body.dataset.words), lang = doc.documentElement.lang;
   const clock = new Intl.DateTimeFormat(lang, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
   const zone = new Intl.DateTimeFormat(lang, { timeZoneName: "short" }).formatToParts(new Date()).find(p => p.type === "timeZoneName").value;
   const time = /\d\d:\d\d(?=(:\d\d)?$)/;
 
-  // Times are UTC as served. Where the text is a time of the day, it becomes the reader's own; the title stays UTC.
+  const date = t => new Date(t.dateTime), short = at => at.getDate() + " " + words.months[at.getMonth()];
+  const long = new Intl.DateTimeFormat(lang === "en" ? "en-GB" : lang, { dateStyle: "long" });
+
+  // Times are of the page's zone as served. Where the text is a time of the day, it becomes the reader's own, with the date
+  // where that is another one; the title stays UTC. What is listed by day is listed by the reader's days.
   function localise(root) {
-    for (const t of $$("time[datetime]", root)) if (time.test(t.textContent)) t.textContent = t.textContent.replace(time, clock.format(new Date(t.dateTime)));
+    const fresh = $("#fresh time", root), today = fresh && short(date(fresh));
+    for (const t of $$("time[datetime]", root)) if (time.test(t.textContent)) {
+      const at = date(t), day = today && !t.closest("div.story") && short(at) !== today ? short(at) + ", " : "";
+      t.textContent = t.textContent.replace(/^\d+ \S+, /, "").replace(time, clock.format(at)).replace(/^/, day);
+    }
+    for (const story of $$("div.story", root)) {
+      const items = $$("ol > li", story);
+      let day;
+      story.textContent = "";
+      for (const item of items) {
+        const its = long.format(date($("time", item)));
+        if (its !== day) story.insertAdjacentHTML("beforeend", `<h3>${day = its}</h3><ol></ol>`);
+        story.lastChild.append(item);
+      }
+    }
     for (const t of $$("text[data-at]", root)) t.textContent = t.textContent.replace(time, clock.format(new Date(t.dataset.at)));
     for (const z of $$(".zone", root)) z.textContent = zone;
     for (const z of $$(".zoned", root)) z.textContent = words.zoned;
@@ -23,14 +41,14 @@
     for (const x of ["x1", "x2"]) line.setAttribute(x, 100 * share + "%");
     line.style.opacity = .5;
     const at = new Date(Date.parse(board.dataset.until) - (1 - share) * seconds * 1000);
-    const within = (e, unit) => { const x = parseFloat(e.getAttribute("x") || e.getAttribute("cx")), w = parseFloat(e.getAttribute("width") || 0); return share * unit >= x - unit / 120 && share * unit <= x + w + unit / 120; };
+    const within = (e, unit, slack = unit / 120) => { const x = parseFloat(e.getAttribute("x") || e.getAttribute("cx")), w = parseFloat(e.getAttribute("width") || 0); return share * unit >= x - slack && share * unit <= x + w + slack; };
     const near = $$("[data-say]", board).filter(e => within(e, 100)).map(e => e.dataset.say);
-    const odds = { "r-down": words.down, "r-slow": words.degraded, "r-plan": words.maintenance };
-    const odd = $$(".row", board).flatMap(row => $$("rect", row).filter(r => odds[r.getAttribute("class")] && +r.getAttribute("x") <= share * 1000 && share * 1000 <= +r.getAttribute("x") + +r.getAttribute("width")).map(r => odds[r.getAttribute("class")].replace("{name}", row.dataset.name)));
-    const day = seconds > 86400 ? at.toLocaleDateString(lang, { day: "numeric", month: "short" }) + " " : "";
+    const odds = { "r-down": words.down, "r-slow": words.degraded, "r-plan": words.maintenance }, kind = r => odds[r.getAttribute("class")];
+    const odd = $$(".row", board).flatMap(row => $$("rect", row).filter(r => kind(r) && within(r, 1000, 0)).map(r => kind(r).replace("{name}", row.dataset.name)));
+    const day = seconds > 86400 ? short(at) + " " : "";
     read.textContent = [day + clock.format(at) + " " + zone, ...near, ...odd].join("  ·  ") + (near.length + odd.length ? "" : "  ·  " + words.nothing);
   }
-  addEventListener("pointermove", e => {
+  on("pointermove", e => {
     const board = $("#board"), cover = board && $(".cover", board);
     if (!cover || !board.contains(e.target)) { if (quiet && board) { $("#read").textContent = quiet; $(".cursor", board).style.opacity = 0; } return; }
     const box = cover.getBoundingClientRect(), share = (e.clientX - box.left) / box.width;
@@ -38,21 +56,21 @@
   });
 
   // What is connected with the event at which one points, or on which the focus is.
-  let pointed = document.body;
+  let pointed = doc.body;
   function light() {
     const one = pointed.closest("[data-group]");
     $("main").classList.toggle("lit", !!one);
     for (const other of $$("[data-group]")) { const is = !!one && other.dataset.group === one.dataset.group; other.classList.toggle("lit", is); other.classList.toggle("dim", !is); }
   }
-  for (const kind of ["pointerover", "focusin"]) addEventListener(kind, e => { pointed = e.target; light(); });
+  for (const kind of ["pointerover", "focusin"]) on(kind, e => { pointed = e.target; light(); });
 
-  function filter(value, root = document) {
+  function filter(value, root = doc) {
     const want = value.trim().toLowerCase();
     for (const e of $$("[data-name]", root)) e.hidden = want !== "" && !e.dataset.name.toLowerCase().includes(want);
     if (want) for (const one of $$("details", root)) one.open = true;
   }
-  addEventListener("input", e => { if (e.target.id === "filter") filter(e.target.value); });
-  addEventListener("keydown", e => {
+  on("input", e => { if (e.target.id === "filter") filter(e.target.value); });
+  on("keydown", e => {
     const step = { ArrowLeft: -1, ArrowRight: 1 }[e.key];
     if (e.key === "/" && !e.target.matches("input, textarea, select") && $("#filter")) { e.preventDefault(); $("#filter").focus(); }
     else if (e.key === "Escape" && e.target.id === "filter") { e.target.value = ""; filter(""); e.target.blur(); }
@@ -61,7 +79,7 @@
 
   // What changes arrives as lines of the page's text, and only elements that differ are touched: so scroll, focus, open
   // parts, selection and what is typed stay. Silence is shown.
-  const silence = 15000, most = 60000, body = document.body, isMoving = matchMedia("(prefers-reduced-motion: no-preference)");
+  const silence = 15000, most = 60000, body = doc.body, isMoving = matchMedia("(prefers-reduced-motion: no-preference)");
   const code = root => $$("style, script:not([type])", root).map(e => e.textContent).join();
   const pause = ms => new Promise(over => { wake = over; setTimeout(over, ms); });
   const isSelecting = () => !(getSelection() || { isCollapsed: true }).isCollapsed;
@@ -97,20 +115,20 @@
   function draw() {
     const next = new DOMParser().parseFromString(lines.join("\n"), "text/html"), icon = $("#icon", next).href;
     // A page of another version needs its script and style.
-    if (code(next) !== code(document)) reload();
-    if (document.title !== next.title) $("#said").textContent = document.title = next.title;
+    if (code(next) !== code(doc)) reload();
+    if (doc.title !== next.title) $("#said").textContent = doc.title = next.title;
     if ($("#icon").href !== icon) $("#icon").href = icon;
     // A selection would be lost. The time beside the light says how old the rest is.
     if (isLate = isSelecting()) return;
     body.classList.remove("stale");
     localise(next);
     if ($("#filter")) filter($("#filter").value, next);
-    const held = document.activeElement || body, link = held.getAttribute("href"), top = e => e.getBoundingClientRect().top;
+    const held = doc.activeElement || body, link = held.getAttribute("href"), top = e => e.getBoundingClientRect().top;
     const spot = scrollY && $$("main > *, .row, li").find(e => top(e) >= 0), before = spot && top(spot);
     morph($(".page"), $(".page", next), new Map($$(".page [id]").map(e => [e.id, e])));
     if (spot && spot.isConnected) scrollBy({ top: top(spot) - before, behavior: "instant" });
-    const again = held.isConnected ? held : [...document.links].find(a => link && a.getAttribute("href") === link);
-    if (again && again !== body && again !== document.activeElement) again.focus({ preventScroll: true });
+    const again = held.isConnected ? held : [...doc.links].find(a => link && a.getAttribute("href") === link);
+    if (again && again !== body && again !== doc.activeElement) again.focus({ preventScroll: true });
     if ($(".cursor") && +$(".cursor").style.opacity) showAt(cursor.share);
     light();
   }
@@ -118,11 +136,24 @@
     if (body.matches(".stale")) return;
     body.classList.add("stale");
     $("#said").textContent = $("#fresh").textContent = words.silent.replace("{time}", clock.format(heard) + " " + zone);
-    $("#fresh").prepend(document.createElement("i"));
-    document.title = "? " + document.title;
-    $("#icon").href = "data:image/svg+xml," + encodeURIComponent('<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 24 24"><circle cx="12" cy="12" r="12" fill="#5d676d"/><path d="M9 9.5a3 3 0 1 1 4 2.8c-.7.3-1 .8-1 1.7m0 3v.1" fill="none" stroke="#fff" stroke-width="2.4" stroke-linecap="round"/></svg>');
+    $("#fresh").prepend(doc.createElement("i"));
+    doc.title = "? " + doc.title;
+    $("#icon").href = words.icon;
   }
-  // Follows until the stream ends. False where there is none, and the page was read instead.
+  // A browser has six connections to one gateway, and a stream holds one of them. So at most three windows have a stream:
+  // who wants one asks (with its number), and those that have one, or have asked with a smaller number, say so (with minus
+  // the number). The others read the page again and again.
+  const windows = new BroadcastChannel("tentaculo"), me = Math.random();
+  let rank = 2, others;
+  windows.onmessage = ({ data }) => { if (data === -me) others++; else if (data > rank) windows.postMessage(-data); };
+  async function hasRoom() {
+    others = 0;
+    windows.postMessage(rank = me);
+    await new Promise(over => setTimeout(over, 99));
+    return others < 3;
+  }
+
+  // Follows until the stream ends. Returns milliseconds to wait; 0 where there is no stream, and the page was read instead.
   async function follow() {
     let timer;
     const hear = () => { heard = Date.now(); clearTimeout(timer); timer = setTimeout(() => stream.abort(), silence); };
@@ -144,13 +175,15 @@
     try {
       // The browser has the page that it shows.
       if (!lines) await read("force-cache");
+      if (!await hasRoom()) { await read("no-cache"); return 5000; }
+      rank = 0;
       const response = await ask("no-store", { Accept: "text/event-stream", "Last-Event-ID": tag });
-      if (!/event-stream/.test(response.headers.get("content-type"))) { await read("no-cache"); return false; }
+      if (!/event-stream/.test(response.headers.get("content-type"))) { await read("no-cache"); return 0; }
       if (body.matches(".stale")) draw();
       const frames = response.body.pipeThrough(new TextDecoderStream()).getReader();
       for (let rest = ""; ;) {
         const { value, done } = await frames.read();
-        if (done) return true;
+        if (done) return 1000;
         hear();
         const parts = (rest + value).split("\n\n");
         rest = parts.pop();
@@ -160,20 +193,20 @@
           draw();
         }
       }
-    } finally { clearTimeout(timer); }
+    } finally { clearTimeout(timer); rank = 2; }
   }
   async function live() {
     for (let wait = 1000; ;) {
-      try { if (!document.hidden) wait = await follow() ? 1000 : Math.min(wait * 2, most); }
-      catch { if (!document.hidden) { stale(); wait = Math.min(wait * 2, most / 2); } }
-      await pause(document.hidden ? 2 ** 31 - 1 : wait * (.5 + Math.random() / 2));
+      try { if (!doc.hidden) wait = await follow() || Math.min(wait * 2, most); }
+      catch { if (!doc.hidden) { stale(); wait = Math.min(wait * 2, most / 2); } }
+      await pause(doc.hidden ? 2 ** 31 - 1 : wait * (.5 + Math.random() / 2));
     }
   }
-  localise(document);
+  localise(doc);
   quiet = $("#read") ? $("#read").textContent : "";
-  document.documentElement.style.overflowAnchor = "none";
-  document.addEventListener("selectionchange", () => { if (isLate && !isSelecting()) draw(); });
-  document.addEventListener("visibilitychange", () => { if (!document.hidden) wake(); else if (stream) stream.abort(); });
-  addEventListener("online", () => wake());
+  doc.documentElement.style.overflowAnchor = "none";
+  doc.addEventListener("selectionchange", () => { if (isLate && !isSelecting()) draw(); });
+  doc.addEventListener("visibilitychange", () => { if (!doc.hidden) wake(); else if (stream) stream.abort(); });
+  on("online", () => wake());
   live();
 })();

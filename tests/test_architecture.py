@@ -49,6 +49,7 @@ SAME_STEM: dict[str, str] = {
     "early_warnings": "their run, their queries, and their endpoint",
     "errors": "each package has its own",
     "failed_requests": "their count for incidents, and its query",
+    "generation": "of the gateway, and the part of the proxy in it",
     "history": "the values, their collection, their queries and their endpoint",
     "incidents": "their configuration, their queries, and their endpoints",
     "openapi": "what all descriptions share, and the one of each package",
@@ -69,6 +70,7 @@ TESTED_IN: dict[str, str] = {
     # The exchange with a client: tested on the wire, where both ways of serving must behave in the same way.
     "proxy/attempts": "wire/test_stale_connections",
     "proxy/exchange": "wire/test_failures",
+    "proxy/generation": "gateway/test_generation",
     "proxy/handler": "wire/test_forwarding",
     "proxy/hedging": "wire/test_hedging",
     "proxy/proxied_request": "wire/test_state_machine",
@@ -80,8 +82,10 @@ TESTED_IN: dict[str, str] = {
     "server/route_entries": "server/test_route_table",
     "server/request_receiver": "server/test_connection",
     "server/event_stream": "events/test_stream",
+    "server/rules": "gateway/test_generation",
     "server/templating": "server/test_gateway_responses",
     "upstream/connection": "upstream/test_pool",
+    "upstream/sliding_window": "upstream/test_circuit_breaker",
     "store/migrate": "migrations/test_shapes",
     "store/worker_thread": "store/test_client_faults",
 }

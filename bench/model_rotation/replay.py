@@ -1,10 +1,14 @@
-"""Replays the access log of a gateway: what would other methods have earned with the recorded calls?"""
+"""Replays the access log of a gateway: what would other methods have earned with the recorded calls?
+
+python -m bench.model_rotation.replay FILE
+"""
 
 from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import sqrt
 from pathlib import Path
 from statistics import mean, stdev
@@ -97,3 +101,28 @@ def replay_file(file: Path, seed: str) -> list[Replayed]:
     with file.open(encoding="utf-8", errors="replace") as lines:
         groups = read(lines)
     return [one for name, calls in groups.items() for one in replay(f"{file.name}: {name}", calls, seed)]
+
+
+def replay_lines(replayed: Sequence[Replayed]) -> Iterator[str]:
+    """The section of the report."""
+    yield "## Replay"
+    yield ""
+    if not replayed:
+        yield "`make eval LOG=file` replays an access log of a gateway whose `rotation.floor` is 0.5. None was given."
+        return
+    yield (
+        "A log is replayed by rejection (Li, Chu, Langford and Wang, 2011): a method is asked for each recorded call; where it"
+        " chooses the recorded target, it earns and learns the recorded reward, else the call is passed over. That is"
+        " without bias where the recorded choices were uniform. Calls with another probability are kept with a chance"
+        " in proportion to the least one, so that those that are left are uniform."
+    )
+    yield ""
+    yield "| log | method | calls used | of | mean reward |"
+    yield "|---|---|---|---|---|"
+    for one in replayed:
+        yield f"| {one.log} | {one.method} | {one.used} | {one.of} | {one.reward:.3f} ± {one.half:.3f} |"
+
+
+if __name__ == "__main__":
+    for _line in replay_lines(replay_file(Path(sys.argv[1]), "replay")):
+        print(_line)

@@ -8,7 +8,7 @@ from statistics import mean, stdev
 
 from bench.model_rotation import parameters as p
 from bench.model_rotation.policies import BALANCER, IN_TURN, OURS, POLICIES
-from bench.model_rotation.replay import Replayed
+from bench.model_rotation.replay import Replayed, replay_lines
 from bench.model_rotation.simulation import Scenario
 from tentaculo.insight.rotation import FLOOR, GAMMA, PRIOR, SIGMA
 
@@ -72,7 +72,7 @@ def _lines(
     yield ""
     yield from _table([one for one in regrets if one.is_of_latency], regrets)
     yield ""
-    yield from _replay_lines(replayed)
+    yield from replay_lines(replayed)
     yield ""
     yield from _method(seed, design, runs)
 
@@ -112,25 +112,6 @@ def _table(scenarios: Sequence[Scenario], regrets: Regrets) -> Iterator[str]:
             f"| {one.targets} | {gap} | {one.shifts} | {one.calls} | {' | '.join(cells)} |"
             f" {value:.2f} ({low:.2f}–{high:.2f}) |"
         )
-
-
-def _replay_lines(replayed: Sequence[Replayed]) -> Iterator[str]:
-    yield "## Replay"
-    yield ""
-    if not replayed:
-        yield "`make eval LOG=file` replays an access log of a gateway whose `rotation.floor` is 0.5. None was given."
-        return
-    yield (
-        "A log is replayed by rejection (Li, Chu, Langford and Wang, 2011): a method is asked for each recorded call; where it"
-        " chooses the recorded target, it earns and learns the recorded reward, else the call is passed over. That is"
-        " without bias where the recorded choices were uniform. Calls with another probability are kept with a chance"
-        " in proportion to the least one, so that those that are left are uniform."
-    )
-    yield ""
-    yield "| log | method | calls used | of | mean reward |"
-    yield "|---|---|---|---|---|"
-    for one in replayed:
-        yield f"| {one.log} | {one.method} | {one.used} | {one.of} | {one.reward:.3f} ± {one.half:.3f} |"
 
 
 def _method(seed: int, design: Sequence[str], runs: int) -> Iterator[str]:

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 
 from tentaculo.cli.token_actions import accepted_lines, ends_soon
 from tentaculo.config.accepted_tokens import TokenSettings
+from tentaculo.config.errors import dotted
 from tentaculo.config.incidents import DAYS, AlertSettings, MaintenanceSettings
 from tentaculo.config.loader import Loaded
 from tentaculo.config.routes import RouteSettings
@@ -41,6 +42,9 @@ def summarise(loaded: Loaded) -> Iterator[str]:
     if shared := list(_same_origin(loaded.config)):
         yield ""
     yield from shared
+    if changed := list(_changes(loaded)):
+        yield ""
+    yield from changed
     allowed, shortage = connection_limit(loaded.config.limits.connections)
     yield ""
     yield f"{_count(allowed, 'client connection')} at once for each process, by the limits of this shell"
@@ -68,6 +72,23 @@ def refused_channels(loaded: Loaded) -> Iterator[str]:
     for name, url in channels.items():
         if not is_apprise_url(url.reveal()):
             yield f"alerts.apprise.{name}: is not an address that Apprise can use"
+
+
+def _changes(loaded: Loaded) -> Iterator[str]:
+    """What the write API has changed."""
+    layer = loaded.sources.layer
+    changed = [
+        dotted((section, name)) if isinstance(table, dict) else section
+        for section, table in layer.changes.items()
+        for name in (table if isinstance(table, dict) else [section])
+    ]
+    if changed:
+        yield f"changed by the write API (revision {layer.revision}): {', '.join(changed)}"
+    for service in loaded.config.services.values():
+        if (override := service.override) is not None:
+            by = f" by {override.by}" if override.by else ""
+            word = "on" if override.enabled else "off"
+            yield f"{service.name} is switched {word} until {override.until:%Y-%m-%d %H:%M:%S} UTC{by}"
 
 
 def _service(service: ServiceSettings) -> str:

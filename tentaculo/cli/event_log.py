@@ -14,7 +14,7 @@ from urllib.parse import urlencode, urlsplit
 import click
 
 from tentaculo.cli.output import FaultError, StartError, warn
-from tentaculo.config.loader import load
+from tentaculo.config.loader import load_usable
 from tentaculo.model.text import printable
 from tentaculo.net.tcp import local_url
 
@@ -67,7 +67,7 @@ class Gateway:
 
 def find_gateway(file: Path | None, url: str | None, token: str | None) -> Gateway:
     """The gateway of the command's options, or of the configuration. Raises ConfigError and FaultError."""
-    config = load(file).config
+    config = load_usable(file).config
     if token is None and config.plain_token is not None:
         token = config.plain_token.reveal()
     return Gateway(url or local_url(*config.server.addresses[0]), token)

@@ -20,7 +20,7 @@ from sqlalchemy import Connection
 
 from tentaculo.cli.output import FaultError, StartError
 from tentaculo.config.environment import database_url
-from tentaculo.config.loader import load
+from tentaculo.config.loader import load_usable
 from tentaculo.config.schema import Config
 from tentaculo.gateway.precursor_reports import compute_report
 from tentaculo.incidents.alerts import Message, trial_message
@@ -56,7 +56,7 @@ NO_CHANNELS = "there are no alert channels: neither alerts.webhooks nor alerts.a
 
 def show_incidents(file: Path | None, *, number: int | None, is_open: bool | None, limit: int, as_json: bool) -> None:
     """Print incidents, or one of them with its notes. Raises ConfigError, FaultError and StartError."""
-    config = load(file).config
+    config = load_usable(file).config
     now = utc_now()
     if number is None:
         found: list[Incident] = _query(config, partial(store.newest, limit=limit, is_open=is_open))
@@ -79,7 +79,7 @@ def show_incidents(file: Path | None, *, number: int | None, is_open: bool | Non
 
 def add_note(file: Path | None, number: int, author: str, text: str) -> None:
     """Add a note to an incident. Raises ConfigError, FaultError and StartError."""
-    config = load(file).config
+    config = load_usable(file).config
     author, text = _validated(lambda: check_note(author, text))
 
     def add(connection: Connection) -> Incident | None:
@@ -94,7 +94,7 @@ def add_note(file: Path | None, number: int, author: str, text: str) -> None:
 
 def acknowledge(file: Path | None, number: int, author: str, note: str) -> None:
     """Acknowledge an open incident. Raises ConfigError, FaultError and StartError."""
-    config = load(file).config
+    config = load_usable(file).config
     author, note = _validated(lambda: check_acknowledgement(author, note))
 
     def add(connection: Connection) -> Incident | None:
@@ -119,7 +119,7 @@ def add_window(
     author: str,
 ) -> None:
     """Plan a maintenance window. Raises ConfigError, FaultError and StartError."""
-    config = load(file).config
+    config = load_usable(file).config
     now = utc_now()
     window = _validated(
         lambda: check_window(
@@ -138,7 +138,7 @@ def add_window(
 
 def show_windows(file: Path | None, *, as_json: bool) -> None:
     """Print current and planned maintenance windows. Raises ConfigError and StartError."""
-    config = load(file).config
+    config = load_usable(file).config
     now = utc_now()
     calendar = MaintenanceCalendar(config.maintenance, config.services)
     calendar.take(_query(config, partial(incidents.windows, after=now, limit=_MAX_ROWS)))
@@ -153,7 +153,7 @@ def show_windows(file: Path | None, *, as_json: bool) -> None:
 
 def end_window(file: Path | None, number: int) -> None:
     """End or cancel a maintenance window. Raises ConfigError, FaultError and StartError."""
-    window = _query(load(file).config, partial(incidents.end_window, number=number, now=utc_now()))
+    window = _query(load_usable(file).config, partial(incidents.end_window, number=number, now=utc_now()))
     if window is None:
         raise FaultError(f"there is no current or planned maintenance window {number}")
     click.echo(f"Maintenance {number} of {_services(window)} is over.")
@@ -166,7 +166,7 @@ def try_alerts(file: Path | None) -> bool:
 
     from tentaculo.incidents.notifier import channels
 
-    config = load(file).config
+    config = load_usable(file).config
     configured = channels(config)
     if not configured:
         raise FaultError(NO_CHANNELS)
@@ -177,7 +177,7 @@ def try_alerts(file: Path | None) -> bool:
 
 def show_channels(file: Path | None, *, as_json: bool) -> None:
     """Print what each configured channel has done so far. Raises ConfigError, FaultError and StartError."""
-    config = load(file).config
+    config = load_usable(file).config
     kinds = channel_kinds(config)
     if not kinds:
         raise FaultError(NO_CHANNELS)

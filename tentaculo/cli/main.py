@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 
 from tentaculo import __version__
-from tentaculo.cli import event_commands, incident_commands, status_commands, token_commands
+from tentaculo.cli import config_commands, event_commands, incident_commands, status_commands, token_commands
 from tentaculo.cli.output import (
     EXIT_FINDING,
     FaultError,
@@ -60,7 +60,13 @@ _port_option = click.option(
 
 @click.group(
     help=HELP,
-    commands=[*incident_commands.COMMANDS, event_commands.events, status_commands.status, token_commands.token],
+    commands=[
+        *incident_commands.COMMANDS,
+        config_commands.config,
+        event_commands.events,
+        status_commands.status,
+        token_commands.token,
+    ],
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(__version__, prog_name="tentaculo")
@@ -129,29 +135,6 @@ def init(file: Path) -> None:
     except OSError as error:
         raise FaultError(f"{file} cannot be written: {error.strerror}") from None
     click.echo(f"Wrote {file}. Add your services to it, then run: tentaculo check -c {file}")
-
-
-@cli.group("config")
-def config_group() -> None:
-    """The form of the configuration.
-
-    \b
-    Example:
-      tentaculo config schema > tentaculo.schema.json
-    """
-
-
-@config_group.command("schema")
-def config_schema() -> None:
-    """Print the JSON Schema of the configuration. Editors use it to complete and to validate TOML.
-
-    \b
-    Example:
-      tentaculo config schema > tentaculo.schema.json
-    """
-    from tentaculo.config.key_reference import json_schema_text
-
-    click.echo(json_schema_text(), nl=False)
 
 
 @cli.command()
@@ -291,10 +274,10 @@ def _revision(found: str | None) -> str:
 @contextmanager
 def _database(file: Path | None) -> Iterator[str]:
     from tentaculo.config.environment import database_url
-    from tentaculo.config.loader import load
+    from tentaculo.config.loader import load_usable
     from tentaculo.store.errors import StoreUnavailable
 
     try:
-        yield database_url(load(file).config)
+        yield database_url(load_usable(file).config)
     except StoreUnavailable as error:
         raise StartError(error.detail or error.failure.title) from None

@@ -19,14 +19,25 @@ from tentaculo import __version__
 from tentaculo.cli.output import StartError, warn
 from tentaculo.cli.token_actions import accepted_lines, ends_soon
 from tentaculo.config.accepted_tokens import AcceptedTokens, TokenSettings
-from tentaculo.config.environment import child_environment, is_sqlite, process_environment, read, widen_lookups
-from tentaculo.config.loader import Loaded, load, load_tables
+from tentaculo.config.environment import (
+    child_environment,
+    is_sqlite,
+    process_environment,
+    read,
+    take_inherited_descriptors,
+    take_notification_socket,
+    widen_lookups,
+)
+from tentaculo.config.loader import Loaded, load_tables, load_usable
 from tentaculo.config.schema import Config
 from tentaculo.config.storage import DatabaseSettings
 from tentaculo.model.text import utc_now
+from tentaculo.net.systemd_notify import ServiceManager
 from tentaculo.security.token_file import TokenFileError, accepted_tokens, keep_token, make_token, token_file
 from tentaculo.security.tokens import hash_token
+from tentaculo.server.handover import Handover, HandoverFailed, Predecessor, ProcessContext
 from tentaculo.server.listeners import CannotListenError, ListeningAddresses, connection_limit
+from tentaculo.server.listening_sockets import InheritedSockets, Sockets, UnusableSocketError, open_sockets
 from tentaculo.tasks import TaskGroup
 
 if TYPE_CHECKING:
@@ -42,11 +53,12 @@ def serve(file: Path | None, host: str | None, port: int | None) -> None:
     Raises ConfigError and StartError.
     """
     _handle_signals()
-    loaded = load(file)
+    context = _take_over()
+    loaded = load_usable(file)
     if loaded.path is None and not loaded.config.services:
         click.echo("There is no tentaculo.toml in this folder: this is the built-in demonstration.")
         click.echo("`tentaculo init` writes a configuration.")
-        _serve_demo(loaded, host, port)
+        _serve_demo(loaded, host, port, context.manager)
         return
     config = _listening(loaded, host, port)
     hashes, token = _accepted_tokens(config)
@@ -56,32 +68,55 @@ def serve(file: Path | None, host: str | None, port: int | None) -> None:
         _print_ready(running, config, token, example)
         for line in accepted_lines(hashes) if config.auth.enabled else ():
             click.echo(f"  accepts       {line}")
+        context.manager.ready(_summary(running, config))
 
     for warning in ends_soon(hashes, utc_now()):
         warn(warning)
 
     if config.server.workers > 1:
-        _supervise(config, hashes, ready, loaded.path)
+        _supervise(config, hashes, ready, loaded.path, context)
+    elif not context.inherited.sockets:
+        _run(_serve_upgraded(config, hashes, ready, loaded.path, context))
     else:
-        _run(_serve_upgraded(config, hashes, ready, loaded.path))
+        with _report_listen_errors(), open_sockets(config.server.addresses, 1, context.inherited) as sockets:
+            _run(_serve_upgraded(config, hashes, ready, loaded.path, context, sockets))
 
 
 def demo(host: str | None, port: int | None) -> None:
     """Run the gateway with the services of the demonstration. No configuration file is read."""
     _handle_signals()
-    _serve_demo(load_tables({}, process_environment(), folder=Path.cwd()), host, port)
+    manager = ServiceManager(take_notification_socket())
+    _serve_demo(load_tables({}, process_environment(), folder=Path.cwd()), host, port, manager)
+
+
+def _take_over() -> ProcessContext:
+    """What this process has from its predecessor or its service manager, and how it is replaced itself."""
+    manager = ServiceManager(take_notification_socket())
+    descriptors = take_inherited_descriptors()
+    command, environment = [sys.executable, *sys.orig_argv[1:]], process_environment()
+    try:
+        if descriptors.handover is not None:
+            predecessor = Predecessor(descriptors.handover)
+            inherited = predecessor.inherited
+        else:
+            predecessor, inherited = None, InheritedSockets.activated(descriptors.listening)
+    except (HandoverFailed, UnusableSocketError) as error:
+        raise StartError(str(error)) from error
+    handover = Handover(command, environment, manager, is_activated=inherited.is_activated)
+    return ProcessContext(manager, handover, predecessor, inherited)
 
 
 def _handle_signals() -> None:
-    """Handle signals until the event loop does: SIGTERM ends the start, and SIGHUP does nothing.
+    """Handle signals until the event loop does: SIGTERM ends the start, and the others do nothing.
 
     The kernel discards a signal to the first process of a container if it has no handler.
     """
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
-    signal.signal(signal.SIGHUP, lambda _number, _frame: None)
+    for number in (signal.SIGHUP, signal.SIGUSR2):
+        signal.signal(number, lambda _number, _frame: None)
 
 
-def _serve_demo(loaded: Loaded, host: str | None, port: int | None) -> None:
+def _serve_demo(loaded: Loaded, host: str | None, port: int | None, manager: ServiceManager) -> None:
     with TemporaryDirectory(prefix="tentaculo-demo-") as folder:
         # The migration's process must not read a configuration that happens to lie in the working directory.
         file = Path(folder, "tentaculo.toml")
@@ -90,43 +125,54 @@ def _serve_demo(loaded: Loaded, host: str | None, port: int | None) -> None:
         config = config.replace(
             folder=Path(folder), database=DatabaseSettings(), server=config.server.replace(workers=1)
         )
-        _run(_demonstrate(config, file))
+        _run(_demonstrate(config, file, manager))
 
 
 async def _serve_upgraded(
-    config: Config, hashes: AcceptedTokens, ready: Callable[[ListeningAddresses], None], file: Path | None
+    config: Config,
+    hashes: AcceptedTokens,
+    ready: Callable[[ListeningAddresses], None],
+    file: Path | None,
+    context: ProcessContext,
+    sockets: Sockets = (),
 ) -> None:
     from tentaculo.gateway import process
 
     upgrade = SchemaUpgrade.of(config, file)
     try:
         await process.serve(
-            config, hashes=hashes, ready=ready, prepare_store=upgrade.start if upgrade is not None else None
+            config,
+            hashes=hashes,
+            ready=ready,
+            sockets=sockets,
+            prepare_store=upgrade.start if upgrade is not None else None,
+            context=context,
+            keeps_sockets=context.inherited.is_activated,
         )
     finally:
         if upgrade is not None:
             await upgrade.close()
 
 
-async def _demonstrate(config: Config, file: Path) -> None:
+async def _demonstrate(config: Config, file: Path, manager: ServiceManager) -> None:
     from tentaculo.demo.process import Demo, DemoError
 
     try:
-        await _with_fleet(Demo(), config, file)
+        await _with_fleet(Demo(), config, file, manager)
     except DemoError as error:
         raise StartError(str(error)) from error
 
 
-async def _with_fleet(demo: Demo, config: Config, file: Path) -> None:
+async def _with_fleet(demo: Demo, config: Config, file: Path, manager: ServiceManager) -> None:
     async with demo as fleet:
         made = Config.of(fleet.config_data)
         config = config.replace(auth=made.auth, services=made.services)
-        await _serve_upgraded(
-            config,
-            accepted_tokens(config),
-            lambda running: _print_ready(running, config, fleet.token, _DEMO_PATH),
-            file,
-        )
+
+        def ready(running: ListeningAddresses) -> None:
+            _print_ready(running, config, fleet.token, _DEMO_PATH)
+            manager.ready(_summary(running, config))
+
+        await _serve_upgraded(config, accepted_tokens(config), ready, file, ProcessContext(manager))
 
 
 def _run(work: Coroutine[Any, Any, None]) -> None:
@@ -138,13 +184,17 @@ def _run(work: Coroutine[Any, Any, None]) -> None:
 
 
 def _supervise(
-    config: Config, hashes: AcceptedTokens, ready: Callable[[ListeningAddresses], None], file: Path | None
+    config: Config,
+    hashes: AcceptedTokens,
+    ready: Callable[[ListeningAddresses], None],
+    file: Path | None,
+    context: ProcessContext,
 ) -> None:
     from tentaculo.workers.supervisor import WorkersFailed, supervise
 
     with _report_listen_errors():
         try:
-            supervise(config, hashes, ready, lambda: SchemaUpgrade.of(config, file))
+            supervise(config, hashes, ready, lambda: SchemaUpgrade.of(config, file), context)
         except WorkersFailed as error:
             raise StartError(f"the workers cannot be started: {error}") from error
 
@@ -190,6 +240,11 @@ def _accepted_tokens(config: Config) -> tuple[list[TokenSettings], str | None]:
     click.echo(f"There was no token, so the gateway made one. It is shown only once{aside}.")
     click.echo(f"\n  {token}\n")
     return [made], token
+
+
+def _summary(running: ListeningAddresses, config: Config) -> str:
+    """What `systemctl status` shows."""
+    return f"serves {len(config.services)} service{'' if len(config.services) == 1 else 's'} at {running.url}"
 
 
 def _print_ready(running: ListeningAddresses, config: Config, token: str | None, example: str | None) -> None:

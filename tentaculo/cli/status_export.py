@@ -19,7 +19,7 @@ from tentaculo.cli import export_folder
 from tentaculo.cli.event_log import Gateway, find_gateway
 from tentaculo.cli.output import FaultError, StartError, warn
 from tentaculo.cli.static_page import Notice, static_page
-from tentaculo.config.loader import load
+from tentaculo.config.loader import load_usable
 from tentaculo.config.schema import Config
 from tentaculo.model.text import format_time, utc_now
 from tentaculo.store.errors import StoreUnavailable
@@ -68,7 +68,7 @@ def export(folder: Path, file: Path | None, url: str | None, token: str | None) 
         if url is not None:
             gateway.no_response(error)
         warn(f"the gateway at {gateway.url} does not respond; the pages are made from its database")
-        files, at = _read_stored(load(file).config, now)
+        files, at = _read_stored(load_usable(file).config, now)
     written = export_folder.write(folder, files)
     click.echo(f"{folder} has {written.files} files as of {at}: {written.changed} changed, {written.removed} removed.")
 

@@ -138,6 +138,11 @@ def format_line(token: TokenSettings) -> str:
     return " ".join(parts)
 
 
+def token_lines(tokens: AcceptedTokens) -> frozenset[str]:
+    """What tells accepted tokens apart from others: a line for each, without where it is from."""
+    return frozenset(one if isinstance(one, str) else format_line(one) for one in tokens)
+
+
 def format_moment(moment: datetime) -> str:
     """A time in UTC, to the second."""
     return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import copy
-import ipaddress
-import socket
 import tomllib
-from collections.abc import Mapping, Set
-from dataclasses import dataclass
-from importlib.util import find_spec
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
 
 from tentaculo.config.accepted_tokens import DEFAULT_TOKEN_FILE, parse_line
+from tentaculo.config.change_layer import read_layer
 from tentaculo.config.cross_checks import Table, check, services_of, webhooks_of
 from tentaculo.config.environment import CONFIG, FLEET_TOKEN, PLAIN_TOKENS, lay_over, process_environment, read
-from tentaculo.config.errors import ConfigError, ConfigFault, ConfigFaults, KeyPath
+from tentaculo.config.errors import ConfigError, ConfigFault, ConfigFaults, KeyPath, dotted
+from tentaculo.config.layers import Sources, changes_path, origins_of_changes, with_overrides
 from tentaculo.config.reader import REFUSED, reader_for
 from tentaculo.config.schema import Config
-from tentaculo.config.services import grouped_by_endpoint
 from tentaculo.config.types import Secret, is_token, parse_flag
+from tentaculo.config.warnings import warnings_of
 
 
 def resolve(
@@ -179,8 +177,6 @@ OWN_PATHS = frozenset(
 """The gateway's own paths that do not change, without the start page."""
 OWN_TREES = ("/status/badges/", "/status/incidents/", "/vx11/incidents/", "/vx11/maintenance/")
 """Before the changing part of the gateway's own paths. Every path that begins so is the gateway's."""
-_LOOPBACK = ("127.0.0.1", "::1", "localhost")
-_EVERY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104 - compared, not listened on
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,16 +188,88 @@ class Loaded:
     """Warnings about valid but suspicious values, one sentence each."""
     path: Path | None
     """The file it came from, absolute; None where there is none."""
+    sources: Sources
+    """What it was made of."""
 
 
 def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> Loaded:
-    """Read the configuration; raises ConfigError with every fault.
+    """Read the configuration; raises ConfigError with every fault, also those of the file of changes.
 
     Without `path` the file is the one that TENTACULO_CONFIG names, else tentaculo.toml in the working directory if it
     exists, else none. `environ` is this process's own where it is not given, and its TENTACULO_* variables override the
-    file.
+    file and the changes.
     """
     environ = process_environment() if environ is None else environ
+    sources, tables = _read_file(path, environ)
+    return load_sources(replace(sources, layer=read_layer(sources.changes_file)), environ, tables)
+
+
+def load_usable(path: Path | None = None, environ: Mapping[str, str] | None = None) -> Loaded:
+    """As `load`, but without the changes where these are faulty: they must make neither a start nor a command impossible.
+
+    They are left out as a whole then, with a warning. Raises ConfigError where the configuration file or the environment
+    is faulty without them.
+    """
+    environ = process_environment() if environ is None else environ
+    try:
+        return load(path, environ)
+    except ConfigError as error:
+        faults = error.faults
+    sources, tables = _read_file(path, environ)
+    loaded = load_sources(replace(sources, refused=faults), environ, tables)
+    count = "a fault" if len(faults) == 1 else f"{len(faults)} faults"
+    warning = (
+        f"the changes in {sources.changes_file} are not applied, since the configuration has {count} with them:"
+        f" {'; '.join(map(str, faults))}"
+    )
+    return replace(loaded, warnings=(warning, *loaded.warnings))
+
+
+def load_sources(
+    sources: Sources, environ: Mapping[str, str], tables: Table | None = None, now: datetime | None = None
+) -> Loaded:
+    """Make a configuration of its layers, with the environment over them; raises ConfigError.
+
+    `tables` are those of the configuration file, if they are read already. `now` is the time in UTC by which overrides
+    end.
+    """
+    layer = sources.layer
+    tables = sources.tables if tables is None else tables
+    loaded = _load(layer.over(tables), environ, sources, origins_of_changes(layer))
+    config = with_overrides(loaded.config, layer.active(now or datetime.now(UTC)))
+    without_effect = tuple(
+        f"the change of {dotted(place)} has no effect: the configuration file no longer has it"
+        for place in layer.orphans(tables)
+    )
+    return replace(loaded, config=config, warnings=(*loaded.warnings, *without_effect))
+
+
+def load_tables(tables: Table, environ: Mapping[str, str], *, folder: Path) -> Loaded:
+    """Make a configuration of `tables` as TOML has them, with the environment over them; raises ConfigError.
+
+    Relative paths start at `folder`. `tables` stay as they are, and no change is laid over them.
+    """
+    return _load(tables, environ, Sources(folder), {})
+
+
+def _load(tables: Table, environ: Mapping[str, str], sources: Sources, origins: Mapping[KeyPath, str]) -> Loaded:
+    """`origins` names where values of `tables` are from that no file and no variable has set."""
+    overlay = lay_over(copy.deepcopy(tables), environ)
+    data = overlay.data
+    faults = ConfigFaults({**origins, **overlay.variables})
+    check(data, faults)
+    warnings = list(overlay.warnings)
+    resolved = resolve(data, environ, sources.folder, overlay.variables, faults)
+    config = reader_for(Config)(data, (), faults.add)
+    found = sorted([*overlay.faults, *faults], key=lambda fault: fault.path)
+    if config is REFUSED or found:
+        raise ConfigError(found, sources.path)
+    whole: Config = config.with_names().replace(folder=sources.folder.absolute(), plain_token=resolved)
+    return Loaded(whole, (*warnings, *warnings_of(whole, OWN_PATHS, OWN_TREES)), sources.path, sources)
+
+
+def _read_file(path: Path | None, environ: Mapping[str, str]) -> tuple[Sources, Table]:
+    """What is read first, and the tables of the configuration file. Raises ConfigError."""
     if path is None:
         named = read(environ, CONFIG)
         if named is not None:
@@ -209,33 +277,19 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> 
         elif Path(DEFAULT_NAME).exists():
             path = Path(DEFAULT_NAME)
     if path is None:
-        return load_tables({}, environ, folder=Path.cwd())
-    return load_tables(_read_file(path), environ, folder=path.absolute().parent, path=path.absolute())
+        folder, text = Path.cwd(), ""
+        tables: Table = {}
+    else:
+        path = path.absolute()
+        folder, (text, tables) = path.parent, _read_toml(path)
+    return Sources(folder, path, text, changes_path(tables, environ, folder)), tables
 
 
-def load_tables(tables: Table, environ: Mapping[str, str], *, folder: Path, path: Path | None = None) -> Loaded:
-    """Make a configuration of `tables` as TOML has them, with the environment over them; raises ConfigError.
-
-    Relative paths start at `folder`. `path` is the file the tables came from, if any. `tables` stay as they are.
-    """
-    overlay = lay_over(copy.deepcopy(tables), environ)
-    data = overlay.data
-    faults = ConfigFaults(overlay.variables)
-    check(data, faults)
-    warnings = list(overlay.warnings)
-    resolved = resolve(data, environ, folder, overlay.variables, faults)
-    config = reader_for(Config)(data, (), faults.add)
-    found = sorted([*overlay.faults, *faults], key=lambda fault: fault.path)
-    if config is REFUSED or found:
-        raise ConfigError(found, path)
-    whole: Config = config.with_names().replace(folder=folder.absolute(), plain_token=resolved)
-    return Loaded(whole, (*warnings, *_warnings(whole)), path)
-
-
-def _read_file(path: Path) -> dict[str, Any]:
+def _read_toml(path: Path) -> tuple[str, Table]:
     try:
         # A file saved by Notepad begins with a byte order mark, which is not valid TOML.
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        text = path.read_text(encoding="utf-8-sig")
+        return text, tomllib.loads(text)
     except OSError as error:
         message = f"cannot be read: {error.strerror or type(error).__name__}"
     except UnicodeDecodeError:
@@ -244,138 +298,4 @@ def _read_file(path: Path) -> dict[str, Any]:
         message = f"is not valid TOML: {error}"
     except RecursionError:
         message = "is not valid TOML: nested too deeply"
-    raise ConfigError([ConfigFault(str(path), message)], path.absolute())
-
-
-def _warnings(config: Config) -> list[str]:
-    found = []
-    if not config.auth.enabled:
-        beyond = [host for host, _ in config.server.addresses if host not in _LOOPBACK]
-        if beyond:
-            found.append(f"auth.enabled is false: every client that reaches {beyond[0]} may call every service")
-        unsent = [
-            service.name
-            for service in config.services.values()
-            if service.token is not None and service.routes and not any(route.send_token for route in service.routes)
-        ]
-        if unsent:
-            found.append(
-                f"auth.enabled is false, so every caller is anonymous: only probes carry the token of {', '.join(unsent)};"
-                " set send_token on a route to send it with requests"
-            )
-    if config.auth.share_token and config.plain_token is not None:
-        found.append("auth.share_token is true: services receive the token that opens the gateway")
-    # Without services it is the demonstration, which is one process.
-    if config.server.workers > 1 and config.services:
-        found.append(
-            f"server.workers is {config.server.workers}: each worker has its own breakers, limits, metrics and event"
-            " subscribers. An event reaches only the subscribers of the worker that received it"
-        )
-    return found + _address_warnings(config) + _route_warnings(config) + _alert_warnings(config)
-
-
-def _address_warnings(config: Config) -> list[str]:
-    """The services whose requests would come back to the gateway."""
-    names = {*config.server.hosts, socket.gethostname().lower()}
-    return [
-        f"services.{service.name} is asked at {endpoint}, where the gateway itself listens"
-        for service in config.services.values()
-        for endpoint in service.upstreams
-        if any(
-            port == endpoint.port and _reaches(endpoint.host.lower().removesuffix("."), host.lower(), names)
-            for host, port in config.server.addresses
-        )
-    ]
-
-
-def _reaches(host: str, listening: str, names: Set[str]) -> bool:
-    """Whether `host` leads to a socket of this machine that listens at `listening`; `names` are the machine's."""
-    if host == listening:
-        return True
-    if listening in _EVERY_ADDRESS:
-        return host in names or _is_loopback(host)
-    return listening in _LOOPBACK and host in _LOOPBACK + _EVERY_ADDRESS
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return address.is_loopback or address.is_unspecified
-
-
-def _route_warnings(config: Config) -> list[str]:
-    found: list[str] = []
-    own_paths = OWN_PATHS | {f"/vx11/history/{name}" for name in config.names}
-    own_paths |= {f"/status/services/{name}" for name in config.services}
-    for service in config.services.values():
-        for index, route in enumerate(service.routes):
-            place = f"services.{service.name}.routes[{index}]"
-            if route.host in config.server.hosts:
-                found.append(
-                    f"{place} claims {route.host}, which is in server.hosts: the gateway's own paths win there"
-                )
-            if "*" in route.prefix:
-                found.append(
-                    f"{place}.prefix has a *, which stands for itself: a prefix takes every path below it already"
-                )
-            if route.prefix in own_paths and (route.host is None or route.host in config.server.hosts):
-                found.append(
-                    f"{place}.prefix is a path of the gateway itself, which wins: the service gets only paths below it,"
-                    f" as of {route.prefix}/"
-                )
-            if route.prefix.startswith(OWN_TREES) and (route.host is None or route.host in config.server.hosts):
-                found.append(
-                    f"{place}.prefix is below a path of the gateway itself, which takes every path there: the service"
-                    " gets nothing"
-                )
-    return found + _open_route_warnings(config)
-
-
-def _open_route_warnings(config: Config) -> list[str]:
-    """The open routes to paths that another route guards, of the same service or of one at the same endpoint."""
-    groups = grouped_by_endpoint([*config.services.values()])
-    guards = {
-        id(group): [
-            (service, f"services.{service.name}.routes[{number}]", route, route.replacement)
-            for service in group
-            for number, route in enumerate(service.routes)
-            if route.auth != "none"
-        ]
-        for group in groups.values()
-    }
-    found = []
-    for service in config.services.values():
-        for index, route in enumerate(service.routes):
-            if route.auth != "none":
-                continue
-            place, inside = f"services.{service.name}.routes[{index}]", route.replacement
-            for other, guarded_place, guarded, its_inside in guards[id(groups[service.name])]:
-                if its_inside == inside and guarded.exact == route.exact:
-                    if service.sees_as(route, other, guarded):
-                        end = f", but needs a token: the service sees the paths that {guarded_place} guards"
-                    else:
-                        end = f" and reaches every path that {guarded_place} guards at another host"
-                    found.append(f"{place} is open{end}")
-                elif other is not service and not route.exact and its_inside.startswith(inside + "/"):
-                    found.append(
-                        f"{place} is open, but not to the paths that {guarded_place} guards: {other.name} has an"
-                        f" endpoint of {service.name}"
-                    )
-    return found
-
-
-def _alert_warnings(config: Config) -> list[str]:
-    found = []
-    for name, webhook in config.alerts.webhooks.items():
-        address = urlsplit(webhook.url.reveal())
-        if address.scheme == "http" and address.hostname not in _LOOPBACK:
-            found.append(f"alerts.webhooks.{name} is not https://: others on the network can read its messages")
-    if (config.alerts.webhooks or config.alerts.apprise) and config.alerts.page is None:
-        found.append("alerts.page is not set: the links in alerts work on this machine only")
-    if config.alerts.apprise and find_spec("apprise") is None:
-        found.append("alerts.apprise needs a package that is not installed: pip install 'tentaculo-link[alerts]'")
-    return found
+    raise ConfigError([ConfigFault(str(path), message)], path)

@@ -333,6 +333,7 @@ class ProbeSettings(Section, frozen=True):
         Doc(
             "Headers of the request, beside those that every route of the service sets.",
             example={"Authorization": "Basic dXNlcjpwYXNz"},
+            secret=True,
         ),
     ] = {}
     status: Annotated[

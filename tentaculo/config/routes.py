@@ -117,13 +117,15 @@ class RouteSettings(Section, frozen=True):
         ),
     ] = ()
     set_headers: Annotated[
-        dict[HeaderName, HeaderValue], Doc("Headers to set in the request.", example={"X-From": "gateway"})
+        dict[HeaderName, HeaderValue],
+        Doc("Headers to set in the request.", example={"X-From": "gateway"}, secret=True),
     ] = {}
     remove_headers: Annotated[
         tuple[HeaderName, ...], Doc("Headers to remove from the request.", example=["X-Debug"])
     ] = ()
     set_response_headers: Annotated[
-        dict[HeaderName, HeaderValue], Doc("Headers to set in the response.", example={"Cache-Control": "no-store"})
+        dict[HeaderName, HeaderValue],
+        Doc("Headers to set in the response.", example={"Cache-Control": "no-store"}, secret=True),
     ] = {}
     remove_response_headers: Annotated[
         tuple[HeaderName, ...], Doc("Headers to remove from the response.", example=["Server"])

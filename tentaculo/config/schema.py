@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from tentaculo.config.accepted_tokens import AuthSettings
+from tentaculo.config.admin import AdminSettings
 from tentaculo.config.incidents import AlertSettings, IncidentSettings, MaintenanceSettings
+from tentaculo.config.listening import ServerSettings
 from tentaculo.config.page import PageSettings
 from tentaculo.config.reader import read
 from tentaculo.config.section import INTERNAL, Doc, Section, at_least, at_most
@@ -19,80 +21,10 @@ from tentaculo.config.services import ServiceSettings
 from tentaculo.config.storage import DatabaseSettings, EventSettings, HistorySettings
 from tentaculo.config.types import (
     Bytes,
-    InstanceName,
-    Listen,
-    ListenHost,
     Origin,
-    Port,
-    RouteHost,
     Seconds,
     Secret,
-    TrustedNetwork,
-    split_host_port,
 )
-
-
-class ServerSettings(Section, frozen=True):
-    """[server]: where the gateway listens."""
-
-    host: Annotated[
-        ListenHost,
-        Doc('Address to listen on: "0.0.0.0" for all IPv4 addresses, "::" for all IPv6 addresses.', active=True),
-    ] = "127.0.0.1"
-    port: Annotated[Port, Doc("Port to listen on.", zero="any free port", active=True)] = 8000
-    listen: Annotated[
-        tuple[Listen, ...],
-        Doc("Several addresses to listen on, in place of host and port.", example=["127.0.0.1:8000", "[::1]:8000"]),
-    ] = ()
-    hosts: Annotated[
-        tuple[RouteHost, ...],
-        Doc(
-            "Names of the gateway, at which its own paths are reached, as at localhost and IP addresses.",
-            default="every name that no route claims",
-            example=["gateway.example.org"],
-        ),
-    ] = ()
-    trusted_proxies: Annotated[
-        tuple[TrustedNetwork, ...],
-        Doc("Networks of proxies whose X-Forwarded-* and Forwarded headers are trusted.", example=["10.0.0.0/8"]),
-    ] = ()
-    instance: Annotated[
-        InstanceName | None,
-        Doc(
-            "Name of this machine among several on one PostgreSQL. Events and `/metrics` show it.",
-            default="made from the host's name and the addresses, which it does not show",
-            example="gateway-1",
-        ),
-    ] = None
-    workers: Annotated[
-        int,
-        at_least(1),
-        at_most(64),
-        Doc("Worker processes that share the addresses. With more than one, a supervisor restarts them."),
-    ] = 1
-    keepalive: Annotated[
-        Seconds,
-        Doc(
-            "How long an idle client connection stays open.",
-            unit="seconds",
-            beyond="an idle client connection closes",
-        ),
-    ] = 75
-    grace: Annotated[
-        Seconds,
-        Doc(
-            "How long active requests may take to finish when the gateway stops.",
-            unit="seconds",
-            beyond="an active request when the gateway stops: 503 `stopping`, or a cut response",
-        ),
-    ] = 10
-
-    @property
-    def addresses(self) -> tuple[tuple[str, int], ...]:
-        """Host and port of each listener: `listen`, else `host` and `port`. IPv6 hosts without brackets."""
-        if not self.listen:
-            return ((self.host, self.port),)
-        return tuple((host, port or 0) for host, port in map(split_host_port, self.listen))
 
 
 class CorsSettings(Section, frozen=True):
@@ -316,7 +248,7 @@ class LogSettings(Section, frozen=True):
 
 
 class Config(Section, frozen=True):
-    """The whole configuration."""
+    """The whole configuration. The loader sets `folder` and `plain_token`, which are no keys of the file."""
 
     server: Annotated[ServerSettings, Doc("Where the gateway listens.", active=True)] = ServerSettings()
     auth: Annotated[
@@ -358,6 +290,7 @@ class Config(Section, frozen=True):
             active=True,
         ),
     ] = AlertSettings()
+    admin: Annotated[AdminSettings, Doc("What the write API changes while the gateway runs.")] = AdminSettings()
     maintenance: Annotated[
         tuple[MaintenanceSettings, ...],
         Doc("Maintenance windows, one table each.", variant="A maintenance window that repeats."),
@@ -372,7 +305,6 @@ class Config(Section, frozen=True):
         ),
     ] = {}
 
-    # The loader sets these; they are not keys of the file.
     folder: Annotated[Path, INTERNAL] = Path()
     """Where relative paths start: the configuration file's folder, else the working directory."""
     plain_token: Annotated[Secret | None, INTERNAL] = None

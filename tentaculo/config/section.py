@@ -47,6 +47,8 @@ class _Details:
     """Whether the example file sets the key, instead of showing it in a comment."""
     names: tuple[str, ...] = ()
     """For a table of named tables: the names of the first and the second example table."""
+    secret: bool = False
+    """Whether its values may be secrets although their type is not `Secret`: people see a mask instead."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
+from tentaculo.config.change_layer import TimedOverride
 from tentaculo.config.probes import ProbeSettings
 from tentaculo.config.routes import RouteSettings
 from tentaculo.config.section import INTERNAL, Doc, Parse, Section, at_least, at_most, at_most_long, more_than
@@ -76,6 +77,8 @@ class ServiceSettings(Section, frozen=True):
     """[services.<name>]: one HTTP service behind the gateway."""
 
     name: Annotated[str, INTERNAL] = ""
+    override: Annotated[TimedOverride | None, INTERNAL] = None
+    """What has set `enabled` for a time, in place of the file and the environment."""
     url: Annotated[
         HttpAddress | None,
         Doc(

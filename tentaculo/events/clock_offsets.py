@@ -174,6 +174,19 @@ class ClockOffsets:
         # Nobody takes those of a gateway without other workers; `_last_stated` bounds their number.
         self._fresh: dict[str, StatedReading] = {}
 
+    def use(self, services: Mapping[str, Sequence[Endpoint]], names: Mapping[str, str]) -> None:
+        """Follow another configuration. What is known of an endpoint that stays is kept."""
+        for service in self._services.keys() | services.keys():
+            if self._services.get(service) != services.get(service):
+                self._stated.pop(service, None)
+        self._known.clear()
+        self._names, self._services = names, services
+        self._dates = {
+            endpoint: self._dates.get(endpoint) or OffsetEstimate()
+            for endpoints in services.values()
+            for endpoint in endpoints
+        }
+
     def __repr__(self) -> str:
         return f"<ClockOffsets: {len(self._dates)} endpoints, {len(self._others)} other sources>"
 

@@ -184,6 +184,10 @@ class Hub:
         self.cut_off = 0
         """Subscribers that were disconnected because they were slow, since the start."""
 
+    def use(self, *, limit: int, queue: int) -> None:
+        """Have these limits from now on. Subscribers that are there stay, each with its queue."""
+        self._limit, self._queue = limit, queue
+
     def __repr__(self) -> str:
         return f"<Hub: {len(self._subscribers)} of {self._limit} subscribers, {self.cut_off} cut off>"
 

@@ -24,8 +24,14 @@ def openapi(config: Config) -> dict[str, Any]:
     from tentaculo.events import openapi as events
     from tentaculo.server.openapi import document
     from tentaculo.web import openapi as web_paths
+    from tentaculo.web import published_openapi as published
 
-    parts = [events.describe(config), web_paths.describe(is_guarded=config.auth.enabled)]
+    auth = config.auth
+    parts = [
+        events.describe(config),
+        web_paths.describe(is_guarded=auth.enabled),
+        published.describe(is_guarded=auth.enabled, is_public=auth.open_status),
+    ]
     return document(__version__, parts)
 
 

@@ -12,6 +12,7 @@ from aiohttp import web
 from tentaculo.config.schema import Config
 from tentaculo.events import endpoints as event_routes
 from tentaculo.events.hub import Hub
+from tentaculo.events.pipeline import Cardinality
 from tentaculo.events.tail import EventTail
 from tentaculo.gateway import api_documents, pages, publishing, sign_in_page
 from tentaculo.gateway.authentication import Authentication
@@ -65,6 +66,8 @@ class Parts:
     follows: Coordination | None
     """Where the leader's incidents are known, in a worker that is not the leader."""
     hub: Hub
+    cardinality: Cardinality
+    """How many events of each type there were; outlives a reload."""
     tail: EventTail
     clocks: ClockWatch
     authentication: Authentication
@@ -166,6 +169,7 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
             log_name=store_client.log_name,
             precursors=precursors,
             offsets=parts.clocks.offsets,
+            cardinality=parts.cardinality,
             turn=parts.turns.turn,
         ),
         history.routes(names, store_client, parts.usual.usual, now, slices),

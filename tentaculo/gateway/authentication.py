@@ -1,18 +1,19 @@
-"""Who may call: the accepted tokens, tickets, sessions and the sign-in of a gateway, and the rules that join them."""
+"""Who may call: the accepted tokens, tickets, sessions and the sign-in of a gateway, through all its configurations."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from tentaculo.config.accepted_tokens import AcceptedTokens
 from tentaculo.config.schema import Config
 from tentaculo.gateway.coordination import Coordination
-from tentaculo.gateway.token_watch import Record, TokenWatch
-from tentaculo.security.cors import CorsPolicy
+from tentaculo.gateway.token_watch import TokenWatch
+from tentaculo.model.event import RecordOwnEvent
 from tentaculo.security.sessions import Sessions
 from tentaculo.security.sign_in import AttemptLimit, SignIn
 from tentaculo.security.tickets import Tickets
 from tentaculo.security.token_file import WatchedTokenFile
 from tentaculo.security.tokens import Tokens, TokenUse
-from tentaculo.server.access_control import AccessControl
 from tentaculo.store.client import StoreClient
 from tentaculo.store.sessions import SessionTable
 from tentaculo.store.tickets import TicketTable
@@ -21,53 +22,50 @@ from tentaculo.tasks import TaskGroup
 
 
 class Authentication:
-    """The parts of one gateway. All but `access` outlast a configuration."""
+    """The parts of one gateway."""
 
     def __init__(
         self,
         config: Config,
         tokens: AcceptedTokens,
-        cors: CorsPolicy,
         store_client: StoreClient,
         coordination: Coordination | None,
-        record: Record,
+        record: RecordOwnEvent,
+        replace: Callable[[Tokens], None],
     ) -> None:
-        """`record` records an event of the gateway's own."""
+        """`record` records an event of the gateway's own. `replace` is called with the accepted tokens when the token file
+        has changed: it puts them in place, and calls `use`."""
         run = store_client.run
         self._uses: dict[str, TokenUse] = {}
+        self.tokens = self.accepted(config, tokens)
+        """The accepted tokens."""
         self.tickets = Tickets(TicketTable(run), enabled=config.auth.enabled)
-        self.sessions = Sessions(SessionTable(run), lambda fingerprint: self.tokens.has_fingerprint(fingerprint))
-        self.access = self.rules(config, tokens, cors)
-        """The rules of the configuration that is served. Put others in its place to exchange the accepted tokens."""
+        self.sessions = Sessions(SessionTable(run), self.tokens.has_fingerprint)
         sign_ins = AttemptLimit()
         if coordination is not None:
             coordination.share_sign_ins(sign_ins)
-        self.sign_in = SignIn(lambda: self.tokens, self.sessions, sign_ins)
-        is_leader = coordination is None or coordination.is_leader
+        self.sign_in = SignIn(self.tokens, self.sessions, sign_ins)
         self.watch = TokenWatch(
             lambda: self.tokens,
-            self._replace,
+            replace,
             TokenUseTable(run),
             record,
             file=WatchedTokenFile(config) if config.auth.enabled else None,
-            is_leader=is_leader,
+            is_leader=coordination is None or coordination.is_leader,
         )
 
     def __repr__(self) -> str:
-        return f"<Authentication: {self.access!r}>"
+        return f"<Authentication: {self.tokens!r}>"
 
-    @property
-    def tokens(self) -> Tokens:
-        """The accepted tokens."""
-        return self.access.tokens
+    def accepted(self, config: Config, tokens: AcceptedTokens) -> Tokens:
+        """The accepted tokens of a configuration, which is not served yet. What is known of each of them is kept."""
+        return Tokens(tokens, enabled=config.auth.enabled, names=config.names, uses=self._uses)
 
-    def _replace(self, tokens: Tokens) -> None:
-        self.access.tokens = tokens
-
-    def rules(self, config: Config, tokens: AcceptedTokens, cors: CorsPolicy) -> AccessControl:
-        """The rules of a configuration, which is not served yet. What is known of its tokens is kept."""
-        accepted = Tokens(tokens, enabled=config.auth.enabled, names=config.names, uses=self._uses)
-        return AccessControl(accepted, cors, self.tickets, self.sessions, config.server.hosts)
+    def use(self, tokens: Tokens) -> None:
+        """Accept these from now on."""
+        self.tokens = self.sign_in.tokens = tokens
+        self.tickets.enabled = tokens.enabled
+        self.sessions.use(tokens.has_fingerprint)
 
     def start(self, tasks: TaskGroup) -> None:
         """Start what runs as long as the gateway does."""

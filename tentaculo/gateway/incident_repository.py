@@ -18,6 +18,7 @@ import structlog
 from tentaculo.config.schema import Config
 from tentaculo.gateway.alert_channels import AlertChannels
 from tentaculo.gateway.failed_requests import FailedRequests
+from tentaculo.gateway.mute_repository import MuteRepository
 from tentaculo.health.steady_clock import Correct, SteadyClock
 from tentaculo.incidents.alerts import STALE
 from tentaculo.incidents.availability import MaintenanceCalendar
@@ -29,7 +30,6 @@ from tentaculo.model.mute import Mute
 from tentaculo.store import incidents as store
 from tentaculo.store.client import StoreClient
 from tentaculo.store.errors import StoreUnavailable
-from tentaculo.store.mutes import add_mute, latest_mutes
 
 log = structlog.get_logger(__name__)
 
@@ -87,13 +87,12 @@ class IncidentRepository:
         self._on_windows = on_windows
         self._now = clock.now
         self._may_delete = clock.is_steady
-        self._services = config.services.keys()
-        self._settle = timedelta(seconds=config.incidents.settle)
-        self._keep = timedelta(days=config.incidents.keep)
+        self.use(config)
         self._notes: dict[int, tuple[Note, ...]] = {}
         self._from_now: dict[int, MaintenanceWindow] = {}
         self._moved: dict[int, MaintenanceWindow] = {}
         self._recorded: set[int] = set()
+        self._mutes = MuteRepository(store_client, incidents, clock.now, record)
         self._failed_requests = FailedRequests(
             store_client.run, incidents, clock.now, timedelta(hours=config.history.hours_of_minutes - 1)
         )
@@ -102,6 +101,12 @@ class IncidentRepository:
         self._next_forget = 0.0
         self._has_changed = asyncio.Event()
         self._has_delivered = asyncio.Event()
+
+    def use(self, config: Config) -> None:
+        """Follow another configuration."""
+        self._services = config.services.keys()
+        self._settle = timedelta(seconds=config.incidents.settle)
+        self._keep = timedelta(days=config.incidents.keep)
 
     def __repr__(self) -> str:
         return f"<IncidentRepository: {'read' if self._is_restored else 'not read yet'}>"
@@ -188,14 +193,7 @@ class IncidentRepository:
             return None
         if not known.is_open:
             raise Problem(Failure.INCIDENT_OVER)
-        now = self._now()
-        until = None if minutes is None else now + timedelta(minutes=minutes)
-        work = partial(add_mute, incident=number, author=author, at=now, until=until)
-        made: Mute = await self._store_client.run(work)
-        self._incidents.note_mute(made)
-        text = None if until is None else until.isoformat()
-        self._record("incident.muted", incident=number, author=author, until=text)
-        return made
+        return await self._mutes.add(number, author, minutes)
 
     async def windows(self) -> tuple[list[MaintenanceWindow], str | None]:
         """The open and planned maintenance windows, and why some may be missing: the database could not be read."""
@@ -238,7 +236,8 @@ class IncidentRepository:
         self._has_delivered.set()
 
     def correct(self, moment: Correct) -> None:
-        """Correct maintenance windows after the system clock was set, where they were planned as so long from now."""
+        """Correct mutes and maintenance windows after the system clock was set, where they are for so long from now."""
+        self._mutes.correct(moment)
         for number, window in self._from_now.items():
             start = moment(window.starts_at)
             end = window.ends_at + (start - window.starts_at)
@@ -248,11 +247,12 @@ class IncidentRepository:
         self._has_changed.set()
 
     async def store_moved(self) -> None:
-        """Store the windows that `correct` has moved. A process that does not lead holds those it took too."""
-        while self._moved:
+        """Store what `correct` has moved. A process that does not lead holds those it took too."""
+        while self._moved or not self._mutes.is_stored:
             with suppress(StoreUnavailable):
                 await self._move_windows()
-            if self._moved:
+                await self._mutes.store_moved()
+            if self._moved or not self._mutes.is_stored:
                 await asyncio.sleep(VISIT_EVERY)
 
     async def open(self) -> None:
@@ -317,10 +317,11 @@ class IncidentRepository:
         try:
             await self._restore()
             await self._move_windows()
+            await self._mutes.store_moved()
             await self._read_windows()
             await self._read_notes()
             await self._read_acknowledgements()
-            await self._read_mutes()
+            await self._mutes.read()
             await self._failed_requests.count()
             await self._forget()
         except StoreUnavailable:
@@ -382,13 +383,6 @@ class IncidentRepository:
         )
         for one in found:
             self._note_acknowledgement(one)
-
-    async def _read_mutes(self) -> None:
-        """Note those of open incidents, whichever process took them."""
-        if numbers := [one.id for one in self._incidents.open]:
-            found: dict[int, Mute] = await self._store_client.run(partial(latest_mutes, numbers=numbers))
-            for one in found.values():
-                self._incidents.note_mute(one)
 
     def _note_acknowledgement(self, one: Acknowledgement) -> None:
         self._incidents.note_acknowledgement(one)

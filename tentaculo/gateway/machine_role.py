@@ -6,8 +6,8 @@ import asyncio
 import hashlib
 import secrets
 import socket
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -85,6 +85,15 @@ class MachineRole:
 
     def __repr__(self) -> str:
         return f"<MachineRole: {self.keeper!r}>"
+
+    @asynccontextmanager
+    async def competing(self) -> AsyncIterator[None]:
+        """Compete for the lease while the context is open."""
+        await self.start()
+        try:
+            yield
+        finally:
+            await self.close()
 
     async def start(self) -> None:
         """Compete for the lease, and apply what follows from it. Waits a moment for the first role."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from aiohttp import web
 
 from tentaculo.config.schema import Config
+from tentaculo.gateway.loading import LoadedLater
 from tentaculo.gateway.usual_cache import UsualCache
 from tentaculo.gateway.warnings_reader import warnings_reader
 from tentaculo.health.board import Board
@@ -97,8 +97,6 @@ def routes(
     `page` returns the URL of the overview, and `not_listed` how many incidents are open beside those that `listed` shows.
     `on_drain` is called when the gateway stops. `worker` is the number of this process, where there are several.
     """
-    loaded: list[Pages] = []
-    loading = asyncio.Lock()
 
     def load() -> Pages:
         from tentaculo.gateway.event_reads import EventReads
@@ -118,7 +116,7 @@ def routes(
         on_drain.append(live.stop)
         renderer = Renderer(slices, info=info, live=live)
         reads = IncidentReads(store_client)
-        viewer = partial(viewer_of, is_public=config.auth.open_status)
+        viewer = partial(viewer_of, is_public=config.auth.open_status, can_sign_in=config.auth.enabled)
         overview = StatusPage(
             views=lambda: map(board.service, config.services),
             store=store_client,
@@ -175,7 +173,13 @@ def routes(
             info=info,
             viewer=viewer,
         )
-        feed = IncidentFeed(incidents=incidents.newest, page=page, renderer=renderer, info=info)
+        feed = IncidentFeed(
+            incidents=incidents.newest,
+            page=page,
+            log_name=store_client.log_name,
+            renderer=renderer,
+            info=info,
+        )
         events = EventsPage(
             log=EventReads(store_client, config.events.correlate, Slices()),
             precursors=precursors,
@@ -191,29 +195,25 @@ def routes(
         )
         return Pages(overview, services, incidents, incident, feed, events)
 
-    async def pages() -> Pages:
-        async with loading:
-            if not loaded:
-                loaded.append(await asyncio.to_thread(load))
-        return loaded[0]
+    pages = LoadedLater(load)
 
     async def show_overview(request: web.Request) -> web.StreamResponse:
-        return await (await pages()).overview.show(request)
+        return await (await pages.get()).overview.show(request)
 
     async def show_service(name: str, request: web.Request) -> web.StreamResponse:
-        return await (await pages()).services.show(name, request)
+        return await (await pages.get()).services.show(name, request)
 
     async def show_incidents(request: web.Request) -> web.StreamResponse:
-        return await (await pages()).incidents.show(request)
+        return await (await pages.get()).incidents.show(request)
 
     async def show_feed(request: web.Request) -> web.StreamResponse:
-        return await (await pages()).feed.show(request)
+        return await (await pages.get()).feed.show(request)
 
     async def show_events(request: web.Request) -> web.StreamResponse:
-        return await (await pages()).events.show(request)
+        return await (await pages.get()).events.show(request)
 
     async def show_incident(request: web.Request) -> web.StreamResponse:
-        return await (await pages()).incident.show(request)
+        return await (await pages.get()).incident.show(request)
 
     # Where a name's own route takes "/", that name is not the gateway's, and "/" there never reaches this.
     root = not ProxiedRoutes(config).takes("/", config.server.hosts)

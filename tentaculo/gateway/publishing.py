@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from tentaculo.config.schema import Config
+from tentaculo.gateway.loading import LoadedLater
 from tentaculo.gateway.pages import IncidentsInMemory, page_info
 from tentaculo.health.board import Board
 from tentaculo.model.incident import Incident
@@ -37,8 +37,6 @@ def routes(
 
     `page` returns the URL of the overview.
     """
-    loaded: list[tuple[StatuspageApi, Badges]] = []
-    loading = asyncio.Lock()
 
     def load() -> tuple[StatuspageApi, Badges]:
         from tentaculo.web.badges import Badges
@@ -70,19 +68,15 @@ def routes(
         )
         return documents, badges
 
-    async def published() -> tuple[StatuspageApi, Badges]:
-        async with loading:
-            if not loaded:
-                loaded.append(await asyncio.to_thread(load))
-        return loaded[0]
+    published = LoadedLater(load)
 
     async def show_document(name: str, request: web.Request) -> web.Response:
-        return await (await published())[0].show(name, request)
+        return await (await published.get())[0].show(name, request)
 
     async def show_badge(form: str, request: web.Request) -> web.Response:
-        return await (await published())[1].show_overall(form, request)
+        return await (await published.get())[1].show_overall(form, request)
 
     async def show_service_badge(form: str, request: web.Request) -> web.Response:
-        return await (await published())[1].show_service(form, request)
+        return await (await published.get())[1].show_service(form, request)
 
     return page_routes.published_routes(show_document, show_badge, show_service_badge)

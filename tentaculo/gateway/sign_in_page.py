@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from functools import partial
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from tentaculo.config.schema import Config
+from tentaculo.gateway.loading import LoadedLater
 from tentaculo.gateway.pages import page_info
 from tentaculo.security.sessions import Sessions
 from tentaculo.security.sign_in import SignIn
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 def routes(config: Config, sign_in: SignIn, sessions: Sessions, slices: Slices) -> list[web.RouteDef]:
     """The form that signs in, what becomes of it, and the sign-out."""
-    loaded: list[SignInPage] = []
-    loading = asyncio.Lock()
 
     def load() -> SignInPage:
         from tentaculo.web.rendering import Renderer
@@ -33,23 +31,19 @@ def routes(config: Config, sign_in: SignIn, sessions: Sessions, slices: Slices) 
             sign_in.attempt,
             sessions,
             renderer=Renderer(slices, info=page_info(config)),
-            viewer=partial(viewer_of, is_public=config.auth.open_status),
+            viewer=partial(viewer_of, is_public=config.auth.open_status, can_sign_in=config.auth.enabled),
             needs_token=config.auth.enabled,
         )
 
-    async def page() -> SignInPage:
-        async with loading:
-            if not loaded:
-                loaded.append(await asyncio.to_thread(load))
-        return loaded[0]
+    page = LoadedLater(load)
 
     async def show(request: web.Request) -> web.StreamResponse:
-        return await (await page()).show(request)
+        return await (await page.get()).show(request)
 
     async def submit(request: web.Request) -> web.StreamResponse:
-        return await (await page()).submit(request)
+        return await (await page.get()).submit(request)
 
     async def sign_out(request: web.Request) -> web.StreamResponse:
-        return await (await page()).sign_out(request)
+        return await (await page.get()).sign_out(request)
 
     return page_routes.sign_in_routes(show, submit, sign_out)

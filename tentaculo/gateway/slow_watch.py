@@ -40,12 +40,26 @@ class SlowWatch:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`usual` is that of `UsualCache`; `clock` is monotonic, in seconds."""
-        self._rules = {name: SlowRequests(service.slow) for name, service in config.services.items() if service.routes}
+        self._limits: dict[str, float | None] = {}
+        self._rules: dict[str, SlowRequests] = {}
         self._health_service = health_service
         self._store = store
         self._usual = usual
         self._now = now
         self._clock = clock
+        self.use(config)
+
+    def use(self, config: Config) -> None:
+        """Follow a configuration. A service with the same limit keeps what is known of it; others are not slow."""
+        before, self._limits = self._limits, {one.name: one.slow for one in config.services.values() if one.routes}
+        known = self._rules
+        self._rules = {
+            name: known[name] if name in known and before[name] == slow else SlowRequests(slow)
+            for name, slow in self._limits.items()
+        }
+        for name in self._health_service.board.slow:
+            if name not in self._rules:
+                self._health_service.set_slow(name, None)
 
     def __repr__(self) -> str:
         return f"<SlowWatch of {len(self._rules)} services>"
@@ -68,6 +82,8 @@ class SlowWatch:
             return
 
     def _judge(self, name: str, recent: RecentRates, usual: UsualRates | None) -> None:
+        if name not in self._rules:
+            return  # it was removed during the look
         was = self._health_service.board.slow.get(name)
         expected = None if usual is None else usual.requests_p95
         reason = self._rules[name].judge(self._clock(), recent, expected, is_slow=was is not None)

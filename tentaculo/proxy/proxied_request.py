@@ -21,6 +21,7 @@ from tentaculo.proxy.request_head import CachedRequestHead, outbound_block, requ
 from tentaculo.proxy.response_head import CachedResponseHead, ResponseHeadBuilder, trailer_lines
 from tentaculo.proxy.route import CompiledRoute
 from tentaculo.proxy.state import ProxyState
+from tentaculo.security.cors import CorsPolicy
 from tentaculo.security.tokens import Caller
 from tentaculo.telemetry.request_log import RequestRecord
 from tentaculo.upstream.client_affinity import StickySessions
@@ -38,6 +39,8 @@ class JudgedRequest(Protocol):
     route: CompiledRoute
     target: str
     """The target that the upstream is to see."""
+    cors: CorsPolicy
+    """The policy of the generation that judged it."""
     hides_authorization: bool
     """Whether Authorization carried the gateway's own token, and must not be forwarded."""
     is_authenticated: bool
@@ -147,7 +150,7 @@ class ProxiedRequest:
                 inbound, plan, via=shared.name, token_line=token_line, hides_authorization=judged.hides_authorization
             )
             cached = inbound.fields.cached_head = CachedRequestHead(
-                key, block, shared.needs.cors.header_lines(inbound.origin)
+                key, block, judged.cors.header_lines(inbound.origin)
             )
         method = "GET" if plan.asks_with_get and inbound.method == "HEAD" else inbound.method
         line = f"{method} {judged.target} HTTP/1.1\r\n"

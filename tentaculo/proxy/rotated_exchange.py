@@ -188,11 +188,11 @@ class RotatedExchange(DrivenExchange):
     def _aim(self, judged: JudgedRequest, target: Target) -> None:
         """Let the request go to `target`."""
         old, plan = judged.route.route, target.plan
-        if plan.route is not old and not old.exact:
-            judged.target = plan.route.replacement + judged.target[len(old.replacement) :] or "/"
-        elif plan.route is not old:
-            query = judged.target.partition("?")
-            judged.target = plan.route.replacement + query[1] + query[2]
+        path, mark, query = judged.target.partition("?")
+        if plan.route is not old and path != "*":
+            # From the client's path: a prefix that was cut to nothing has become "/", as has one with a slash behind it.
+            rest = "" if old.exact else judged.inbound.target.path[len(old.base) :]
+            judged.target = (plan.route.replacement + rest or "/") + mark + query
         judged.route = plan
         self.record.service, self.record.route = plan.service_name, plan.key
 
@@ -264,7 +264,7 @@ class RotatedExchange(DrivenExchange):
         if record.is_event_stream and record.head_seconds:
             seconds = record.head_seconds
         document = copy.document(self._encoding) if copy is not None and not failed else None
-        self._group.learn(target, choice, status=502 if failed else record.status, seconds=seconds, document=document)
+        self._group.learn(target, choice, status=None if failed else record.status, seconds=seconds, document=document)
 
 
 def _value(lines: Sequence[bytes], name: bytes) -> bytes:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import random
-from collections import deque
-from collections.abc import Mapping, Sequence
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
 from math import sqrt
 from typing import Any, Final
 
 from tentaculo.config.routes import RouteSettings
 from tentaculo.config.schema import LimitSettings
-from tentaculo.config.services import ServiceSettings
+from tentaculo.config.services import BreakerSettings, ServiceSettings
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.target_group import Chosen, GroupView, TargetRecord, TargetView
 from tentaculo.proxy.json_value import pointer_steps, value_at
@@ -25,15 +26,66 @@ TARGET_HEADER: Final = b"x-tentaculo-target"
 UNNAMED: Final = ("", "auto")
 """Texts in a body that name no target."""
 _MOST_SECONDS: Final = 1e6
+_IN_A_ROW: Final = 3
+"""Failures in a row that veto a target."""
+_TIMES: Final = 2.0
+"""A first veto lasts for so many times `breaker.open_for`, and each one after it for so many times as long as the last. So
+the breaker of the endpoint, which opened meanwhile, lets another target be its trial."""
+_LONGEST: Final = 600.0
+"""Seconds of the longest veto."""
+
+
+class Veto:
+    """Keeps the requests of a group away from a target that breaks, while the others share its endpoints and their breakers.
+
+    A model that hangs would else open the circuit breaker of the service for all of its models, and be the trial again and
+    again. `clock` is monotonic, in seconds; it is not read while the target succeeds.
+    """
+
+    __slots__ = ("_clock", "_failures", "_limit", "_seconds", "_shortest", "_until")
+
+    def __init__(self, rules: BreakerSettings, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        # It comes before the breaker, which counts the failures of all targets.
+        self._limit = max(1, min(_IN_A_ROW, rules.failures - 1))
+        self._shortest = self._seconds = rules.open_for * _TIMES
+        self._failures = 0
+        self._until = 0.0
+
+    def __repr__(self) -> str:
+        return f"<Veto after {self._failures} of {self._limit} failures>"
+
+    @property
+    def holds(self) -> bool:
+        """Whether the target is to get nothing now."""
+        return self._failures >= self._limit and self._clock() < self._until
+
+    def begin(self) -> None:
+        """A request goes to the target. After a veto it is a trial, and the next one waits for its success, or longer."""
+        if self._failures >= self._limit and (moment := self._clock()) >= self._until:
+            self._seconds = min(self._seconds * _TIMES, _LONGEST)
+            self._until = moment + self._seconds
+
+    def note(self, *, is_failure: bool) -> None:
+        """Take the outcome of a request into account, also of one whose caller named the target."""
+        if not is_failure:
+            self._failures, self._seconds = 0, self._shortest
+            return
+        self._failures += 1
+        # Those that began before the veto, and fail later, make it no longer.
+        if self._failures == self._limit:
+            self._until = self._clock() + self._seconds
 
 
 class Target:
     """One target, and the counts of its requests in this process."""
 
-    __slots__ = ("calls", "learned", "name", "plan", "recent", "rewards", "text")
+    __slots__ = ("calls", "learned", "name", "plan", "recent", "rewards", "text", "veto")
 
-    def __init__(self, name: str, text: str, plan: CompiledRoute) -> None:
+    def __init__(self, name: str, text: str, plan: CompiledRoute, veto: Veto | None = None) -> None:
+        """`veto` is for a target that shares its service with another one."""
         self.name = name
+        self.veto = veto
         self.text = text
         """What is set in the body."""
         self.plan = plan
@@ -57,6 +109,11 @@ class Target:
         balancer = self.plan.balancer
         return balancer is not None and any(endpoint.outliers.refresh() for endpoint in balancer.endpoints)
 
+    @property
+    def has_veto(self) -> bool:
+        """Whether it broke lately, while other targets have the same endpoints."""
+        return self.veto is not None and self.veto.holds
+
 
 class TargetGroup:
     """The group of one route."""
@@ -68,12 +125,14 @@ class TargetGroup:
         balancers: Mapping[str, LoadBalancer],
         learning: Learning,
         chance: random.Random | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`route` is the one that has the group; `balancers` has those of the services that are on."""
+        """`route` is the one that has the group; `balancers` has those of the services that are on; `clock` is monotonic."""
         settings = route.route.rotation
         assert settings is not None
         self.route = route
         self.settings = settings
+        shared = Counter(target.service or route.service.name for target in settings.targets)
         self.set_at = pointer_steps(settings.set) if settings.set is not None else None
         self._success_at = pointer_steps(settings.success_at) if settings.success_at is not None else None
         self._latency_at = pointer_steps(settings.latency_at) if settings.latency_at is not None else None
@@ -82,11 +141,11 @@ class TargetGroup:
             Target(
                 target.name,
                 target.text,
-                _plan(
-                    route.route, services[target.service or route.service.name], target.path, route.limits, balancers
-                ),
+                _plan(route.route, service, target.path, route.limits, balancers),
+                Veto(service.breaker, clock) if shared[service.name] > 1 else None,
             )
             for target in settings.targets
+            for service in (services[target.service or route.service.name],)
         )
         self._chance = chance or random.Random()  # noqa: S311 - nothing secret
         self.chooser, self._worth = learning(settings)
@@ -100,12 +159,14 @@ class TargetGroup:
         return any((self._success_at, self._latency_at, self._cost_at))
 
     def allowed(self) -> list[int]:
-        """The targets that may be chosen: those whose circuit breaker is closed, and of them the healthy ones.
+        """The targets that may be chosen: those whose circuit breaker is closed, of them the healthy ones without a veto.
 
-        The first one where there is none: its circuit breaker says why nothing is forwarded.
+        The first one where there is none: its circuit breaker says why nothing is forwarded. Where all have a veto the
+        breaker alone decides, as without targets.
         """
         admitted = [number for number, target in enumerate(self.targets) if target.is_open]
-        return [number for number in admitted if self.targets[number].is_healthy] or admitted or [0]
+        healthy = [number for number in admitted if self.targets[number].is_healthy] or admitted
+        return [number for number in healthy if not self.targets[number].has_veto] or healthy or [0]
 
     def choose(self) -> tuple[Target, TargetRecord]:
         """A target by what was learned."""
@@ -128,16 +189,21 @@ class TargetGroup:
     def _count(self, number: int, chosen: Chosen, probability: float | None = None) -> tuple[Target, TargetRecord]:
         target = self.targets[number]
         target.calls += 1
+        if target.veto is not None:
+            target.veto.begin()
         return target, TargetRecord(target.name, chosen, probability)
 
-    def learn(self, target: Target, record: TargetRecord, *, status: int, seconds: float, document: Any) -> None:
-        """Take into account what came of a request that was chosen by chance.
+    def learn(self, target: Target, record: TargetRecord, *, status: int | None, seconds: float, document: Any) -> None:
+        """Take into account what came of a request. The rewards are of those alone that were chosen by chance.
 
-        `document` is the response in JSON, None where it was not read. `seconds` is how long it took.
+        `status` is None where no whole response came. `document` is the response in JSON, None where it was not read.
+        `seconds` is how long it took.
         """
+        if target.veto is not None:
+            target.veto.note(is_failure=status is None or status in target.plan.breaker_statuses)
         if record.chosen is not Chosen.LEARNED:
             return
-        is_success = status < 400
+        is_success = status is not None and status < 400
         cost: float | None = None
         if document is not None and is_success:
             word = value_at(document, self._success_at) if self._success_at is not None else None
@@ -151,6 +217,17 @@ class TargetGroup:
         target.rewards += reward
         target.recent.append(reward)
         self.chooser.learn(self.targets.index(target), reward)
+
+    def continue_from(self, before: TargetGroup) -> None:
+        """Continue with what `before`, the group of the same route, has counted and learned of targets of these names."""
+        known = {target.name: number for number, target in enumerate(before.targets)}
+        learned = before.chooser.state()
+        for number, target in enumerate(self.targets):
+            if (place := known.get(target.name)) is not None:
+                old = before.targets[place]
+                target.calls, target.learned, target.rewards = old.calls, old.learned, old.rewards
+                target.recent = old.recent
+                self.chooser.restore(number, *learned[place])
 
     def view(self) -> GroupView:
         """The group as it is now."""

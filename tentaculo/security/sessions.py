@@ -150,6 +150,14 @@ class Sessions:
     def __repr__(self) -> str:
         return f"<Sessions: {len(self._known)} known>"
 
+    def use(self, accepts: Callable[[str], bool]) -> None:
+        """Accept other tokens: the sessions of the rest end now, with their streams."""
+        self._accepts = accepts
+        for session in [one for one in self._known.values() if not accepts(one.token)]:
+            # The rows stay, as where a row is read.
+            del self._known[session.digest]
+            session.end()
+
     async def begin(self, token: str) -> str | None:
         """The id of a new session of the token with the fingerprint `token`; None while it cannot be stored."""
         session_id = secrets.token_urlsafe(32)

@@ -68,9 +68,9 @@ class SignInResult(NamedTuple):
 class SignIn:
     """Signs in with a token."""
 
-    def __init__(self, tokens: Callable[[], Tokens], sessions: Sessions, limit: AttemptLimit) -> None:
-        """`tokens` gives the accepted tokens."""
-        self._tokens = tokens
+    def __init__(self, tokens: Tokens, sessions: Sessions, limit: AttemptLimit) -> None:
+        self.tokens = tokens
+        """Those that are accepted."""
         self._sessions = sessions
         self._limit = limit
 
@@ -82,7 +82,7 @@ class SignIn:
         wait = self._limit.wait(address)
         if wait:
             return SignInResult("limited", wait=wait)
-        caller = self._tokens().check(token.encode("utf-8", "surrogateescape"), None)
+        caller = self.tokens.check(token.encode("utf-8", "surrogateescape"), None)
         if not caller.is_authenticated:
             self._limit.note_failure(address)
             return SignInResult("wrong")

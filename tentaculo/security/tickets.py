@@ -2,7 +2,9 @@
 
 A ticket is the one credential that is taken from a query string. It has the rights of the caller that it was given to,
 lives for a minute, and works once, on whichever worker or machine it arrives: who removes its row from the database has
-redeemed it. The process that gave a ticket also holds it in memory, and takes it while the database is away.
+redeemed it. The process that gave a ticket also holds it in memory, and takes it while the database is away. It looks
+once a second which ones were redeemed elsewhere. So after a loss of the database only those of the last second before it
+work once more, where they were given.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ MOST_HELD = 4096
 MOST_LOOKUPS = 8
 """Tickets of other processes that are looked up at once: invented tickets must not delay other queries."""
 SWEEP = 1.0
-"""Seconds between two removals of what has expired."""
+"""Seconds between two removals of what has expired, and of what other processes have redeemed."""
 RETRY = 0.1
 """Seconds between two attempts to remove the row of a ticket that was used while the database was away."""
 _PARAMETER = "ticket="
@@ -55,6 +57,9 @@ class TicketStore(Protocol):
     async def remove(self, digests: Sequence[str]) -> bool:
         """Remove tickets; False where that failed or is uncertain."""
 
+    async def unused(self, issuer: str) -> Collection[str] | None:
+        """The tickets of `issuer` that are there. None while the database is away."""
+
 
 class _Held(NamedTuple):
     """A ticket that this process gave."""
@@ -85,7 +90,8 @@ class Tickets:
         self.name = secrets.token_hex(4)
         """The name of this process, which its tickets begin with."""
         self._store = store
-        self._enabled = enabled
+        self.enabled = enabled
+        """Whether tickets are needed: authentication is on."""
         self._clock = clock
         self._most = most
         self._held: dict[str, _Held] = {}
@@ -107,7 +113,7 @@ class Tickets:
         It works everywhere, or only here if the database cannot store it now.
         """
         ticket, digest = self._make()
-        if not self._enabled:
+        if not self.enabled:
             return ticket
         deadline = self._clock() + LIFETIME
         is_stored = await self._store.add(digest, self.name, token, LIFETIME)
@@ -161,12 +167,22 @@ class Tickets:
         now = self._clock()
         while self._held and next(iter(self._held.values())).deadline <= now:
             self._drop_oldest()
+        await self._forget_used()
         digests = tuple(self._obsolete)
         if digests and await self._store.remove(digests):
             for digest in digests:
                 self._obsolete.pop(digest, None)
         if not self._obsolete or self._last_deadline <= now:
             self._used_without_store.clear()
+
+    async def _forget_used(self) -> None:
+        """Hold no ticket any more that another process has redeemed."""
+        stored = [digest for digest, held in self._held.items() if held.is_stored]
+        unused = await self._store.unused(self.name) if stored else None
+        if unused is not None:
+            for digest in stored:
+                if digest not in unused:
+                    self._held.pop(digest, None)
 
     def _make(self) -> tuple[str, str]:
         ticket = f"{self.name}.{secrets.token_urlsafe(24)}"

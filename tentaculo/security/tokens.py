@@ -154,7 +154,7 @@ class Tokens:
         """
         self.uses = {} if uses is None else uses
         self.clock = clock
-        self._enabled, self._names = enabled, names or {}
+        self.enabled, self._names = enabled, names or {}
         self._by_digest: dict[bytes, _Token] = {}
         for one in tokens:
             settings = TokenSettings(hash=one) if isinstance(one, str) else one
@@ -170,12 +170,12 @@ class Tokens:
         self._wrong = Caller(self, TokenCheck.WRONG, nobody)
 
     def __repr__(self) -> str:
-        return f"<Tokens: {len(self._by_digest)} accepted{'' if self._enabled else ', disabled'}>"
+        return f"<Tokens: {len(self._by_digest)} accepted{'' if self.enabled else ', disabled'}>"
 
     @property
     def anonymous(self) -> Caller:
         """Whoever sends no token: with authentication switched off it may do everything but what needs `admin`."""
-        return self._missing if self._enabled else self._open
+        return self._missing if self.enabled else self._open
 
     @property
     def listed(self) -> list[tuple[TokenSettings, str, TokenUse]]:
@@ -191,7 +191,7 @@ class Tokens:
 
     def replaced_by(self, tokens: Iterable[TokenSettings]) -> Tokens:
         """Others for the same configuration. What is known of each token is kept."""
-        return Tokens(tokens, enabled=self._enabled, names=self._names, uses=self.uses, clock=self.clock)
+        return Tokens(tokens, enabled=self.enabled, names=self._names, uses=self.uses, clock=self.clock)
 
     def accepts(self, token: bytes) -> bool:
         """Whether `token` is accepted now."""
@@ -209,7 +209,7 @@ class Tokens:
 
     def caller(self, fingerprint: str, check: TokenCheck) -> Caller | None:
         """The caller whose token has this fingerprint; None where it is not accepted now."""
-        token = self._by_fingerprint.get(fingerprint) if self._enabled else None
+        token = self._by_fingerprint.get(fingerprint) if self.enabled else None
         return None if token is None or token.is_over(self.clock()) else token.callers[check]
 
     def check(self, header: bytes | None, authorization: bytes | None) -> Caller:
@@ -218,7 +218,7 @@ class Tokens:
         `X-VX11-Token` decides when both are there. An empty token is a missing one. A repeated header is one value with
         commas, and so never an accepted token.
         """
-        if not self._enabled:
+        if not self.enabled:
             return self._open
         if header is not None and header.strip(b" \t,"):
             return self._caller(header, TokenCheck.BY_HEADER)
@@ -242,7 +242,7 @@ class Tokens:
 
         One that has expired is hidden too.
         """
-        return self._enabled and bool(token := _bearer(authorization)) and self._find(token) is not None
+        return self.enabled and bool(token := _bearer(authorization)) and self._find(token) is not None
 
     def _caller(self, token: bytes, check: TokenCheck) -> Caller:
         found = self._find(token)

@@ -42,11 +42,12 @@ class AccessControl:
         """The accepted tokens. A caller that others made is not known by these."""
         self._tickets = tickets
         self._sessions = sessions
-        self._cors = cors
+        self.cors = cors
+        """Which origins are listed."""
         self._hosts = frozenset(hosts)
 
     def __repr__(self) -> str:
-        return f"<AccessControl: {self.tokens!r}, {self._cors!r}>"
+        return f"<AccessControl: {self.tokens!r}, {self.cors!r}>"
 
     def _is_own(self, name: str) -> bool:
         # A name with a dot that is not configured may be an attacker's that resolves to this address (DNS rebinding).
@@ -56,7 +57,7 @@ class AccessControl:
         """The headers of the response (204) to a listed origin's preflight, None for every other request."""
         if inbound.method != "OPTIONS" or inbound.origin is None:
             return None
-        return self._cors.preflight(
+        return self.cors.preflight(
             inbound.origin,
             inbound.first(b"access-control-request-method"),
             inbound.first(b"access-control-request-headers"),
@@ -172,7 +173,7 @@ class AccessControl:
         user's cookies to whatever page opens it.
         """
         if not is_allowed(
-            inbound.origin, inbound.public_host, self._cors.origins, lambda name: name == host or self._is_own(name)
+            inbound.origin, inbound.public_host, self.cors.origins, lambda name: name == host or self._is_own(name)
         ):
             raise Problem(
                 Failure.ORIGIN_DENIED,

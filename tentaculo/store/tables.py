@@ -97,6 +97,19 @@ event_sequence = Table(
     Column("total_bytes", BigInteger),
 )
 
+# One row for each block of events whose words have been looked at; `store/event_blocks.py` says what the bits mean.
+event_blocks = Table(
+    "tentaculo_event_blocks",
+    metadata,
+    # The last id of the block, and the one before its first.
+    Column("last_id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
+    Column("after_id", BigInteger, nullable=False),
+    # The name of the log that it was made of.
+    Column("log", String(32), nullable=False),
+    # NULL where its events may have any word.
+    Column("bits", LargeBinary),
+)
+
 # What one service did in one span of time. The key keeps a service's rows of one span side by side, and SQLite stores
 # them in its order (no rowid), so that a query reads neighbours; the index is for what concerns every service.
 history = Table(

@@ -50,6 +50,11 @@ def remove_tickets(connection: Connection, digests: Sequence[str]) -> None:
     forget_expired(connection)
 
 
+def unused_tickets(connection: Connection, issuer: str) -> set[str]:
+    """The tickets that the process `issuer` gave and nobody has redeemed."""
+    return set(connection.scalars(select(tickets.c.hash).where(tickets.c.issued_by == issuer)))
+
+
 def forget_expired(connection: Connection) -> None:
     """Remove expired tickets, some hundreds at most; those that another transaction is removing are left to it."""
     c = tickets.c
@@ -92,6 +97,14 @@ class TicketTable:
         except StoreUnavailable:
             return False
         return True
+
+    async def unused(self, issuer: str) -> set[str] | None:
+        """The tickets of `issuer` that are there. None while the database is away."""
+        try:
+            found: set[str] = await self._run(lambda connection: unused_tickets(connection, issuer))
+        except StoreUnavailable:
+            return None
+        return found
 
 
 def clock_seconds(connection: Connection) -> ColumnElement[int]:

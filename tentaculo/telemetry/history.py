@@ -7,7 +7,7 @@ far stay in the minute in which they were counted, and nothing is counted twice.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import assert_never
 
 from tentaculo.model.health import Endpoint, Health, ProbeResult
@@ -104,6 +104,16 @@ class HistoryCollector:
             return
         self._states[service] = health, max(known[1], now - ago)
         self._add_time(service, known, self._states[service][1])
+
+    def forget_services(self, names: Collection[str]) -> None:
+        """Store the counts of services that were removed, and count them no more."""
+        if not names:
+            return
+        self.flush()
+        for name in names:
+            self._states.pop(name, None)
+            for endpoint in self._latest.pop(name, ()):
+                self._counted.pop(endpoint, None)
 
     def forget_health(self) -> None:
         """Count the states so far, and no more until the next `note_health`: another gateway counts them."""

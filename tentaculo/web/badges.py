@@ -20,11 +20,12 @@ from tentaculo.model.history import DAY, HOUR, HistorySummary, Period, uptime_sh
 from tentaculo.model.page import PageInfo
 from tentaculo.model.service_rates import RecentRates
 from tentaculo.model.text import printable
+from tentaculo.server.accept_language import PARAMETER, asked_language
 from tentaculo.server.native_routes import Slices
 from tentaculo.web import overview, wording
 from tentaculo.web.documents import Document
+from tentaculo.web.languages import Language, language
 from tentaculo.web.past_reader import PastReader
-from tentaculo.web.wording import ENGLISH
 
 MOST_LABEL: Final = 40
 MOST_MESSAGE: Final = 60
@@ -122,10 +123,6 @@ _MOST_WAITING: Final = 20
 """Requests that wait for the database at once."""
 
 
-_NOT_FOUND: Final = made("service", "not found", "off", is_error=True)
-_INVALID: Final = made("badge", "invalid show or range", "off", is_error=True)
-
-
 class BadgeQueries(Protocol):
     """What the badges read from the database. Each may fail or hang without harm."""
 
@@ -181,7 +178,8 @@ class Badges:
         self._past = PastReader[_Past](store_problem, clock, most=1000)
         self._reading = asyncio.Lock()
         self._waiting = 0
-        self._overall: tuple[float, Badge] | None = None
+        self._overall: dict[str, tuple[float, Badge]] = {}
+        """By language, with the time of the clock at which it was made."""
         self._headers: dict[str, str] = {
             hdrs.CACHE_CONTROL: f"{'public' if is_public else 'private'}, max-age={MAX_AGE}"
         }
@@ -193,32 +191,39 @@ class Badges:
 
     async def show_overall(self, form: str, request: web.Request) -> web.Response:
         """The badge of the whole fleet: its headline. `form` is `svg` or `json`."""
+        t = _language(request)
         if request.query.get("show", "state") != "state":
-            return self._respond(request, _INVALID, form, status=400)
-        if self._overall is None or self._clock() - self._overall[0] >= 1:
+            return self._respond(request, _invalid(t), form, status=400)
+        made_at, badge = self._overall.get(t.code, (float("-inf"), None))
+        if badge is None or self._clock() - made_at >= 1:
             services = await self._slices.collect(self._views())
+            await asyncio.sleep(0)
             named = wording.worst(services)
-            tone = wording.state(named[0], ENGLISH).tone if named else "off"
-            message = wording.headline(services, ENGLISH).rstrip(".")
-            self._overall = self._clock(), made(self._info.title or "status", message, tone)
-        return self._respond(request, self._overall[1], form)
+            await asyncio.sleep(0)
+            tone = wording.state(named[0], t).tone if named else "off"
+            message = wording.headline(services, t).rstrip(".")
+            badge = made(self._info.title or t("badge.status"), message, tone)
+            self._overall[t.code] = self._clock(), badge
+        return self._respond(request, badge, form)
 
     async def show_service(self, form: str, request: web.Request) -> web.Response:
         """The badge of one service. An unknown one is a 404, and a parameter that is none a 400, with a badge that says so."""
         name = self._names.get(request.match_info["service"])
         shows, span = request.query.get("show", "state"), request.query.get("range", "90d")
+        t = _language(request)
         if name is None:
-            return self._respond(request, _NOT_FOUND, form, status=404)
+            missing = made(t("badge.service"), t("badge.not_found"), "off", is_error=True)
+            return self._respond(request, missing, form, status=404)
         if shows not in SHOWS or span not in RANGES:
-            return self._respond(request, _INVALID, form, status=400)
+            return self._respond(request, _invalid(t), form, status=400)
         view = self._view(name)
-        state = wording.state(view, ENGLISH)
+        state = wording.state(view, t)
         if shows == "state":
             return self._respond(request, made(name, state.word.lower(), state.tone), form)
         past = await self._read(name)
         if past is None:
-            return self._respond(request, made(name, "not known now", "off"), form)
-        found = _uptime(name, span, past.uptime[span]) if shows == "uptime" else _latency(name, state, past.p95)
+            return self._respond(request, made(name, t("badge.not_known_now"), "off"), form)
+        found = _uptime(name, span, past.uptime[span], t) if shows == "uptime" else _latency(name, state, past.p95, t)
         return self._respond(request, found, form)
 
     def _respond(self, request: web.Request, found: Badge, form: str, *, status: int = 200) -> web.Response:
@@ -226,8 +231,9 @@ class Badges:
         kind = "application/json" if form == "json" else "image/svg+xml"
         headers = {**self._headers, hdrs.CONTENT_TYPE: f"{kind}; charset=utf-8"}
         if status != 200:
+            headers[hdrs.VARY] = hdrs.ACCEPT_LANGUAGE
             return web.Response(status=status, body=body, headers=headers)
-        return Document.of(body).respond(request, headers)
+        return Document.of(body).respond(request, headers, vary=(hdrs.ACCEPT_LANGUAGE,))
 
     async def _read(self, name: str) -> _Past | None:
         """The past of a service; None where it cannot be read. Services are read one after the other."""
@@ -252,17 +258,25 @@ class Badges:
         return _Past(uptime, overview.recent_p95((await self._store.recent(until, [name])).get(name)))
 
 
-def _uptime(name: str, span: str, share: float | None) -> Badge:
+def _language(request: web.Request) -> Language:
+    """`?lang=` of the address, else what the reader's browser asks for. No cookie counts, so that caches can keep badges."""
+    accepted = request.headers.get(hdrs.ACCEPT_LANGUAGE, "")
+    return language(asked_language(request.query.get(PARAMETER, ""), "", accepted))
+
+
+def _invalid(t: Language) -> Badge:
+    return made(t("badge.badge"), t("badge.invalid"), "off", is_error=True)
+
+
+def _uptime(name: str, span: str, share: float | None, t: Language) -> Badge:
+    label = t("badge.up", name=name, range=t(f"range.short_{span}"))
     if share is None:
-        return made(f"{name} up, {span}", "not known", "off")
-    return made(
-        f"{name} up, {span}",
-        wording.share(share, ENGLISH),
-        "up" if share >= 0.999 else "slow" if share >= 0.99 else "down",
-    )
+        return made(label, t("badge.not_known"), "off")
+    return made(label, wording.share(share, t), "up" if share >= 0.999 else "slow" if share >= 0.99 else "down")
 
 
-def _latency(name: str, state: wording.State, seconds: float | None) -> Badge:
+def _latency(name: str, state: wording.State, seconds: float | None, t: Language) -> Badge:
+    label = t("badge.p95", name=name)
     if seconds is None:
-        return made(f"{name} 95 % within", "not known", "off")
-    return made(f"{name} 95 % within", wording.latency(seconds, ENGLISH), "slow" if state.key == "slow" else "up")
+        return made(label, t("badge.not_known"), "off")
+    return made(label, wording.latency(seconds, t), "slow" if state.key == "slow" else "up")

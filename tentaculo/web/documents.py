@@ -21,6 +21,8 @@ class Document:
     body: bytes
     compressed: bytes
     etag: str
+    is_personal: bool = False
+    """Whether it is made for one client, who must not keep it."""
 
     @classmethod
     def of(cls, body: bytes) -> Self:
@@ -29,11 +31,11 @@ class Document:
         return cls(body, gzip.compress(body, 6, mtime=0), f'W/"{sha256(body).hexdigest()[:24]}"')
 
     def filled(self, values: Mapping[str, str]) -> Self:
-        """The document for one client: with other text in place of placeholders, and no entity tag."""
+        """The document for one client: with other text in place of placeholders. The entity tag says which version it is."""
         body = self.body
         for placeholder, value in values.items():
             body = body.replace(placeholder.encode(), html.escape(value).encode("utf-8", "replace"))
-        return type(self)(body, gzip.compress(body, 1, mtime=0), "")
+        return type(self)(body, gzip.compress(body, 1, mtime=0), self.etag, is_personal=True)
 
     def respond(
         self, request: web.Request, headers: Mapping[str, str], vary: Iterable[str] = (), *, status: int = 200
@@ -43,8 +45,8 @@ class Document:
         `vary` are the fields of the request that it depends on, beside the one that compression depends on.
         """
         vary = ", ".join((hdrs.ACCEPT_ENCODING, *vary))
-        headers = {**headers, hdrs.VARY: vary, **({hdrs.ETAG: self.etag} if self.etag else {})}
-        if self.etag and is_known(request, self.etag):
+        headers = {**headers, hdrs.VARY: vary, hdrs.ETAG: self.etag}
+        if not self.is_personal and is_known(request, self.etag):
             return web.Response(status=304, headers=headers)
         if takes_gzip(request.headers.get(hdrs.ACCEPT_ENCODING, "")):
             return BodyResponse(status=status, body=self.compressed, headers={**headers, hdrs.CONTENT_ENCODING: "gzip"})

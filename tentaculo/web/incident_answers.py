@@ -11,18 +11,19 @@ from tentaculo.model.text import printable
 from tentaculo.web import incident_words, reasons, wording
 from tentaculo.web.languages import Language
 from tentaculo.web.overview import event_title
+from tentaculo.web.sentences import Piece, Sentence, clock, joined, sentence
 from tentaculo.web.service_page import Fact
-from tentaculo.web.summary import Piece, Sentence, joined, lasted_because, sentence
+from tentaculo.web.summary import lasted_because
 from tentaculo.web.viewer import Viewer
 
 
 def lead(incident: Incident, now: datetime, t: Language) -> Sentence:
     """The sentences below the headline."""
-    start = Piece(wording.clock(incident.started_at, now, t), at=incident.started_at)
+    start = clock(incident.started_at, now, t)
     if incident.ended_at is None:
         found = [sentence(t, "summary.since", since=start)]
     else:
-        end = Piece(wording.clock(incident.ended_at, now, t), at=incident.ended_at)
+        end = clock(incident.ended_at, now, t)
         found = [sentence(t, "incident.from_to", start=start, end=end)]
     if incident.affected:
         found.append([Piece(incident_words.failed_with(incident, t), is_strong=True)])
@@ -40,7 +41,7 @@ def answers(
     why = reasons.said(incident.reason, incident.cause, t, incident_words.REASON_LENGTH)
     ending = incident_words.ending(incident, t, is_private=True)
     return [
-        (t("summary.why"), [Piece(why or t("incident.after_sign_in"))]),
+        (t("summary.why"), [Piece(why or viewer.not_shown)]),
         (t("incident.how_it_ended"), [Piece(ending or t("incident.still_open"))]),
         (t("summary.just_before"), _just_before(incident, context, viewer, is_known=is_known)),
         (t("summary.notified"), _notified(incident, viewer, now)),
@@ -52,7 +53,7 @@ def answers(
 def _just_before(incident: Incident, context: IncidentContext, viewer: Viewer, *, is_known: bool) -> Sentence:
     t = viewer.texts
     if not viewer.is_signed_in:
-        return sentence(t, "incident.after_sign_in")
+        return [Piece(viewer.not_shown)]
     if not is_known:
         return sentence(t, "summary.not_read")
     if not context.before:
@@ -70,9 +71,9 @@ def _just_before(incident: Incident, context: IncidentContext, viewer: Viewer, *
 def _notified(incident: Incident, viewer: Viewer, now: datetime) -> Sentence:
     t = viewer.texts
     if not viewer.is_signed_in:
-        return sentence(t, "incident.after_sign_in")
+        return [Piece(viewer.not_shown)]
     told = _told(incident, t, now)
-    return joined([told, [Piece(incident_words.muted(incident, now, t))]]) if incident.is_muted(now) else told
+    return joined([told, incident_words.muted(incident, now, t)]) if incident.is_muted(now) else told
 
 
 def _told(incident: Incident, t: Language, now: datetime) -> Sentence:
@@ -84,7 +85,7 @@ def _told(incident: Incident, t: Language, now: datetime) -> Sentence:
     delivered = [one.first_at for one in incident.delivery_log if one.outcome is DeliveryOutcome.DELIVERED]
     first = min(delivered or [one.at for one in incident.notified.values()])
     names = [printable(name, 40) for name in incident.notified if name] or [t("summary.a_channel")]
-    time = Piece(wording.clock(first, now, t), at=first)
+    time = clock(first, now, t)
     return sentence(t, "incident.notified_first", names=wording.listed(names, t), time=time)
 
 
@@ -92,7 +93,7 @@ def _acknowledged(incident: Incident, viewer: Viewer, now: datetime) -> Sentence
     found, t = incident.acknowledged, viewer.texts
     if found is None:
         return sentence(t, "incident.not_yet" if incident.is_open else "incident.no")
-    time = Piece(wording.clock(found.at, now, t), at=found.at)
+    time = clock(found.at, now, t)
     if not viewer.is_signed_in:
         return sentence(t, "incident.at", time=time)
     author = reasons.foreign(found.author, 80)
@@ -115,7 +116,7 @@ def _last_time(context: IncidentContext, t: Language, *, is_known: bool, now: da
 def facts(incident: Incident, now: datetime, t: Language) -> Iterator[Fact]:
     """The numbers, each with what it counts."""
     last = incident.reopened_at
-    again = t("incident.again_at", time=wording.clock(last, now, t)) if last is not None else ""
+    again = sentence(t, "incident.again_at", time=clock(last, now, t)) if last is not None else ""
     lasts = t("incident.lasts" if incident.is_open else "incident.lasted")
     yield Fact(lasts, incident_words.lasted(incident, now, t), "", again)
     yield _failed_requests(incident, now, t)
@@ -134,6 +135,6 @@ def _failed_requests(incident: Incident, now: datetime, t: Language) -> Fact:
         return Fact(
             name, wording.NOTHING, "", t("incident.not_counted_yet" if incident.is_open else "incident.not_counted")
         )
-    first = wording.clock(incident.started_at.replace(second=0), now, t)
-    more = t("incident.lost_minutes", start=first, end=wording.clock(until, now, t))
+    first = clock(incident.started_at.replace(second=0), now, t)
+    more = sentence(t, "incident.lost_minutes", start=first, end=clock(until, now, t))
     return Fact(name, t.number(count), "down" if count else "", more)

@@ -1,30 +1,33 @@
-"""The incidents as an Atom feed (RFC 4287): what everybody may see of the open ones and of the last that ended."""
+"""The incidents as an Atom feed (RFC 4287): what everybody may see of the open ones and of the last that ended.
+
+Readers know an entry by its id. It is made of the name of the log and the number of the incident, so that neither another
+address of the gateway nor another language changes it, and no other gateway has it.
+"""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
-from urllib.parse import urlsplit
+from uuid import UUID, uuid5
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from tentaculo import __version__
+from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.incident import Incident
 from tentaculo.model.page import PRODUCT, PageInfo
 from tentaculo.model.text import printable
 from tentaculo.web import incident_words, reasons
-from tentaculo.web.languages import language
+from tentaculo.web.languages import Language, language_of
 from tentaculo.web.rendering import Renderer
 from tentaculo.web.viewer import Viewer
 
 MEDIA_TYPE: Final = "application/atom+xml; charset=utf-8"
 _NEVER: Final = datetime(2026, 1, 1, tzinfo=UTC)
 """When a feed without entries last changed."""
-_TAG_DAY: Final = "2026-01-01"
-"""The day for which the host of a tag stands (RFC 4151). It never changes, so that no entry gets another id."""
-_HOST: Final = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)*")
+_IDS: Final = UUID("6f1c0e1e-6f0b-5d1c-9d59-1d4e3f6a7b20")
+"""The namespace of the ids (RFC 9562, section 6.5). It never changes, so that no entry gets another id."""
 
 
 class Entry(NamedTuple):
@@ -40,56 +43,65 @@ class Entry(NamedTuple):
 
 
 class IncidentFeed:
-    """The feed. `incidents` gives those that it has, and `page` the URL of the status page, for links and ids."""
+    """The feed. `incidents` gives those that it has, `page` the URL of the status page, and `log_name` the name of the log,
+    which is empty while the database has not been read yet."""
 
     def __init__(
         self,
         *,
         incidents: Callable[[], Awaitable[Iterable[Incident]]],
         page: Callable[[], str],
+        log_name: Callable[[], str],
         renderer: Renderer,
         info: PageInfo,
     ) -> None:
         self._incidents = incidents
         self._page = page
+        self._log_name = log_name
         self._renderer = renderer
         self._info = info
 
     async def show(self, request: web.Request) -> web.StreamResponse:
-        """The handler of `GET /status/incidents.atom`."""
-        return await self._renderer.respond(request, "feed", "incidents.atom", self._context, media_type=MEDIA_TYPE)
+        """The handler of `GET /status/incidents.atom`. Raises `Problem` (503) while the log is not known."""
+        if not self._log_name():
+            detail = "The database has not responded yet."
+            raise Problem(Failure.STORE_UNAVAILABLE, detail, headers={hdrs.RETRY_AFTER: "5"})
+        viewer = Viewer(language=language_of(request))
+        return await self._renderer.respond(
+            request, viewer, "incidents.atom", lambda: self._context(viewer), media_type=MEDIA_TYPE
+        )
 
-    async def _context(self) -> dict[str, Any]:
-        page = self._page()
+    async def _context(self, viewer: Viewer) -> dict[str, Any]:
+        page, log_name, t = self._page(), self._log_name(), viewer.texts
         found = sorted(await self._incidents(), key=lambda one: one.changed_at, reverse=True)
         return {
-            "viewer": Viewer(),
-            "id": f"{_tag(page)}/incidents",
-            "title": printable(self._info.heading("Incidents"), 200),
+            "viewer": viewer,
+            "id": _id(log_name, "incidents"),
+            "title": printable(self._info.heading(t("incidents.title")), 200),
             "product": PRODUCT,
             "version": __version__,
             "updated": _moment(max((one.changed_at for one in found), default=_NEVER)),
             "own": f"{page}/incidents.atom",
             "alternate": f"{page}/incidents",
-            "entries": [entry(one, page) for one in found],
+            "entries": [entry(one, page, log_name, t) for one in found],
         }
 
 
-def entry(incident: Incident, page: str) -> Entry:
+def entry(incident: Incident, page: str, log_name: str, t: Language) -> Entry:
     """`incident` without anything that not everybody may see. Its id never changes, and `updated` never goes back."""
-    t = language("en")
+    lasted = incident_words.lasted(incident, incident.started_at, t)
     parts = (
         incident_words.sentence(incident_words.reason(incident, t, is_private=False)),
         incident_words.failed_with(incident, t),
-        "" if incident.is_open else f"It lasted {incident_words.lasted(incident, incident.started_at, t)}.",
+        "" if incident.is_open else t("feed.lasted", duration=lasted),
         incident_words.ending(incident, t, is_private=False),
         incident_words.reopened(incident, t),
-        "It is acknowledged." if incident.acknowledged is not None and incident.is_open else "",
+        t("feed.acknowledged") if incident.acknowledged is not None and incident.is_open else "",
     )
     what = incident_words.what_failed(incident, t)
     return Entry(
-        id=f"{_tag(page)}/incidents/{incident.id}",
-        title=what if incident.is_open else f"Over: {what}",
+        id=_id(log_name, f"incidents/{incident.id}"),
+        title=what if incident.is_open else t("feed.over", what=what),
         href=f"{page}/incidents/{incident.id}",
         published=_moment(incident.started_at),
         updated=_moment(incident.changed_at),
@@ -98,10 +110,9 @@ def entry(incident: Incident, page: str) -> Entry:
     )
 
 
-def _tag(page: str) -> str:
-    """The beginning of ids as tag URIs (RFC 4151): the host of `page`, which may be an address."""
-    host = (urlsplit(page).hostname or "").lower()
-    return f"tag:{host if _HOST.fullmatch(host) else 'localhost'},{_TAG_DAY}:tentaculo"
+def _id(log_name: str, name: str) -> str:
+    """The URN of something of a gateway (RFC 9562, section 4): it needs no name that a registry has given to somebody."""
+    return uuid5(_IDS, f"{log_name}/{name}").urn
 
 
 def _moment(moment: datetime) -> str:

@@ -24,7 +24,7 @@ from tentaculo.web.incident_words import SaidNote
 from tentaculo.web.languages import Language
 from tentaculo.web.past_reader import PastReader
 from tentaculo.web.rendering import Renderer, icon
-from tentaculo.web.summary import Piece, Sentence, joined, sentence
+from tentaculo.web.sentences import Piece, Sentence, joined, sentence
 from tentaculo.web.timeline import RANGES
 from tentaculo.web.viewer import Viewer
 

@@ -147,7 +147,8 @@ class IncidentPage:
         found = past.timeline if past is not None else Timeline()
         context = past.context if past is not None else IncidentContext()
         if not viewer.is_signed_in:
-            incident, notes, found = incident_words.without_private(incident), (), public_timeline(found)
+            incident, notes = incident_words.without_private(incident), ()
+            found = await public_timeline(found, self._renderer.slices)
             context = IncidentContext(tuple(map(incident_words.without_private, context.earlier)))
         state, severity = incident_words.state(incident, t), timeline.state_key(incident.severity)
         end = incident.ended_at or now

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from tentaculo.model.incident import TEXT_LENGTH, DeliveryOutcome, DeliveryRecord, Incident, Note
 from tentaculo.model.text import printable
-from tentaculo.web import reasons, wording
+from tentaculo.web import reasons, sentences, wording
 from tentaculo.web.languages import Language
 
 REASON_LENGTH = 300
@@ -93,10 +93,12 @@ def lost(incident: Incident, t: Language) -> str:
     return t("incident.requests_failed", count=incident.failed_requests) if incident.failed_requests else ""
 
 
-def muted(incident: Incident, now: datetime, t: Language) -> str:
+def muted(incident: Incident, now: datetime, t: Language) -> sentences.Sentence:
     """Until when its alerts are muted: `Alerts are muted until 14:30.`"""
     until = incident.muted.until if incident.muted is not None else None
-    return t("actions.muted") if until is None else t("actions.muted_until", time=wording.clock(until, now, t))
+    if until is None:
+        return sentences.sentence(t, "actions.muted")
+    return sentences.sentence(t, "actions.muted_until", time=sentences.clock(until, now, t))
 
 
 def reopened(incident: Incident, t: Language) -> str:

@@ -8,8 +8,6 @@ is its value `count`.
 from __future__ import annotations
 
 import functools
-import re
-import tomllib
 from collections.abc import Iterator, Mapping
 from datetime import date
 from string import Formatter
@@ -20,16 +18,9 @@ from markupsafe import Markup, escape
 
 from tentaculo.model.text import format_duration
 from tentaculo.server import templating
+from tentaculo.server.accept_language import COOKIE, NAMES, PARAMETER, asked_language
 
-NAMES: Final = {"en": "English", "es": "Español", "pt": "Português"}
-"""Each language by its code, in its own words. The first one is shown to those who take none of them."""
-PARAMETER: Final = "lang"
-"""Of the query string. It shows a page in a language, and the browser remembers that one."""
-COOKIE: Final = "tentaculo_language"
-_CHOSEN: Final = re.compile(rf"(?:^|;)[ \t]*{COOKIE}=({'|'.join(NAMES)})[ \t]*(?:;|$)")
 _REMEMBERED: Final = 365 * 86400
-_MOST_RANGES: Final = 20
-"""Languages of an Accept-Language that are read."""
 _LEAST_GROUPED: Final = {"es": 5}
 """Digits from which a number is grouped, where that is not four: `1240`, `12.400`."""
 
@@ -44,7 +35,8 @@ class Language:
         self._texts = texts
         self._days = self._pair("common.day_unit")
         self._months = self._text("common.months").split()
-        self._short_months = self._text("common.short_months").split()
+        self.short_months = self._text("common.short_months").split()
+        """The names of the months in dates."""
 
     def __repr__(self) -> str:
         return f"<Language {self.code}>"
@@ -93,7 +85,7 @@ class Language:
 
     def short_date(self, day: date, *, year: bool = False) -> str:
         """A day in short: `27 Nov`, `27 nov 2025`."""
-        month = self._short_months[day.month - 1]
+        month = self.short_months[day.month - 1]
         return f"{day.day} {month} {day.year}" if year else f"{day.day} {month}"
 
     def long_date(self, day: date) -> str:
@@ -124,11 +116,8 @@ class Language:
 @functools.cache
 def catalogue() -> Mapping[str, Mapping[str, str | list[str]]]:
     """Every text by its key, in each language by its code. Reading the files takes 10 ms: call it first in a thread."""
-    found = {}
-    for path in sorted((templating.folder() / "texts").glob("*.toml")):
-        for name, texts in tomllib.loads(path.read_text("utf-8")).items():
-            found[f"{path.stem}.{name}"] = texts
-    return found
+    names = sorted(path.stem for path in (templating.folder() / "texts").glob("*.toml"))
+    return {f"{name}.{key}": one for name in names for key, one in templating.texts(name).items()}
 
 
 @functools.cache
@@ -140,12 +129,8 @@ def language(code: str) -> Language:
 
 def language_of(request: web.Request) -> str:
     """The code of the language in which to respond: the one that was chosen, else the one that the browser asks for."""
-    if (chosen := request.query.get(PARAMETER, "")) in NAMES:
-        return chosen
-    # Not `request.cookies`: to read 30 KB of made-up cookies takes it 45 ms of the event loop.
-    if found := _CHOSEN.search(";".join(request.headers.getall(hdrs.COOKIE, ()))):
-        return found[1]
-    return negotiate(request.headers.get("Accept-Language", ""))
+    cookies = ";".join(request.headers.getall(hdrs.COOKIE, ()))
+    return asked_language(request.query.get(PARAMETER, ""), cookies, request.headers.get(hdrs.ACCEPT_LANGUAGE, ""))
 
 
 def remember(request: web.Request, response: web.Response) -> None:
@@ -153,35 +138,3 @@ def remember(request: web.Request, response: web.Response) -> None:
     chosen = request.query.get(PARAMETER, "")
     if chosen in NAMES:
         response.set_cookie(COOKIE, chosen, path="/status", max_age=_REMEMBERED, httponly=True, samesite="Lax")
-
-
-def negotiate(accepted: str) -> str:
-    """The code of the language that an Accept-Language asks for (RFC 9110, section 12.5.4); of a region, its language."""
-    weights: dict[str, float] = {}
-    for part in accepted.split(",", _MOST_RANGES)[:_MOST_RANGES]:
-        tag, _, parameter = part.partition(";")
-        code = tag.strip().lower().partition("-")[0]
-        weight = _weight(parameter)
-        # Of several regions of one language the most wanted counts.
-        if code and weight is not None:
-            weights[code] = max(weight, weights.get(code, 0.0))
-    others = weights.pop("*", 0.0)
-    # A stable sort: of equals the one that is named first, then the one that `NAMES` has first.
-    order = sorted({code: weights.get(code, others) for code in (*weights, *NAMES) if code in NAMES}.items(), key=_last)
-    return order[0][0] if order[0][1] > 0 else next(iter(NAMES))
-
-
-def _last(item: tuple[str, float]) -> float:
-    return -item[1]
-
-
-def _weight(parameter: str) -> float | None:
-    """The weight of a range, 0 to 1; None where it is none."""
-    name, _, value = parameter.replace(" ", "").partition("=")
-    if not name:
-        return 1.0
-    try:
-        weight = float(value) if name.lower() == "q" and len(value) <= 5 else -1.0
-    except ValueError:
-        return None
-    return weight if 0 <= weight <= 1 else None

@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from operator import itemgetter
 from typing import Final, NamedTuple
 
 from tentaculo.model.early_warning import EarlyWarning
 from tentaculo.model.event import Event
-from tentaculo.model.health import ServiceView
+from tentaculo.model.health import Health, ServiceView
 from tentaculo.model.history import HistorySummary
 from tentaculo.model.incident import Incident, MaintenanceWindow, Note
 from tentaculo.model.page import NO_INFO, PageInfo
@@ -64,6 +65,8 @@ class Fleet:
     """The services with trouble that the headline names."""
     is_public: bool = False
     """Whether it has only what everybody may see."""
+    not_shown: str = ""
+    """What stands in place of what not everybody may see."""
     t: Language = field(default_factory=lambda: language("en"))
     """Of the page's texts."""
 
@@ -141,22 +144,26 @@ class Listing(NamedTuple):
 
 def list_services(fleet: Fleet) -> Listing:
     """The services of the group whose name contains what is wanted: trouble first, then what fails because of it."""
-    wanted = fleet.wanted.casefold()
-    found = [
-        view
-        for view in fleet.services
-        if any(wanted in name.casefold() for name in (view.name, *view.aliases))
-        and fleet.group in ("", fleet.info.of(view.name).group)
-    ]
+    found = list(_wanted(fleet)) if fleet.wanted or fleet.group else list(fleet.services)
     if fleet.sort == "state":
-        rows, more = _troubles(found)
-        quiet = sorted((view for view in found if not wording.is_trouble(view)), key=_quiet_order)
+        ranked = [(wording.rank(view), view) for view in found]
+        rows, more = _troubles([(place, view) for place, view in ranked if wording.is_trouble_rank(place)])
+        calm = [(place, view) for place, view in ranked if not wording.is_trouble_rank(place)]
+        quiet = [view for _, view in sorted(calm, key=_quiet_order)]
     else:
         found.sort(key=lambda view: _sort_key(fleet, view))
         rows, more, quiet = found[: MOST_TROUBLES + MOST_QUIET], found[MOST_TROUBLES + MOST_QUIET :], []
     room = max(MOST_LISTED - len(more), 0)
     left_out = len(more[MOST_LISTED:]) + len(quiet[room:])
     return Listing(rows, more[:MOST_LISTED], quiet[:room], len(quiet) > MOST_QUIET, left_out)
+
+
+def _wanted(fleet: Fleet) -> Iterator[ServiceView]:
+    wanted = fleet.wanted.casefold()
+    for view in fleet.services:
+        is_named = any(wanted in name.casefold() for name in (view.name, *view.aliases))
+        if is_named and fleet.group in ("", fleet.info.of(view.name).group):
+            yield view
 
 
 class Section(NamedTuple):
@@ -201,14 +208,14 @@ def groups(fleet: Fleet) -> Iterator[Group]:
             yield Group(name, wording.state(min(members[name], key=wording.rank), fleet.t))
 
 
-def _quiet_order(view: ServiceView) -> int:
+def _quiet_order(ranked: tuple[int, ServiceView]) -> int:
     """Maintenance first, then what is up or unknown, as configured; what is off comes last."""
-    return {"maintenance": 0, "off": 2}.get(wording.state_key(view), 1)
+    return {Health.MAINTENANCE: 0, Health.OFF: 2}.get(ranked[1].health, 1)
 
 
-def _troubles(services: Iterable[ServiceView]) -> tuple[list[ServiceView], list[ServiceView]]:
+def _troubles(ranked: Iterable[tuple[int, ServiceView]]) -> tuple[list[ServiceView], list[ServiceView]]:
     """Those with trouble, each followed by what fails because of it; and those for which there is no room."""
-    found = sorted((view for view in services if wording.is_trouble(view)), key=wording.rank)
+    found = [view for _, view in sorted(ranked, key=itemgetter(0))]
     names = {view.name for view in found}
     children: dict[str, list[ServiceView]] = {}
     for view in found:

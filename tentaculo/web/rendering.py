@@ -17,6 +17,7 @@ from aiohttp import hdrs, web
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.page import PageInfo
 from tentaculo.server import templating
+from tentaculo.server.accept_language import NAMES
 from tentaculo.server.caller import session_of
 from tentaculo.server.event_stream import takes_events
 from tentaculo.server.native_routes import Slices
@@ -56,6 +57,7 @@ _ICONS = {
     "slow": ("#a86b00", '<path d="M12 6.5v6.5m0 4v.1"/>'),
     "down": ("#b3221b", '<path d="m8 8 8 8m0-8-8 8"/>'),
     "plan": ("#3352c8", '<path d="M10 8v8m4-8v8"/>'),
+    "silent": ("#5d676d", '<path d="M9 9.5a3 3 0 1 1 4 2.8c-.7.3-1 .8-1 1.7m0 3v.1"/>'),
 }
 
 
@@ -63,6 +65,11 @@ def icon(tone: str) -> str:
     """The tab's icon, which says the state by colour and by sign."""
     colour, sign = _ICONS.get(tone, ("#5d676d", _DASH))
     return "data:image/svg+xml," + quote(_ICON.format(colour, sign))
+
+
+def _script_words(t: languages.Language) -> str:
+    """What the page's script writes, as JSON."""
+    return msgspec.json.encode({**t.section("script"), "months": t.short_months, "icon": icon("silent")}).decode()
 
 
 class _Kind:
@@ -87,12 +94,12 @@ class Renderer:
         info: PageInfo | None = None,
         live: LivePages | None = None,
     ) -> None:
-        """`info` has the name of the pages, and the zone of their times. `live` serves those who follow a page.
+        """`slices` are those of all pages. `info` has their name, and the zone of their times. `live` serves those who follow one.
 
         It reads files, so call it in a thread.
         """
         languages.catalogue()
-        self._slices = slices
+        self.slices = slices
         self._clock = clock
         self._info = info or PageInfo()
         self._live = live
@@ -200,7 +207,7 @@ class Renderer:
         loaded = await asyncio.to_thread(templating.template, template)
         values = await context()
         zone = self._info.zone
-        parts = await self._slices.collect(
+        parts = await self.slices.collect(
             loaded.generate(
                 style=self._style(template).text,
                 script=self._script.text,
@@ -210,8 +217,8 @@ class Renderer:
                 form_token=FORM_TOKEN,
                 t=values["viewer"].texts,
                 marked=reasons.marked,
-                script_words=msgspec.json.encode(values["viewer"].texts.section("script")).decode(),
-                languages=languages.NAMES,
+                script_words=_script_words(values["viewer"].texts),
+                languages=NAMES,
                 **values,
             )
         )

@@ -35,6 +35,7 @@ from tentaculo.web.languages import Language
 from tentaculo.web.latency_chart import COUNTS, HEIGHT, latency_chart
 from tentaculo.web.past_reader import PastReader
 from tentaculo.web.rendering import Renderer, icon
+from tentaculo.web.sentences import Sentence
 from tentaculo.web.timeline import RANGES, WIDTH, Axis, Range
 from tentaculo.web.viewer import Viewer, public_incidents, public_timeline, public_view
 
@@ -98,7 +99,7 @@ class Fact(NamedTuple):
     name: str
     value: str
     tone: str
-    more: str
+    more: str | Sentence
 
 
 class Day(NamedTuple):
@@ -180,7 +181,7 @@ class ServicePage:
         warnings = warning_rows.shown_to(past.warnings if past else (), is_public=not viewer.is_signed_in)
         own = [(one, notes) for one, notes in self._incidents() if name in one.services]
         if not viewer.is_signed_in:
-            found, own = public_timeline(found), public_incidents(own)
+            found, own = await public_timeline(found, self._renderer.slices), public_incidents(own)
         known = {one.id: one for one in found.incidents if name in one.services} | {one.id: one for one, _ in own}
         notes = {one.id: noted for one, noted in own}
         incident = next((one for one, _ in own if one.is_open and one.root == name), None)
@@ -234,7 +235,7 @@ class ServicePage:
             "routes": _routes(past, t) if past is not None else [],
             "groups": [_group(one, t) for one in self._groups() if one.service == name],
             "times": time_rows(self._phases(name), self._worker, t),
-            "warnings": warning_rows.rows(warnings, t, self._info.zone),
+            "warnings": warning_rows.rows(warnings, t, self._info.local(now)),
             "warnings_tally": warning_rows.tally(warnings, t),
             "dependencies": self._dependencies.get(name, ()),
             "dependents": [other for other, needed in self._dependencies.items() if name in needed],

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from tentaculo.model.health import ServiceView
@@ -12,33 +11,7 @@ from tentaculo.model.text import printable
 from tentaculo.web import incident_words, overview, reasons, wording
 from tentaculo.web.languages import Language
 from tentaculo.web.overview import Fleet, event_title
-
-
-class Piece(NamedTuple):
-    """A part of a sentence."""
-
-    text: str
-    is_strong: bool = False
-    at: datetime | None = None
-    """The moment that `text` is, where it is one."""
-    href: str = ""
-
-
-Sentence = list[Piece]
-
-
-def sentence(t: Language, key: str, count: int | None = None, /, **values: Piece | str) -> Sentence:
-    """The text of `key`, with pieces among its values."""
-    parts = t.split(key, count, **{name: Piece(one) if isinstance(one, str) else one for name, one in values.items()})
-    return [Piece(part) if isinstance(part, str) else part for part in parts]
-
-
-def joined(sentences: Iterable[Sentence]) -> Sentence:
-    """Sentences one after the other."""
-    found: Sentence = []
-    for one in sentences:
-        found += [Piece(" "), *one] if found else one
-    return found
+from tentaculo.web.sentences import Piece, Sentence, clock, joined, sentence
 
 
 def lead(fleet: Fleet) -> Iterator[Sentence]:
@@ -50,7 +23,7 @@ def lead(fleet: Fleet) -> Iterator[Sentence]:
         yield from _calm_lead(fleet, wording.state_key(named[0]))
         return
     since = min(view.since for view in named)
-    yield sentence(t, "summary.since", since=Piece(wording.clock(since, fleet.local_now, t), at=since))
+    yield sentence(t, "summary.since", since=clock(since, fleet.local_now, t))
     troubled = [view for view in fleet.services if wording.is_trouble(view)]
     affected = [view for view in troubled if view.root is not None]
     if affected:
@@ -119,7 +92,7 @@ def answers(fleet: Fleet) -> list[tuple[str, Sentence]]:
     known = fleet.open_incident(view.name)
     incident, notes = known if known is not None else (None, ())
     reason = reasons.said(incident.reason, incident.cause, t, 200) if incident else wording.reason(view, t, 200)
-    why = [Piece(reason or t("incident.after_sign_in"))]
+    why = [Piece(reason or fleet.not_shown)]
     if incident is not None:
         why += [
             Piece(" "),
@@ -152,7 +125,7 @@ def contacts(fleet: Fleet) -> Iterator[Contact]:
 def _just_before(fleet: Fleet, view: ServiceView, incident: Incident | None) -> Sentence:
     t = fleet.t
     if fleet.is_public:
-        return sentence(t, "incident.after_sign_in")
+        return [Piece(fleet.not_shown)]
     if fleet.timeline is None:
         return sentence(t, "summary.not_read")
     event = fleet.timeline.just_before.get(view.name)
@@ -171,19 +144,19 @@ def _just_before(fleet: Fleet, view: ServiceView, incident: Incident | None) -> 
 def _notified(fleet: Fleet, incident: Incident | None, notes: Sequence[Note]) -> Sentence:
     t = fleet.t
     if fleet.is_public:
-        return sentence(t, "incident.after_sign_in")
+        return [Piece(fleet.not_shown)]
     if incident is None or not incident.notified:
         found = [sentence(t, "summary.nobody_yet" if incident is not None else "summary.nobody")]
     else:
         at = min(one.at for one in incident.notified.values())
         names = [name for name in incident.notified if name] or [t("summary.a_channel")]
-        time = Piece(wording.clock(at, fleet.local_now, t), at=at)
+        time = clock(at, fleet.local_now, t)
         found = [sentence(t, "summary.notified_at", names=wording.listed(names, t), time=time)]
     if incident is not None and incident.is_muted(fleet.now):
-        found.append([Piece(incident_words.muted(incident, fleet.local_now, t))])
+        found.append(incident_words.muted(incident, fleet.local_now, t))
     if notes:
         last = max(notes, key=lambda note: note.at)
-        time = Piece(wording.clock(last.at, fleet.local_now, t), at=last.at)
+        time = clock(last.at, fleet.local_now, t)
         author = reasons.foreign(last.author, 40) or t("summary.somebody")
         found.append(sentence(t, "summary.note_at", author=author, time=time))
     return joined(found)
@@ -218,7 +191,6 @@ def summarise(fleet: Fleet) -> Iterator[tuple[str, Any]]:
     since = (min if state.is_trouble else max)((view.since for view in named), default=None)
     yield "since", since
     yield "lasted", "" if since is None else t.duration((fleet.now - since).total_seconds())
-    yield "lead", joined(lead(fleet))
     yield "answers", answers(fleet)
     yield "contacts", list(contacts(fleet))
     yield "lanes", overview.lanes(fleet)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from aiohttp import web
 
@@ -15,6 +16,7 @@ from tentaculo.model.incident import Incident, Note
 from tentaculo.model.scopes import INCIDENTS_WRITE
 from tentaculo.model.timeline import Timeline
 from tentaculo.server.caller import SENDER, may
+from tentaculo.server.native_routes import Slices
 from tentaculo.web import incident_words, reasons
 from tentaculo.web.languages import Language, language, language_of
 
@@ -31,14 +33,21 @@ class Viewer:
     """Whether its token has the scope of the actions on the pages, so that they are offered."""
     language: str = "en"
     """Of the page's text: a code of `languages.NAMES`."""
+    can_sign_in: bool = True
+    """Whether there is a sign-in. A gateway that asks for no token has none."""
 
     @property
     def texts(self) -> Language:
         """The texts of the page, numbers and times in this language."""
         return language(self.language)
 
+    @property
+    def not_shown(self) -> str:
+        """What stands in place of what is not shown to everybody."""
+        return self.texts("incident.after_sign_in" if self.can_sign_in else "incident.not_public")
 
-def viewer_of(request: web.Request, *, is_public: bool) -> Viewer:
+
+def viewer_of(request: web.Request, *, is_public: bool, can_sign_in: bool) -> Viewer:
     """The viewer who sent `request`. Where the pages are not public only callers with a token or a session reach them.
 
     `?as=public` asks for what everybody may see, also for a viewer who has signed in.
@@ -52,6 +61,7 @@ def viewer_of(request: web.Request, *, is_public: bool) -> Viewer:
         has_session=has_session,
         may_act=has_session and may(request, INCIDENTS_WRITE),
         language=language_of(request),
+        can_sign_in=can_sign_in,
     )
 
 
@@ -72,11 +82,14 @@ def public_incidents(known: Sequence[tuple[Incident, Sequence[Note]]]) -> list[t
     return [(incident_words.without_private(incident), ()) for incident, _ in known]
 
 
-def public_timeline(found: Timeline) -> Timeline:
+async def public_timeline(found: Timeline, slices: Slices) -> Timeline:
     """The past, without events and without what services said."""
+    # A service that flaps has thousands of changes, so that one change is a step.
+    steps = (_public_change(change) for known in found.changes.values() for change in known)
+    changes = iter(await slices.collect(steps))
     return replace(
         found,
-        changes={service: tuple(map(_public_change, known)) for service, known in found.changes.items()},
+        changes={service: tuple(islice(changes, len(known))) for service, known in found.changes.items()},
         incidents=tuple(map(incident_words.without_private, found.incidents)),
         earlier={root: incident_words.without_private(incident) for root, incident in found.earlier.items()},
         events=(),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Sequence
-from datetime import datetime, tzinfo
+from datetime import datetime
 from typing import NamedTuple
 
 from tentaculo.model.early_warning import DAYS, SIGNALS, EarlyWarning
 from tentaculo.web import wording
 from tentaculo.web.languages import Language
+from tentaculo.web.sentences import Piece, Sentence, clock, joined, sentence
 
 SHOWN = 5
 """Warnings that the page of a service shows, the newest ones and those that are open."""
@@ -19,10 +20,9 @@ _MOST_LINES = 3
 class WarningRow(NamedTuple):
     """One warning."""
 
-    at: datetime
-    clock: str
-    text: str
-    outcome: str
+    opened: Piece
+    text: Sentence
+    """Why it opened, and what became of it."""
     is_open: bool
 
 
@@ -30,27 +30,23 @@ class WarningLine(NamedTuple):
     """One open warning on the overview."""
 
     service: str
-    text: str
+    text: Sentence
     tally: str
 
 
-def rows(warnings: Sequence[EarlyWarning], t: Language, zone: tzinfo) -> list[WarningRow]:
-    """The open warnings, then the newest of the others."""
+def rows(warnings: Sequence[EarlyWarning], t: Language, now: datetime) -> list[WarningRow]:
+    """The open warnings, then the newest of the others, with their times in the zone of `now`."""
     ordered = sorted(warnings, key=lambda one: (not one.is_open, -one.opened_at.timestamp()))
-
-    def clock(moment: datetime) -> str:
-        return f"{moment.astimezone(zone):%H:%M}"
-
     return [
-        WarningRow(
-            one.opened_at,
-            f"{t.short_date(one.opened_at.astimezone(zone))} {clock(one.opened_at)}",
-            text(one, t, zone),
-            t(f"warning.{one.outcome}", time=clock(one.ended_at)) if one.ended_at is not None else t("warning.open"),
-            one.is_open,
-        )
+        WarningRow(clock(one.opened_at, now, t), joined((text(one, t, now), _outcome(one, t, now))), one.is_open)
         for one in ordered[:SHOWN]
     ]
+
+
+def _outcome(warning: EarlyWarning, t: Language, now: datetime) -> Sentence:
+    if warning.ended_at is None:
+        return sentence(t, "warning.open")
+    return sentence(t, f"warning.{warning.outcome}", time=clock(warning.ended_at, now, t))
 
 
 def shown_to(warnings: Iterable[EarlyWarning], *, is_public: bool) -> list[EarlyWarning]:
@@ -59,7 +55,7 @@ def shown_to(warnings: Iterable[EarlyWarning], *, is_public: bool) -> list[Early
 
 
 def open_lines(
-    warnings: Sequence[EarlyWarning], services: Container[str], t: Language, zone: tzinfo, *, is_public: bool
+    warnings: Sequence[EarlyWarning], services: Container[str], t: Language, now: datetime, *, is_public: bool
 ) -> list[WarningLine]:
     """The open warnings of `services` for the overview, the one whose limit is nearest in time first."""
     shown = [one for one in shown_to(warnings, is_public=is_public) if one.service in services]
@@ -67,36 +63,39 @@ def open_lines(
         (one for one in shown if one.is_open), key=lambda one: (one.expected_at or one.opened_at, one.service)
     )
     return [
-        WarningLine(one.service, text(one, t, zone), tally((each for each in shown if each.service == one.service), t))
+        WarningLine(one.service, text(one, t, now), tally((each for each in shown if each.service == one.service), t))
         for one in found[:_MOST_LINES]
     ]
 
 
-def text(warning: EarlyWarning, t: Language, zone: tzinfo) -> str:
-    """Why it opened."""
+def text(warning: EarlyWarning, t: Language, now: datetime) -> Sentence:
+    """Why it opened, with times in the zone of `now`."""
 
     def show(value: float) -> str:
         return wording.gauge(value, t) if warning.gauge else wording.latency(value, t)
 
     signal, limit = warning.gauge or t(f"warning.{warning.signal}"), show(warning.limit)
     if warning.expected_at is None or warning.earliest_at is None or warning.latest_at is None:
-        return t(
+        return sentence(
+            t,
             "warning.level",
             signal=signal,
             level=show(warning.level),
-            way=warning.way,
+            way=t.number(warning.way),
             usual=show(warning.usual),
             limit=limit,
         )
-    times = {
-        "since": warning.since,
-        "expected": warning.expected_at,
-        "earliest": warning.earliest_at,
-        "latest": warning.latest_at,
-    }
-    clocks = {name: f"{moment.astimezone(zone):%H:%M}" for name, moment in times.items()}
-    rule = "warning.falling" if warning.per_minute < 0 else "warning.trend"
-    return t(rule, signal=signal, slope=show(abs(warning.per_minute)), limit=limit, **clocks)
+    return sentence(
+        t,
+        "warning.falling" if warning.per_minute < 0 else "warning.trend",
+        signal=signal,
+        slope=show(abs(warning.per_minute)),
+        limit=limit,
+        since=clock(warning.since, now, t),
+        expected=clock(warning.expected_at, now, t),
+        earliest=clock(warning.earliest_at, now, t),
+        latest=clock(warning.latest_at, now, t),
+    )
 
 
 def tally(warnings: Iterable[EarlyWarning], t: Language) -> str:

@@ -20,6 +20,8 @@ from tentaculo.model.incident import Incident, MaintenanceWindow, Note
 
 log = structlog.get_logger(__name__)
 
+LEADER = 1
+"""Number of the worker that probes, alerts and writes history and the table. A worker that replaces it is the leader too."""
 LONGEST = 64 * 1024
 """Bytes of a message at most; about 200 KB is what the kernel would take."""
 MOST_WAITING = 1024
@@ -40,6 +42,12 @@ STOP = b"\xffstop"
 """To a worker: finish the requests in flight, and end."""
 STOP_NOW = b"\xffnow"
 """To a worker that is stopping: end without waiting for requests in flight."""
+RETIRE = b"\xffretire"
+"""To a worker: a successor accepts the connections. Finish the requests, tunnels and event streams, and end."""
+LEAD_RELEASED = b"\xffreleased"
+"""From a worker that retires: it probes and alerts no more."""
+LEAD = b"\xfflead"
+"""To a worker: no predecessor probes and alerts."""
 PING, PONG = b"\xffping", b"\xffpong"
 """To a worker: is its event loop running? From it: yes."""
 

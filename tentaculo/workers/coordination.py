@@ -31,11 +31,15 @@ from tentaculo.workers.channel import (
     ADOPT,
     ALL,
     EVENTS,
+    LEAD,
+    LEAD_RELEASED,
+    LEADER,
     LONGEST,
     PING,
     PONG,
     READY,
     RELEASE,
+    RETIRE,
     STOP,
     STOP_NOW,
     STOPPING,
@@ -60,8 +64,6 @@ log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
-LEADER = 1
-"""Number of the worker that probes, alerts and writes history and the table. A worker that replaces it is the leader too."""
 REPORT_EVERY = 2.0
 """Seconds between two reports of a follower's request tallies to the leader."""
 LIST_EVERY = 1.0
@@ -98,8 +100,13 @@ def _ignore(_worker: int) -> None:
 class WorkerCoordination:
     """One worker's channel to the other workers."""
 
-    def __init__(self, number: int, workers: int, name: str, sock: socket.socket) -> None:
-        """`number` counts from 1; `name` is the gateway's, the same for all; `sock` is connected to the supervisor."""
+    def __init__(
+        self, number: int, workers: int, name: str, sock: socket.socket, *, has_predecessor: bool = False
+    ) -> None:
+        """`number` counts from 1; `name` is the gateway's, the same for all; `sock` is connected to the supervisor.
+
+        `has_predecessor` is whether worker 1 waits for an order to lead.
+        """
         self.number = number
         self.workers = workers
         self.name = name
@@ -114,6 +121,8 @@ class WorkerCoordination:
         self._health_service: HealthService | None = None
         self._received_tallies: dict[RouteKey, Tally] = {}
         self._listed = PageIncidents((), ())
+        self.has_predecessor = has_predecessor
+        self._may_lead = asyncio.Event()
         self._will_send_reasons = False
         self._suspected: dict[Endpoint, float] = {}
         self._probed: dict[Endpoint, datetime] = {}
@@ -126,7 +135,9 @@ class WorkerCoordination:
         """Whether this worker is the leader."""
         return self.number == LEADER
 
-    def listen(self, *, on_stop: Callable[[], None], on_stop_now: Callable[[], None]) -> None:
+    def listen(
+        self, *, on_stop: Callable[[], None], on_stop_now: Callable[[], None], on_retire: Callable[[], None]
+    ) -> None:
         """Receive messages from now on, in the running loop. `on_stop` is also called when the supervisor is gone."""
 
         def receive(message: bytes) -> None:
@@ -134,6 +145,10 @@ class WorkerCoordination:
                 on_stop()
             elif message == STOP_NOW:
                 on_stop_now()
+            elif message == RETIRE:
+                on_retire()
+            elif message == LEAD:
+                self._may_lead.set()
             elif message == PING:
                 channel.send(PONG)
             elif message == EVENTS:
@@ -150,6 +165,15 @@ class WorkerCoordination:
             on_stop()
 
         channel = self._channel = WorkerChannel(self._sock, on_message=receive, on_end=end)
+
+    async def wait_to_lead(self) -> None:
+        """Until the supervisor orders to lead."""
+        await self._may_lead.wait()
+
+    def report_lead_released(self) -> None:
+        """Report to the supervisor that this worker probes and alerts no more."""
+        if self._channel is not None and self.is_leader:
+            self._channel.order(LEAD_RELEASED)
 
     def close(self) -> None:
         """Stop receiving and sending."""

@@ -320,5 +320,8 @@ PAGES = [
     Shown("/status/incidents/1773499706000"),
     Shown("/status/incidents/1773499706000", signed_in),
     Shown("/no/such/path", status=404),
+    Shown("/status?range=1h", status=400),
+    Shown("/status?group=x", status=400),
+    Shown("/status/incidents/1", status=404),
 ]
 """Every page joins here, once for each form that it can have."""

@@ -9,6 +9,7 @@ from enum import Enum
 from itertools import cycle
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 import pytest
@@ -164,7 +165,11 @@ async def test_what_comes_through_a_whole_gateway_stays_text(file: Path, tmp_pat
     need(CHROMIUM, "Chromium (Debian: chromium)")
     answers = cycle(ATTACKS)
     services: dict[str, dict[str, Any]] = {
-        "hostile": {"probe": {"interval": 0.5, "failures": 1}},
+        "hostile": {
+            "probe": {"interval": 0.5, "failures": 1},
+            **{name: printable(attack, 60) for name, attack in zip(("about", "owner", "group"), ATTACKS, strict=False)},
+            "runbook": "https://a/?%22%3E%3Cscript%3Ewindow.taken=1%3C/script%3E",
+        },
         "child": {"depends_on": ["hostile"]},
     }
     headers = {"X-VX11-Token": TOKEN}
@@ -175,6 +180,7 @@ async def test_what_comes_through_a_whole_gateway_stays_text(file: Path, tmp_pat
             {name: {"url": f"http://127.0.0.1:{up.port}", **more} for name, more in services.items()},
             probes=True,
             database={"url": sqlite(file)},
+            page={"title": printable(ATTACKS[0], 60)},
         ) as live,
         ClientSession(f"http://127.0.0.1:{live.port}", headers=headers) as client,
     ):
@@ -193,12 +199,34 @@ async def test_what_comes_through_a_whole_gateway_stays_text(file: Path, tmp_pat
             note = {"author": printable(attack, 40), "text": printable(attack, 1000) * 3}
             async with client.post(f"/vx11/incidents/{number}/notes", json=note) as response:
                 assert response.status == 201, await response.text()
-        paths = ("/status", "/status/services/hostile", f"/status/incidents/{number}", "/status/events?range=3h")
+            window = {"services": ["child"], "minutes": 9, "reason": printable(attack, 190)}
+            async with client.post("/vx11/maintenance", json=window) as response:
+                assert response.status == 201, await response.text()
+        said = {"author": printable(ATTACKS[1], 40), "note": printable(ATTACKS[2], 500)}
+        async with client.post(f"/vx11/incidents/{number}/acknowledgements", json=said) as response:
+            assert response.status == 201, await response.text()
+        wanted = quote(ATTACKS[1][:70])
+        paths = {
+            "/status": 8,
+            f"/status?filter={wanted}": 1,
+            "/status/services/hostile": 5,
+            "/status/incidents": 1,
+            f"/status/incidents/{number}": 8,
+            "/status/events?range=3h": 12,
+            f"/status/events?text={wanted}&type={wanted}&source={wanted}&correlation={wanted}": 0,
+            f"/status/sign-in?next={wanted}&said={wanted}": 0,
+            f"/status/services/{wanted}": 0,
+            f"/status?group={wanted}": 0,
+        }
         (browser,) = shared
-        for path, least in zip(paths, (2, 2, 6, 12), strict=True):
-            context = await browser.new_context(extra_http_headers=headers)
-            page = await context.new_page()
-            complaints = complaints_of(page)
-            await page.goto(f"http://127.0.0.1:{live.port}{path}")
-            assert await look(page, complaints) >= least, path
-            await context.close()
+        for is_signed_in in (True, False):
+            for path, least in paths.items():
+                context = await browser.new_context(extra_http_headers=headers if is_signed_in else {})
+                page = await context.new_page()
+                complaints = complaints_of(page)
+                shown = await page.goto(f"http://127.0.0.1:{live.port}{path}")
+                assert shown is not None
+                refused = [one for one in complaints if str(shown.status) in one and shown.status >= 400]
+                found = await look(page, [one for one in complaints if one not in refused])
+                assert not is_signed_in or found >= least, path
+                await context.close()

@@ -9,7 +9,7 @@ import pytest
 from playwright.async_api import Page
 
 from tests.browser.chromium import opened
-from tests.browser.pages import PAGES, Shown, fleet, many, signed_in
+from tests.browser.pages import PAGES, Shown, connected, fleet, many, signed_in
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -113,6 +113,19 @@ async def test_a_screen_reader_hears_the_worst_first() -> None:
     said_in_order(said, "Just before", "Notified", "Last time", 'heading "The last 3 hours"', "searchbox", "Down:")
     said_in_order(said, "Down:", '"hermes"', "Failing:", '"hormiguero"', "Slow:", '"switch"', "Up:")
     said_in_order(said, '"switch"', "Up:", '"madre"', 'heading "What happened"', "contentinfo")
+
+
+async def test_a_screen_reader_hears_what_each_number_is() -> None:
+    async with opened(fleet()) as (page, _):
+        row, brief = page.locator("#service-switch .nums"), page.locator("#service-madre .nums")
+        assert "95 % within: 231 ms usually 24 ms" in " ".join((await row.inner_text()).split())
+        said = (await brief.aria_snapshot()).replace("\n", " ")
+    for name in ("95 % within:", "failed:", "up, 90 days:"):
+        assert name in said
+    async with opened(connected(), path="/status/events?range=3h") as (page, _):
+        ends = await page.locator(".mesh .line:not(.axis) .end").all_inner_texts()
+    assert ends, "there are lanes"
+    assert [one for one in ends if ": " not in one] == []
 
 
 async def test_a_screen_reader_hears_a_service() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tentaculo.model.health import Health
-from tentaculo.web.languages import NAMES
+from tentaculo.server.accept_language import NAMES
 from tests.browser.chromium import opened, overflow
 from tests.browser.pages import PAGES, Shown, fleet
 from tests.support.native_gateway import NOW, State, view

@@ -18,6 +18,7 @@ from tests.browser.chromium import opened, shared
 from tests.browser.test_status_page import fleet_of
 from tests.support.gateway_process import Running, running_gateway
 from tests.support.native_gateway import State, view
+from tests.support.waits import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 SHOWN = 8000
@@ -231,6 +232,35 @@ async def test_beyond_the_limit_the_page_reads_itself_anew() -> None:
         state.clock += 60
         await expect(page.locator("h1")).to_have_text("madre is down.", timeout=SHOWN)
         assert not await page.evaluate("document.body.matches('.stale')")
+
+
+def followers(state: State) -> int:
+    """How many windows have a stream."""
+    return int(repr(state.live).split()[1])
+
+
+async def test_many_windows_of_one_browser_leave_connections_for_what_is_opened_next() -> None:
+    state = State(services=(view("madre"),))
+    async with opened(state) as (page, complaints):
+        windows = [page, *[await page.context.new_page() for _ in range(7)]]
+        for window in windows[1:]:
+            await window.goto(page.url)
+        # At the same moment, as a browser that is started again opens them.
+        await asyncio.gather(*(window.reload() for window in windows))
+        await eventually(lambda: followers(state) == 3)
+        state.services = (view("madre", health=Health.DOWN, reason="connection refused"),)
+        state.clock += 60
+        for window in windows:
+            await expect(window.locator("h1")).to_have_text("madre is down.", timeout=15_000)
+            assert not await window.evaluate("document.body.matches('.stale')")
+        assert followers(state) == 3
+        async with asyncio.timeout(5):
+            assert await page.evaluate("fetch('/livez').then(response => response.status)") == 200
+        # Another one takes the place of a window that is closed.
+        await windows[0].close()
+        await eventually(lambda: followers(state) == 2)
+        await eventually(lambda: followers(state) == 3)
+        assert complaints == []
 
 
 async def test_where_a_proxy_refuses_the_stream_the_page_is_loaded_once_and_read() -> None:

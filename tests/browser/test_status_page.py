@@ -8,7 +8,7 @@ from typing import Literal
 
 import pytest
 
-from tentaculo.model.health import DegradedKind, Health
+from tentaculo.model.health import DegradedKind, Health, StateChange
 from tentaculo.model.incident import MaintenanceWindow, Note
 from tentaculo.model.page import PageInfo, ServiceInfo
 from tentaculo.web.viewer import Viewer
@@ -190,6 +190,50 @@ async def test_times_are_the_reader_s(state: State) -> None:
         assert await moment.inner_text() == "09:09"
         assert await moment.get_attribute("title") == "2026-03-14 12:09:26 UTC"
         assert "Times are yours" in await page.locator(".foot").inner_text()
+
+
+@pytest.mark.parametrize(
+    ("zone", "locale", "since", "days"),
+    [
+        ("UTC", "en", "20:09", {"14 March 2026": ["15:04"], "13 March 2026": ["23:30", "19:20"]}),
+        ("Asia/Tokyo", "en", "14 Mar, 05:09", {"15 March 2026": ["00:04"], "14 March 2026": ["08:30", "04:20"]}),
+        (
+            "America/Sao_Paulo",
+            "es",
+            "13 mar, 17:09",
+            {"14 de marzo de 2026": ["12:04"], "13 de marzo de 2026": ["20:30", "16:20"]},
+        ),
+        (
+            "Pacific/Pago_Pago",
+            "pt",
+            "13 mar, 09:09",
+            {"14 de março de 2026": ["04:04"], "13 de março de 2026": ["12:30", "08:20"]},
+        ),
+    ],
+)
+async def test_a_time_has_the_date_of_the_readers_zone(
+    zone: str, locale: str, since: str, days: dict[str, list[str]]
+) -> None:
+    changes = [
+        StateChange("madre", "", before, after, "x", NOW - timedelta(minutes=minutes))
+        for minutes, before, after in (
+            (5, Health.DOWN, Health.UP),
+            (939, Health.UP, Health.DOWN),
+            (1189, Health.DOWN, Health.UP),
+        )
+    ]
+    began = NOW - timedelta(hours=19)
+    down = view("hermes", health=Health.DOWN, reason="connection refused", since=began)
+    state = State(past={}, services=(view("madre"), down), changes=changes)
+    async with opened(state, path="/status?range=24h", timezone=zone, locale=locale) as (page, complaints):
+        shown = page.locator(".lead time").first
+        assert (await shown.inner_text()).removeprefix("13 Mar, " if zone == "UTC" else "") == since
+        assert await shown.get_attribute("title") == "2026-03-13 20:09:26 UTC"
+        found = await page.locator("div.story").evaluate(
+            "story => [...story.querySelectorAll('h3')].map(one => [one.textContent, [...one.nextElementSibling.querySelectorAll('time')].map(at => at.textContent)])"
+        )
+        assert dict(found) == days
+        assert complaints == []
 
 
 async def test_what_services_send_stays_text(state: State) -> None:

@@ -12,7 +12,7 @@ from aiohttp import ClientSession
 from tentaculo.config.schema import Config
 from tentaculo.gateway.api_documents import asyncapi, openapi
 from tests.conftest import TOKEN, Live, Start
-from tests.docs.test_complete import native_routes
+from tests.docs.test_complete import anonymous, native_routes
 
 OPENAPI, ASYNCAPI = "/tentaculo/openapi.json", "/tentaculo/asyncapi.json"
 ELSEWHERE = {
@@ -26,6 +26,10 @@ ELSEWHERE = {
     # The same as /events.
     "/api/events",
 }
+
+
+PUBLISHED = ("/status/api/", "/status/badge", "/status/incidents.atom")
+"""How the paths below `/status` begin that programs read."""
 
 
 @pytest.fixture
@@ -80,16 +84,18 @@ def test_every_reference_leads_to_something(make: Any) -> None:
 
 def test_every_native_path_is_described_or_known_not_to_be() -> None:
     config = Config.of({})
-    described = {*openapi(config)["paths"], *(one["address"] for one in asyncapi(config)["channels"].values())}
+    described = {*map(anonymous, openapi(config)["paths"])}
+    described |= {one["address"] for one in asyncapi(config)["channels"].values()}
     paths = {route.partition(" ")[2] for route in native_routes()}
-    routes = {path for path in paths if not path.startswith("/status")}
+    routes = {path for path in paths if not path.startswith("/status") or path.startswith(PUBLISHED)}
     assert routes - described - ELSEWHERE == set(), "describe it in the openapi module of its package"
     assert (described | ELSEWHERE) - routes == set()
     assert described & ELSEWHERE == set()
 
 
 def test_the_description_follows_the_configuration() -> None:
-    strict, free = Config.of({}), Config.of({"auth": {"enabled": False}, "limits": {"events_batch": 7}})
+    strict = Config.of({"auth": {"open_status": False}})
+    free = Config.of({"auth": {"enabled": False}, "limits": {"events_batch": 7}})
     for path in openapi(strict)["paths"].values():
         for operation in path.values():
             assert {"token": []} in operation["security"]
@@ -98,6 +104,9 @@ def test_the_description_follows_the_configuration() -> None:
         for operation in path.values():
             assert operation["security"] == []
             assert "401" not in operation["responses"]
+    badge = openapi(Config.of({}))["paths"]["/status/badge.svg"]["get"]
+    assert badge["security"] == [], "it is as open as the pages"
+    assert "403" in badge["responses"], "a wrong token is refused there too"
     body = openapi(free)["paths"]["/events/ingest"]["post"]["requestBody"]["content"]
     assert body["application/cloudevents-batch+json"]["schema"]["maxItems"] == 7
     servers = asyncapi(strict)["servers"]

@@ -304,3 +304,77 @@ async def test_a_warning_is_sent_only_where_the_service_asks_for_it_and_only_onc
     await bench.pass_bins([USUAL] * 60 + ramp(36)[:34])
     (sent,) = bench.notified
     assert (sent.service, sent.is_open, bench.counts.opened) == ("madre", True, 2)
+
+
+class Loop:
+    """`run` of the warnings of a bench. The clock stands shortly before the next bin is complete, until the test moves it."""
+
+    def __init__(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.bench = bench
+        self.looks = 0
+        self.tasks = TaskGroup("test")
+        monkeypatch.setattr("tentaculo.gateway.early_warnings.RETRY", 0.01)
+
+    def start(self, store: StoreClient) -> EarlyWarnings:
+        warnings = self.bench.start()
+        warnings._store, warnings._now = store, self.time
+        self.tasks.start(warnings.run(), "early warnings")
+        return warnings
+
+    def time(self) -> datetime:
+        self.looks += 1
+        return datetime.fromtimestamp(self.bench.now + BIN - 0.02 + LATE, UTC)
+
+    async def pass_bins(self, latencies: Iterable[float]) -> None:
+        """As that of the bench, and wait until the loop has looked."""
+        for latency in latencies:
+            await self.bench.write(minutes(self.bench.now, latency))
+            self.bench.now += BIN
+            await self.has_looked()
+
+    async def has_looked(self) -> None:
+        await eventually(lambda: self.bench.warnings._last == self.bench.now // BIN - 1, "a look")
+
+
+async def test_the_loop_waits_for_a_database_that_is_away_at_the_start_and_begins_with_its_past(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop, folder = Loop(bench, monkeypatch), tmp_path / "later"
+    url = f"sqlite:///{folder / 'fleet.db'}"
+    store = StoreClient(url)
+    await store.start()
+    try:
+        loop.start(store)
+        await eventually(lambda: loop.looks > 10, "further attempts")
+        folder.mkdir()
+        migrate.upgrade(url)
+        bench.store = store
+        await eventually(lambda: store.shown_problem is None)
+        await loop.has_looked()
+        # Its detectors began without a past: one that comes now is learned by the hour, and nothing is known to warn of.
+        assert (bench.recorded, bench.counts.open) == ([], 0)
+        await loop.pass_bins([*[USUAL] * 48, *ramp(36)[:33]])
+        assert [one["type"] for one in bench.recorded] == ["health.warning"]
+        assert await bench.read() == [("requests_p95", "open")]
+    finally:
+        await loop.tasks.close()
+        await store.close()
+
+
+async def test_the_loop_looks_at_each_bin_and_goes_over_no_warning_twice(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = Loop(bench, monkeypatch)
+    try:
+        loop.start(bench.store)
+        await loop.has_looked()
+        await loop.pass_bins(ramp(36)[:32])
+        await eventually(lambda: bench.counts.open == 1)
+        looks = loop.looks
+        await eventually(lambda: loop.looks > looks + 10, "further looks at the same bin")
+        await loop.pass_bins([LIMIT * 1.2] * 7)
+        await eventually(lambda: bench.counts.open == 0)
+        assert [one["type"] for one in bench.recorded] == ["health.warning", "health.warning_ended"]
+        assert await bench.read() == [("requests_p95", "reached")]
+    finally:
+        await loop.tasks.close()

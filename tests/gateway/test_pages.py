@@ -34,6 +34,24 @@ async def test_a_stop_ends_the_streams_of_the_pages_at_once(tmp_path: Path) -> N
     await eventually(lambda: not gateway._tasks)
 
 
+async def test_who_has_signed_in_is_sent_what_changed_since_the_page_was_read(start: Start, file: Path) -> None:
+    live = await start({}, auth={"open_status": True}, database={"url": sqlite(file), "auto_upgrade": False})
+    browser = Browser(live.port)
+    await browser.sign_in()
+    shown = await browser.ask("/status")
+    tag = shown.get("etag")
+    assert tag is not None
+    assert (await browser.ask("/status", f"If-None-Match: {tag}".encode())).status == 200, "it must not be kept"
+    cookie = "".join(f"Cookie: {name}={value}\r\n" for name, value in browser.cookies.items())
+    async with dial(live.port) as stream:
+        head = f"GET /status HTTP/1.0\r\nHost: localhost\r\nAccept: text/event-stream\r\nLast-Event-ID: {tag}\r\n{cookie}\r\n"
+        await stream.send(head.encode())
+        await stream.reader.readuntil(b"\r\n\r\n")
+        first = await asyncio.wait_for(stream.reader.readuntil(b"\n\n"), 20)
+    assert b"<h1>" not in first
+    assert len(first) < len(shown.body) / 4
+
+
 async def test_a_page_ends_with_the_session_that_follows_it(start: Start, file: Path) -> None:
     live = await start({}, auth={"open_status": True}, database={"url": sqlite(file), "auto_upgrade": False})
     one, other, public = Browser(live.port), Browser(live.port), Browser(live.port)

@@ -112,7 +112,7 @@ class TestProxiedServices:
 
     async def test_a_repeated_request_of_a_kept_connection_ends_with_its_token(self, start: Start) -> None:
         async with serving(start, token("one", "proxy", expires=FAR)) as (live, up):
-            tokens = live.gateway.authentication.access.tokens
+            tokens = live.gateway.authentication.tokens
             now = MOMENT.timestamp()
             tokens.clock = lambda: now
             async with dial(live.port) as wire:
@@ -137,8 +137,8 @@ class TestProxiedServices:
                 for _ in range(3):
                     assert (await send(first, "/madre", by("one"))).status == 200
                     assert (await send(second, "/madre", by("two"))).status == 200
-                live.gateway.authentication.access.tokens = Tokens(
-                    [one for one in live.gateway._config.auth.tokens if one.name == "two"]
+                live.gateway.generations.use_tokens(
+                    Tokens([one for one in live.gateway.config.auth.tokens if one.name == "two"])
                 )
                 assert refusal(await send(first, "/madre", by("one"))) == (403, "forbidden", None)
                 assert (await send(second, "/madre", by("two"))).status == 200
@@ -146,7 +146,7 @@ class TestProxiedServices:
 
     async def test_a_repeated_ingest_ends_with_its_token_too(self, start: Start) -> None:
         async with serving(start, token("ci", "events:write", expires=FAR)) as (live, _):
-            tokens = live.gateway.authentication.access.tokens
+            tokens = live.gateway.authentication.tokens
             now = MOMENT.timestamp()
             tokens.clock = lambda: now
             async with dial(live.port) as wire:
@@ -158,7 +158,7 @@ class TestProxiedServices:
     async def test_a_ticket_has_the_scopes_of_its_token_and_ends_with_it(self, start: Start) -> None:
         stream = "Accept: text/event-stream"
         async with serving(start, token("one", "proxy:madre", expires=FAR)) as (live, up):
-            tokens = live.gateway.authentication.access.tokens
+            tokens = live.gateway.authentication.tokens
             now = MOMENT.timestamp()
             tokens.clock = lambda: now
 
@@ -258,9 +258,7 @@ async def test_streams_end_with_the_token_that_opened_them(stored: Live) -> None
         await stream.send(b"GET /events/stream HTTP/1.1\r\nHost: localhost\r\nX-VX11-Token: reads\r\n\r\n")
         assert (await stream.head()).status == 200
         await stream.reader.readuntil(b"event: start")
-        gateway.authentication.access.tokens = Tokens(
-            [hash_token(TOKEN)], uses=gateway.authentication.access.tokens.uses
-        )
+        gateway.generations.use_tokens(Tokens([hash_token(TOKEN)], uses=gateway.authentication.tokens.uses))
         async with asyncio.timeout(10):
             message = await socket.receive()
             assert (message.type, message.data) == (WSMsgType.CLOSE, 1008)
@@ -296,6 +294,5 @@ async def test_a_session_ends_with_its_token(stored: Live) -> None:
     browser = Browser(stored.port)
     assert (await browser.sign_in("plain")).status == 303
     assert (await browser.ask("/status")).status == 200
-    access = stored.gateway.authentication.access
-    access.tokens = Tokens([hash_token(TOKEN)], uses=access.tokens.uses)
+    stored.gateway.generations.use_tokens(Tokens([hash_token(TOKEN)], uses=stored.gateway.authentication.tokens.uses))
     assert (await browser.ask("/status")).status == 401

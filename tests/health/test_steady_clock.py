@@ -16,7 +16,6 @@ from aiohttp import ClientSession
 from structlog.testing import capture_logs
 
 from tentaculo.gateway import gateway as gateway_module
-from tentaculo.gateway import incident_repository, incident_service
 from tentaculo.health import steady_clock as clock_module
 from tentaculo.health.prober import Prober
 from tentaculo.health.steady_clock import Correct, PauseDetector, SteadyClock, time_since_boot
@@ -26,6 +25,7 @@ from tentaculo.store import migrate
 from tentaculo.store.database import once
 from tentaculo.store.incidents import windows
 from tests.gateway.test_incident_service import Services, gateway, services, told
+from tests.support.clock_steps import clock_ahead
 from tests.support.gateway_process import Running, running_gateway
 from tests.support.health import Clock, Serve, answer, fleet
 from tests.support.waits import eventually
@@ -254,14 +254,7 @@ async def test_a_failed_correction_does_not_end_the_checks(clocks: Clocks, monke
 @pytest.fixture
 def ahead(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """By how many seconds the system clock of the gateway is ahead."""
-    ahead = [0.0]
-    monkeypatch.setattr(clock_module, "CHECK_EVERY", 0.01)
-    monkeypatch.setattr(gateway_module, "SteadyClock", lambda: SteadyClock(system=lambda: time.time() + ahead[0]))
-    monkeypatch.setattr(incident_service, "TICK", 0.02)
-    monkeypatch.setattr(incident_service, "ROUND", 1)
-    monkeypatch.setattr(incident_repository, "VISIT_EVERY", 0.1)
-    monkeypatch.setattr(incident_repository, "PAUSE", 0.02)
-    return ahead
+    return clock_ahead(monkeypatch)
 
 
 @pytest.mark.parametrize("by", [3600.0, -400 * 86400.0])

@@ -45,6 +45,9 @@ class Store:
             self.rows.pop(digest, None)
         return not self.is_away
 
+    async def unused(self, issuer: str) -> set[str] | None:
+        return None if self.is_away else {digest for digest, (name, _) in self.rows.items() if name == issuer}
+
 
 class Clock:
     def __init__(self) -> None:
@@ -91,6 +94,33 @@ async def test_while_the_database_is_away_the_process_that_gave_it_takes_it_and_
     await one.sweep()
     assert store.rows == {}
     assert [await other.redeem(ticket) for ticket in (before, during)] == [REFUSED] * 2
+
+
+async def test_a_ticket_that_was_used_elsewhere_does_not_work_again_where_it_was_given() -> None:
+    store = Store()
+    one, other = Tickets(store), Tickets(store)
+    used, unused = await one.issue(TOKEN), await one.issue(TOKEN)
+    assert await other.redeem(used) == TOKEN
+    await one.sweep()
+    store.is_away = True
+    await one.sweep()
+    assert await one.redeem(used) is REFUSED
+    assert await one.redeem(unused) == TOKEN
+
+
+async def test_a_ticket_that_is_given_during_the_look_for_used_ones_stays() -> None:
+    class Slow(Store):
+        async def unused(self, issuer: str) -> set[str] | None:
+            found = await super().unused(issuer)
+            given.append(await tickets.issue(TOKEN))
+            return found
+
+    store, given = Slow(), list[str]()
+    tickets = Tickets(store)
+    first = await tickets.issue(TOKEN)
+    await tickets.sweep()
+    store.is_away = True
+    assert [await tickets.redeem(ticket) for ticket in (first, *given)] == [TOKEN, TOKEN]
 
 
 async def test_the_row_of_a_ticket_that_was_used_meanwhile_is_removed_as_soon_as_the_database_is_back(

@@ -122,7 +122,7 @@ async def test_every_native_route_states_its_scope(live: Live) -> None:
     assert [route for route in WANTED if route not in found] == [], "a route that is gone"
     for route in found:
         method, _, path = route.partition(" ")
-        needs = access_of(path, live.gateway._config.names)
+        needs = access_of(path, live.gateway.config.names)
         need = needs.read if method in READS else needs.write
         assert (None if need is None else need[0]) == wanted(route), route
         assert needs is not UNLISTED, route

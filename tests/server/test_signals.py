@@ -11,6 +11,7 @@ import pytest
 from aiohttp import ClientSession
 
 from tests.support.gateway_process import ROOT, clean_environment, running_gateway
+from tests.support.service_manager import service_manager
 from tests.support.waits import eventually
 from tests.support.wire import answering, ok, upstream
 
@@ -49,6 +50,24 @@ async def test_a_hangup_cuts_nothing(workers: int) -> None:
             assert response.status == 200
         assert gateway.process.returncode is None
         assert await gateway.stop() == 0
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_the_service_manager_learns_of_the_start_and_of_the_stop(workers: int) -> None:
+    with service_manager() as manager:
+        async with running_gateway(
+            {"server": {"workers": workers}, "services": {"s": _service(1)}}, {"NOTIFY_SOCKET": manager.address}
+        ) as gateway:
+            await eventually(lambda: manager.states == ["READY"])
+            assert manager.reports == [{"READY": "1", "STATUS": f"serves 1 service at {gateway.url}"}]
+            for worker in _children(gateway.process.pid):
+                assert b"NOTIFY_SOCKET" not in Path(f"/proc/{worker}/environ").read_bytes()
+            assert await gateway.stop() == 0
+        assert manager.states == ["READY", "STOPPING"]
+
+
+def _children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 async def test_sigterm_is_heard_while_it_starts(tmp_path: Path) -> None:

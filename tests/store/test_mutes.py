@@ -9,7 +9,7 @@ from tentaculo.model.health import Health
 from tentaculo.model.incident import Incident
 from tentaculo.model.mute import Mute
 from tentaculo.store import incidents
-from tentaculo.store.mutes import add_mute, latest_mutes
+from tentaculo.store.mutes import add_mute, latest_mutes, move_mute
 from tests.support.runtime_tables import opened
 
 NOW = datetime(2026, 3, 14, 15, 9, 26, tzinfo=UTC)
@@ -32,6 +32,18 @@ def test_the_latest_one_of_an_incident_counts_and_goes_with_it(url: str) -> None
         incidents.save(connection, [replace(first, ended_at=NOW)])
         assert incidents.forget(connection, before=UNTIL) == 1
         assert latest_mutes(connection, [1, 2]) == {2: ever}
+
+
+def test_one_is_moved_and_the_others_stay(url: str) -> None:
+    hour = timedelta(hours=1)
+    with opened(url) as connection:
+        incidents.save(connection, [Incident(n, "hermes", ("hermes",), Health.DOWN, "x", NOW, NOW) for n in (1, 2)])
+        timed = add_mute(connection, 1, "ana", NOW, UNTIL)
+        ever = add_mute(connection, 2, "ana", NOW, None)
+        moved = replace(timed, at=NOW - hour, until=UNTIL - hour)
+        move_mute(connection, moved)
+    with opened(url) as connection:
+        assert latest_mutes(connection, [1, 2]) == {1: moved, 2: ever}
 
 
 def test_until_when_it_holds() -> None:

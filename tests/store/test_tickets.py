@@ -13,7 +13,7 @@ from sqlalchemy.exc import OperationalError
 
 from tentaculo.store import migrate, tickets
 from tentaculo.store.client import StoreClient
-from tentaculo.store.tickets import TicketTable, add_ticket, forget_expired, remove_tickets, take_ticket
+from tentaculo.store.tickets import TicketTable, add_ticket, forget_expired, remove_tickets, take_ticket, unused_tickets
 from tests.support.databases import sqlite
 from tests.support.postgresql import Server
 from tests.support.runtime_tables import opened
@@ -36,6 +36,15 @@ def test_a_ticket_of_an_older_version_is_worth_nothing(url: str) -> None:
     with opened(url) as connection:
         connection.execute(text("INSERT INTO tentaculo_tickets VALUES ('a', 99999999999, 'one', NULL)"))
         assert take_ticket(connection, "a") == ""
+
+
+def test_what_one_process_gave_and_nobody_used_is_known(url: str) -> None:
+    with opened(url) as connection:
+        for digest, issuer in (("a", "one"), ("b", "one"), ("c", "other")):
+            add_ticket(connection, digest, issuer, "token", 60)
+        assert take_ticket(connection, "b")
+        assert unused_tickets(connection, "one") == {"a"}
+        assert unused_tickets(connection, "none") == set()
 
 
 def test_an_invented_ticket_does_not_wait_for_another_writer(file: Path) -> None:
@@ -98,3 +107,4 @@ async def test_while_the_database_is_away_nothing_raises(
     assert await table.add("a", "one", "token", 60) is False
     assert await table.take("a") is None
     assert await table.remove(["a"]) is False
+    assert await table.unused("one") is None

@@ -257,6 +257,8 @@ class State:
     usual_rates: dict[str, UsualRates] = field(default_factory=dict)
     warnings: list[EarlyWarning] = field(default_factory=list)
     searched: list[IncidentSearch] = field(default_factory=list)
+    page_host: str = PAGE
+    log_name: str = "a1b2c3"
     in_memory: int = 1000
     """How many of the incidents are in memory too."""
     asked_for_history: list[tuple[str, int, int, int]] = field(default_factory=list)
@@ -524,7 +526,11 @@ def application(state: State) -> web.Application:
     names = {one.name: one.name for one in state.services}
     incident_pages = incident_list.IncidentList(names=names, **shared)
     feed = incident_feed.IncidentFeed(
-        incidents=incident_pages.newest, page=lambda: f"{PAGE}/status", renderer=renderer, info=state.info
+        incidents=incident_pages.newest,
+        page=lambda: f"{state.page_host}/status",
+        log_name=lambda: state.log_name,
+        renderer=renderer,
+        info=state.info,
     )
     incident = incident_page.IncidentPage(services=names, precursors=state.precursors, **shared)
 

@@ -29,6 +29,7 @@ from tentaculo.server.gateway_responses import GatewayResponses
 from tentaculo.server.listeners import ConnectionLimits
 from tentaculo.server.native_routes import NativeRoutes, open_paths, set_headers
 from tentaculo.server.route_table import RouteTable
+from tentaculo.server.rules import RequestRules
 from tentaculo.telemetry.request_log import RequestLog
 from tentaculo.upstream.circuit_breaker import CircuitBreakers
 
@@ -112,6 +113,9 @@ class NoTicketStore:
     async def remove(self, digests: Sequence[str]) -> bool:
         return False
 
+    async def unused(self, issuer: str) -> set[str] | None:
+        return None
+
 
 class NoSessionStore:
     """A store of sessions that is away."""
@@ -171,7 +175,6 @@ async def serving_application(
         config,
         CircuitBreakers(config, loop.time, utc_now),
         ProxyDependencies(
-            cors=policy,
             responses=responses,
             requests=requests,
             why_off=str,
@@ -183,14 +186,16 @@ async def serving_application(
         ),
     )
     dispatcher = Dispatcher(
-        server.request_handler,
-        RouteTable(config, NativeRoutes(app, open_paths(auth or AuthSettings(), services)).find, (), {}, str),
+        RequestRules(
+            server.request_handler,
+            RouteTable(config, NativeRoutes(app, open_paths(auth or AuthSettings(), services)).find, (), {}, str),
+            access,
+            is_trusted=lambda peer: False,
+            max_head=config.limits.headers,
+        ),
         proxy,
-        access=access,
         responses=responses,
         requests=requests,
-        is_trusted=lambda peer: False,
-        max_head=config.limits.headers,
         memory=turns.memory,
     )
     server.request_handler = dispatcher.handle

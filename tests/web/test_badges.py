@@ -74,12 +74,34 @@ async def test_that_of_all_is_the_headline(gateway: Gateway) -> None:
 
 async def test_availability_and_latency(gateway: Gateway) -> None:
     gateway.state.rates = {"madre": rates(300, 0, 0.012)}
-    assert await get(gateway, "badges/madre?show=uptime") == ("madre up, 90d: 99.98 %", COLOURS["up"])
-    assert await get(gateway, "badges/madre?show=uptime&range=24h") == ("madre up, 24h: 98.95 %", COLOURS["down"])
-    assert await get(gateway, "badges/madre?show=uptime&range=7d") == ("madre up, 7d: 98.95 %", COLOURS["down"])
+    assert await get(gateway, "badges/madre?show=uptime") == ("madre up, 90 d: 99.98 %", COLOURS["up"])
+    assert await get(gateway, "badges/madre?show=uptime&range=24h") == ("madre up, 24 h: 98.95 %", COLOURS["down"])
+    assert await get(gateway, "badges/madre?show=uptime&range=7d") == ("madre up, 7 d: 98.95 %", COLOURS["down"])
     assert await get(gateway, "badges/madre?show=p95") == ("madre 95 % within: 12 ms", COLOURS["up"])
-    assert await get(gateway, "badges/hermes?show=uptime") == ("hermes up, 90d: not known", COLOURS["off"])
+    assert await get(gateway, "badges/hermes?show=uptime") == ("hermes up, 90 d: not known", COLOURS["off"])
     assert await get(gateway, "badges/hermes?show=p95") == ("hermes 95 % within: not known", COLOURS["off"])
+
+
+@pytest.mark.parametrize(
+    ("path", "es", "pt"),
+    [
+        ("badge", "estado: hermes está caído", "status: hermes está fora do ar"),
+        ("badges/madre", "madre: activo", "madre: ativo"),
+        ("badges/hermes", "hermes: caído", "hermes: fora do ar"),
+        ("badges/madre?show=uptime", "madre activo, 90 d: 99,98 %", "madre ativo, 90 d: 99,98 %"),
+        ("badges/hermes?show=p95", "hermes 95 % en: se desconoce", "hermes 95 % em: desconhecido"),
+    ],
+)
+async def test_it_is_in_the_language_of_its_reader(gateway: Gateway, path: str, es: str, pt: str) -> None:
+    stem, _, query = path.partition("?")
+    for code, said in (("es", es), ("pt-BR", pt)):
+        for asked, headers in ((query, {"Accept-Language": code}), (f"{query}&lang={code[:2]}", {})):
+            async with gateway.client.get(f"/status/{stem}.json?{asked}", headers=headers) as answer:
+                shown = await answer.json()
+                assert f"{shown['label']}: {shown['message']}" == said
+                assert "Accept-Language" in answer.headers["Vary"]
+    async with gateway.client.get("/status/badges/nobody.json", headers={"Accept-Language": "es"}) as answer:
+        assert (answer.status, (await answer.json())["message"]) == (404, "no existe")
 
 
 async def test_a_slow_service_has_a_slow_latency() -> None:

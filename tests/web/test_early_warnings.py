@@ -59,9 +59,9 @@ async def test_the_page_of_the_service_shows_them_and_how_many_were_right(gatewa
     ended = replace(LEVEL, outcome="ended", ended_at=NOW - 10 * MINUTE)
     gateway.state.warnings = [REACHED, ended, TREND, replace(TREND, service="switch", limit=9.0)]
     said = words(await page(gateway, "madre", "?range=24h"))
-    assert f"The p95 of requests has grown by 9.0 ms a minute since {clock(-60)}; if that goes on it passes" in said
+    assert f"The p95 of requests has grown by 9.0 ms a minute since {clock(-60)} ; if that goes on it passes" in said
     assert "Still open." in said
-    assert f"The limit was reached at {clock(-850)}." in said
+    assert f"The limit was reached at {clock(-850)} ." in said
     assert f"It ended at {clock(-10)} without the limit." in said
     assert "1 of 2 warnings in 90 days were followed by the limit." in said
     # The open one first.
@@ -69,6 +69,18 @@ async def test_the_page_of_the_service_shows_them_and_how_many_were_right(gatewa
     assert "passes 9.0 s" not in said
     # It is information and no state.
     assert "madre is up." in said
+
+
+async def test_a_time_of_another_day_has_its_date_and_each_has_its_exact_time(gateway: Gateway) -> None:
+    gateway.state.warnings = [
+        replace(TREND, latest_at=NOW + 700 * MINUTE),
+        replace(REACHED, ended_at=NOW - 1440 * MINUTE),
+    ]
+    for shown in (await page(gateway, "madre"), await overview(gateway)):
+        assert f"to {NOW + 700 * MINUTE:%-d %b, %H:%M} )." in words(shown)
+        for at in (NOW - 60 * MINUTE, NOW + 30 * MINUTE, NOW + 9 * MINUTE, NOW + 700 * MINUTE):
+            assert f'<time datetime="{at:%Y-%m-%dT%H:%M:%SZ}" title="{at:%Y-%m-%d %H:%M:%S UTC}">' in shown
+    assert f"The limit was reached at {NOW - 1440 * MINUTE:%-d %b, %H:%M} ." in words(await page(gateway, "madre"))
 
 
 async def test_the_list_needs_the_token(gateway: Gateway) -> None:
@@ -102,10 +114,11 @@ async def test_the_overview_has_a_line_for_each_open_warning_the_nearest_first(g
     later = replace(TREND, service="switch", expected_at=NOW + 90 * MINUTE)
     gateway.state.warnings = [later, TREND, REACHED, replace(TREND, service="gone")]
     said = words(await overview(gateway))
-    first = f"madre : The p95 of requests has grown by 9.0 ms a minute since {clock(-60)}; if that goes on it passes"
+    first = f"madre : The p95 of requests has grown by 9.0 ms a minute since {clock(-60)} ; if that goes on it passes"
     assert first in said
     assert (
-        f"about {clock(30)} ({clock(9)} to {clock(120)}). 1 of 1 warning in 90 days was followed by the limit." in said
+        f"about {clock(30)} ( {clock(9)} to {clock(120)} ). 1 of 1 warning in 90 days was followed by the limit."
+        in said
     )
     assert said.index(first) < said.index("switch : The p95")
     assert "gone" not in said

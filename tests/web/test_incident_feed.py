@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
+from uuid import UUID
 from xml.etree import ElementTree as ET
 
 import feedparser
@@ -17,6 +18,7 @@ from tentaculo.model.incident import Acknowledgement
 from tentaculo.model.page import PageInfo
 from tentaculo.model.reason import because
 from tentaculo.web.incident_feed import entry
+from tentaculo.web.languages import language
 from tests.support.native_gateway import NOW, PAGE, TOKEN, Gateway, State, running
 from tests.web.test_incident_list import ended
 from tests.web.test_incidents import HERMES, MCP, NOTE
@@ -52,7 +54,7 @@ def checked(text: str) -> Any:
             assert urlsplit(one.get("href", "")).scheme == "https"
     ids = [one.findtext(f"{ATOM}id") for one in (root, *entries)]
     assert len(set(ids)) == len(ids)
-    assert all(one is not None and one.startswith("tag:") for one in ids)
+    assert all(one is not None and UUID(one).urn == one for one in ids)
     found = feedparser.parse(text)
     assert not found.bozo, found.get("bozo_exception")
     assert found.version == "atom10"
@@ -65,14 +67,12 @@ async def test_it_has_the_open_ones_and_the_last_that_ended(gateway: Gateway) ->
     gateway.state.in_memory = 2
     found = checked(await feed(gateway))
     assert found.feed.title == "Incidents · Tentáculo Link"
-    assert found.feed.id == "tag:status.example.org,2026-01-01:tentaculo/incidents"
     assert found.feed.updated == "2026-03-14T14:49:26Z"
     assert [one.rel for one in found.feed.links] == ["self", "alternate"]
     assert len(found.entries) == 1 + 25
     last, first = found.entries[:2]
     assert (last.title, last.updated) == ("Over: mcp was down", "2026-03-14T14:49:26Z")
     assert (first.title, first.link) == ("hermes is down", f"{PAGE}/status/incidents/{HERMES.id}")
-    assert first.id == f"tag:status.example.org,2026-01-01:tentaculo/incidents/{HERMES.id}"
     assert first.summary == "connection refused. operator fails with it. It failed again 2 times."
     assert (first.published, first.tags[0].term) == ("2026-03-14T14:44:26Z", "open")
 
@@ -111,21 +111,51 @@ def test_an_entry_is_updated_when_something_happens_and_never_goes_back() -> Non
         replace(HERMES, acknowledged=acknowledgement, reopened_at=NOW - 14 * MINUTE),
         replace(HERMES, acknowledged=acknowledgement, reopened_at=NOW - 14 * MINUTE, ended_at=NOW - 10 * MINUTE),
     ]
-    entries = [entry(one, f"{PAGE}/status") for one in steps]
+    entries = [entry(one, f"{PAGE}/status", "a1b2c3", language("en")) for one in steps]
     assert len({one.id for one in entries}) == 1
     assert [one.updated[11:16] for one in entries] == ["14:44", "14:49", "14:49", "14:54", "14:55", "14:59"]
 
 
+async def ids(gateway: Gateway, **headers: str) -> list[str]:
+    gateway.state.clock += 2
+    found = checked(await feed(gateway, **headers))
+    return [found.feed.id, *(one.id for one in found.entries)]
+
+
+async def test_its_ids_are_those_of_the_log_whatever_the_address_and_the_language(gateway: Gateway) -> None:
+    gateway.state.books.incidents = [HERMES, MCP]
+    known = await ids(gateway)
+    # Written down: they never change, or every reader shows every incident again.
+    assert known[0] == "urn:uuid:4c814e8b-8727-5479-84b3-83a39dd1b4e8"
+    gateway.state.page_host = "https://other.example.net"
+    assert await ids(gateway) == known
+    assert await ids(gateway, **{"Accept-Language": "es"}) == known
+    gateway.state.log_name = "d4e5f6"
+    assert set(await ids(gateway)).isdisjoint(known), "another gateway has other incidents"
+
+
+async def test_until_the_log_is_known_a_reader_is_asked_to_come_back(gateway: Gateway) -> None:
+    gateway.state.log_name = ""
+    async with gateway.client.get("/status/incidents.atom") as response:
+        assert (response.status, response.headers["Retry-After"]) == (503, "5")
+
+
 @pytest.mark.parametrize(
-    ("page", "host"),
+    ("code", "title", "summary"),
     [
-        ("https://Status.Example.org/status", "status.example.org"),
-        ("http://127.0.0.1:8000/status", "127.0.0.1"),
-        ("http://[::1]:8000/status", "localhost"),
+        ("es", "Incidentes · Tentáculo Link", "Alguien se ocupa de él."),
+        ("pt", "Incidentes · Tentáculo Link", "Alguém está cuidando dele."),
     ],
 )
-def test_the_host_of_its_ids_is_that_of_the_page(page: str, host: str) -> None:
-    assert entry(HERMES, page).id == f"tag:{host},2026-01-01:tentaculo/incidents/{HERMES.id}"
+async def test_it_is_in_the_language_of_its_reader(gateway: Gateway, code: str, title: str, summary: str) -> None:
+    known = Acknowledgement(1, HERMES.id, NOW, "ana")
+    gateway.state.books.incidents = [replace(HERMES, acknowledged=known), MCP]
+    text = await feed(gateway, **{"Accept-Language": f"{code}, en;q=0.5"})
+    found = checked(text)
+    assert f'xml:lang="{code}"' in text
+    assert found.feed.title == title
+    assert found.entries[0].summary.endswith(summary)
+    assert found.entries[1].title.startswith("Terminado: mcp ")
 
 
 async def test_what_has_not_changed_is_not_sent_again(gateway: Gateway) -> None:

@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from tentaculo.model.reason import Reason, because
+from tentaculo.server.accept_language import NAMES
 from tentaculo.web.incident_words import ending, without_private
-from tentaculo.web.languages import NAMES, language
+from tentaculo.web.languages import language
 from tentaculo.web.reasons import plain
 from tests.support.native_gateway import NOW
 from tests.web.test_incidents import HERMES

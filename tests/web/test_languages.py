@@ -13,8 +13,10 @@ from markupsafe import Markup
 from tentaculo.model.early_warning import SIGNALS
 from tentaculo.model.reason import TEXTS as REASONS
 from tentaculo.model.request_phases import Phases
+from tentaculo.server import templating
+from tentaculo.server.accept_language import COOKIE, NAMES
 from tentaculo.web.events_query import KINDS
-from tentaculo.web.languages import COOKIE, NAMES, catalogue, language, language_of, negotiate
+from tentaculo.web.languages import catalogue, language, language_of
 from tentaculo.web.timeline import RANGES
 from tests.support.calls import counting_calls
 from tests.support.gateway_process import ROOT
@@ -64,12 +66,16 @@ FAMILIES = {
     "incidents.in_": {*RANGES, "all"},
     "service.phase_": set(Phases._fields),
     "warning.": {*SIGNALS, *WARNING_OUTCOMES},
+    "error.": set(templating.texts("error")),
 }
 """The texts whose keys are made of what they are about: how these keys begin, and how they go on."""
 
 
-OTHER_NAMES = {"incident.opened", "incident.changed", "incident.ended", "incident.reminder"}
-"""What looks like a key and is none: kinds of messages."""
+OTHER_NAMES = {
+    *("incident.opened", "incident.changed", "incident.ended", "incident.reminder"),
+    *("script.months", "script.icon"),
+}
+"""What looks like a key and is none: kinds of messages, and what the script is given beside texts."""
 
 
 def test_every_text_is_used_and_every_used_one_is_there() -> None:
@@ -80,7 +86,9 @@ def test_every_text_is_used_and_every_used_one_is_there() -> None:
     named = set(re.findall(r"""["']([a-z_]+\.[a-z_0-9]+)["']""", sources))
     files = {key.partition(".")[0] for key in catalogue()}
     named = {
-        key for key in named if key.partition(".")[0] in files and not key.endswith(("_", ".html", ".css", ".atom"))
+        key
+        for key in named
+        if key.partition(".")[0] in files and not key.endswith(("_", ".html", ".css", ".atom", ".json"))
     }
     assert set(catalogue()) - named - made == set(), "not used"
     assert (named | made) - set(catalogue()) == OTHER_NAMES, "not there"
@@ -88,34 +96,6 @@ def test_every_text_is_used_and_every_used_one_is_there() -> None:
 
 def test_reasons_say_in_english_what_the_gateway_says_everywhere() -> None:
     assert {key: catalogue()[f"reason.{key}"]["en"] for key in REASONS} == dict(REASONS)
-
-
-@pytest.mark.parametrize(
-    ("accepted", "code"),
-    [
-        ("", "en"),
-        ("es", "es"),
-        ("pt-BR,pt;q=0.9,en-US;q=0.8,en;q=0.7", "pt"),
-        ("es-419, en;q=0.5", "es"),
-        ("ES-mx", "es"),
-        ("en;q=0.5, es", "es"),
-        ("en;q=0.5, es;q=0.4, pt;q=0.45", "en"),
-        ("fr", "en"),
-        ("fr, pt;q=0.1", "pt"),
-        ("fr, *;q=0.1", "en"),
-        ("en;q=0, *", "es"),
-        ("es;q=0, pt;q=0", "en"),
-        ("en;q=0", "en"),
-        ("pt;q=0.2, pt-BR;q=0.9, es;q=0.5", "pt"),
-        ("es;q=high, pt;q=0.1", "pt"),
-        ("es;q=nan, pt;q=0.1", "pt"),
-        ("es;q=2, pt;q=0.1", "pt"),
-        (";;,,=;q", "en"),
-        (",".join(["xx"] * 20) + ",es", "en"),
-    ],
-)
-def test_the_language_is_the_one_that_the_browser_wants_most(accepted: str, code: str) -> None:
-    assert negotiate(accepted) == code
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ def test_who_sees_what(*, is_public: bool, is_authenticated: bool, session: Sess
     request: Any = make_mocked_request("GET", "/status")
     inbound = cast(InboundRequest, None)
     request[SENDER] = Sender(inbound, lambda _: False, TOKENS.check(b"it" if is_authenticated else None, None), session)
-    assert viewer_of(request, is_public=is_public) == viewer
+    assert viewer_of(request, is_public=is_public, can_sign_in=True) == viewer
     asked: Any = make_mocked_request("GET", "/status?as=public")
     asked[SENDER] = request[SENDER]
-    assert viewer_of(asked, is_public=is_public) == Viewer(), "what everybody may see"
+    assert viewer_of(asked, is_public=is_public, can_sign_in=True) == Viewer(), "what everybody may see"

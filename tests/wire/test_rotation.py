@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
+from tentaculo.config.services import BreakerSettings
 from tentaculo.model.target_group import Chosen, TargetRecord
+from tentaculo.proxy.target_group import Veto
 from tests.conftest import Live, Start
 from tests.support.wire import Reader, Request, Response, Upstream, Writer, answering, dial, ok, upstream
 from tests.wire.conftest import Service
@@ -253,6 +256,34 @@ async def test_targets_may_be_services_and_paths(start: Start) -> None:
         assert [record.service for record in live.records] == ["s", "t"]
 
 
+PATHS = [
+    ("/s", "/models/b"),
+    ("/s/", "/models/b/"),
+    ("/s?q=/x", "/models/b?q=/x"),
+    ("/s/chat?q=1", "/models/b/chat?q=1"),
+]
+
+
+@pytest.mark.parametrize("way", [{}, {"strip": False, "to": "/v1"}, {"strip": False}], ids=["strip", "to", "as it is"])
+@pytest.mark.parametrize(("path", "seen"), PATHS)
+async def test_the_path_of_a_target_takes_the_place_of_the_prefix_alone(
+    start: Start, service: Service, way: dict[str, Any], path: str, seen: str
+) -> None:
+    targets = [{"name": "A"}, {"name": "B", "path": "/models/b/"}]
+    async with upstream(answering(ok())) as up:
+        live = await start(service(up.port, auth="token", **way, rotation={"targets": targets}))
+        await exchange(live, post(b"", live.auth.strip(), b"X-Tentaculo-Target: B", path=path.encode()))
+        assert [request.target for request in up.requests] == [seen]
+
+
+async def test_an_asterisk_is_the_path_of_no_target(start: Start, service: Service) -> None:
+    targets = [{"name": "A"}, {"name": "B", "path": "/models/b"}]
+    async with upstream(answering(ok())) as up:
+        live = await start(service(up.port, prefix="/", auth="token", rotation={"targets": targets}))
+        await exchange(live, b"OPTIONS * HTTP/1.1\r\nHost: h\r\n%bX-Tentaculo-Target: B\r\n\r\n" % live.auth)
+        assert [request.target for request in up.requests] == ["*"]
+
+
 async def test_a_target_whose_breaker_is_open_is_not_chosen(start: Start, refusing_port: int) -> None:
     async with upstream(answering(ok(b"one"))) as one:
         live = await start(fleet(one.port, refusing_port))
@@ -292,9 +323,81 @@ async def test_a_failure_of_the_target_is_worth_nothing_and_a_client_that_leaves
         assert group.targets[0].learned == 0
 
 
-async def _ended(live: Live, count: int) -> None:
-    import asyncio
+@asynccontextmanager
+async def one_model_hangs(
+    start: Start, service: Service, **breaker: float
+) -> AsyncIterator[tuple[Live, Callable[[], Awaitable[Response]]]]:
+    """A gateway in front of a service whose model B never responds, and has always been the better one until now."""
 
+    async def answer(request: Request) -> bytes:
+        if json.loads(request.body)["model"] == "B":
+            await asyncio.sleep(3600)
+        return reply(status="ok")
+
+    async with upstream(answering(answer)) as up:
+        live = await start(service(up.port, rotation=MODELS | {"floor": 0.0}, breaker=breaker, timeout=0.2))
+        group = live.gateway.proxy.groups[0]
+        group.chooser.restore(0, 100, 0)
+        group.chooser.restore(1, 100, 100)
+        yield live, lambda: exchange(live, post(b"{}"))
+
+
+async def test_a_model_that_hangs_is_left_before_the_breaker_of_all_models_opens(
+    start: Start, service: Service
+) -> None:
+    async with one_model_hangs(start, service, failures=5, open_for=100) as (live, ask):
+        assert [(await ask()).status for _ in range(8)] == [504] * 3 + [200] * 5
+        assert [rotation_of(live, number).target for number in range(8)] == ["B"] * 3 + ["A"] * 5
+        assert rotation_of(live).probability == 1.0
+        [view] = [group.view() for group in live.gateway.proxy.groups]
+        assert [target.probability for target in view.targets] == [1.0, 0.0]
+        # A caller that names it still gets it.
+        assert (await exchange(live, post(b'{"model":"B"}'))).status == 504
+        assert (await ask()).status == 200
+
+
+async def test_the_trial_of_a_breaker_that_one_model_opened_goes_to_another_model(
+    start: Start, service: Service
+) -> None:
+    async with one_model_hangs(start, service, failures=3, open_for=0.3) as (live, ask):
+        assert {one.status for one in await asyncio.gather(*[ask() for _ in range(6)])} == {504}
+        balancer = live.gateway.proxy.groups[0].targets[0].plan.balancer
+        assert balancer is not None
+        [endpoint] = balancer.endpoints
+        assert not endpoint.breaker.is_closed
+        async with asyncio.timeout(20):
+            while not endpoint.breaker.would_admit():
+                await asyncio.sleep(0.01)
+        assert (await ask()).status == 200
+        assert rotation_of(live).target == "A"
+        assert endpoint.breaker.is_closed
+
+
+def test_a_veto_is_longer_after_each_trial_that_fails_and_ends_with_a_success() -> None:
+    now = 0.0
+    veto = Veto(BreakerSettings(failures=5, open_for=10), lambda: now)
+    for _ in range(3):
+        assert not veto.holds
+        veto.begin()
+        veto.note(is_failure=True)
+    for begin, end in ((0.0, 20.0), (20.0, 60.0), (60.0, 140.0)):
+        now = begin
+        veto.begin()
+        for _ in range(5):
+            # A trial, and requests of before: those make it no longer.
+            veto.note(is_failure=True)
+        assert veto.holds
+        now = end - 0.1
+        assert veto.holds
+        now = end
+        assert not veto.holds, "a trial is due"
+    veto.begin()
+    assert veto.holds, "the others wait for its outcome"
+    veto.note(is_failure=False)
+    assert not veto.holds
+
+
+async def _ended(live: Live, count: int) -> None:
     async with asyncio.timeout(20):
         while len(live.records) < count:
             await asyncio.sleep(0.01)

@@ -17,8 +17,9 @@ import uvloop
 from tentaculo.cli.output import FaultError, warn
 from tentaculo.cli.truth import report
 from tentaculo.config.environment import database_url, process_environment, widen_lookups
-from tentaculo.config.loader import load
-from tentaculo.config.schema import Config, ServerSettings
+from tentaculo.config.listening import ServerSettings
+from tentaculo.config.loader import load_usable
+from tentaculo.config.schema import Config
 from tentaculo.config.services import ServiceSettings
 from tentaculo.health.board import Board
 from tentaculo.health.prober import Prober
@@ -105,7 +106,7 @@ def truth(file: Path | None, output: Path, *, as_json: bool = False, compose: Pa
 
     With `as_json` standard output has one JSON object and nothing else; the rest goes to standard error.
     """
-    loaded = load(file)
+    loaded = load_usable(file)
     for warning in loaded.warnings:
         warn(warning)
     if not loaded.config.services:

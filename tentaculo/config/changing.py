@@ -1,0 +1,175 @@
+"""One change to the layer of changes: what it sets, and why it is refused. Pure.
+
+A change replaces or removes the value at one place: a service, an alert channel, the maintenance plans. It is kept as
+the difference to the configuration file, so that what it does not touch still follows that file.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from tentaculo.config.change_layer import ChangeLayer, TimedOverride
+from tentaculo.config.effective import effective_values
+from tentaculo.config.environment import lay_over
+from tentaculo.config.errors import ConfigError, ConfigFault, KeyPath, dotted
+from tentaculo.config.key_reference import ANY
+from tentaculo.config.layers import Layered, Sources, enabled_variables
+from tentaculo.config.masking import file_keys, masked, masks_left, restored
+from tentaculo.config.merge_patch import MISSING, Table, difference, is_same, leaves, merged, value_at, with_value
+
+LONGEST_OVERRIDE = timedelta(days=366)
+"""The longest time for which a service can be switched on or off."""
+SHORTEST_OVERRIDE = timedelta(seconds=1)
+
+
+class SetByEnvironmentError(Exception):
+    """A change would have no effect, since the environment overrides what it sets."""
+
+    def __init__(self, conflicts: Sequence[tuple[KeyPath, str]]) -> None:
+        self.conflicts = tuple((dotted(place), variable) for place, variable in conflicts)
+        """What was to change, each with the name of the variable that decides about it."""
+        names = ", ".join(f"{place} (set by {variable})" for place, variable in self.conflicts)
+        super().__init__(f"The environment overrides {names}.")
+
+
+def replaced(
+    sources: Sources, place: KeyPath, value: Any, environ: Mapping[str, str], *, at: datetime, by: str
+) -> ChangeLayer:
+    """The layer after `value` was put at `place`; MISSING removes what is there.
+
+    The same layer where nothing changes. Values that are the environment's, and masks of secrets, may be sent back as
+    they were read: they change nothing. Raises ConfigError and SetByEnvironmentError.
+    """
+    layered = sources.layered(environ, at)
+    old = value_at(layered.changed, place)
+    value = value if value is MISSING else _as_sent(layered, place, value, old)
+    if value is MISSING or old is MISSING:
+        patch = with_value({}, place, None if value is MISSING else value) if value is not old else {}
+    else:
+        patch = _below(place, _difference(old, value))
+    if faults := [*_faults(place, value, patch)]:
+        raise ConfigError(faults)
+    if not patch:
+        return sources.layer
+    _refuse_overridden(merged(layered.changed, patch), patch, environ, at)
+    return _changed(sources.layer, layered.tables, place, value, at=at, by=by)
+
+
+def switched(
+    sources: Sources,
+    name: str,
+    environ: Mapping[str, str],
+    *,
+    enabled: bool,
+    at: datetime,
+    by: str,
+    length: timedelta | None = None,
+    reason: str = "",
+) -> ChangeLayer:
+    """The layer after the service `name` was switched on or off: for a time, or for good where `length` is None.
+
+    For a time it holds above the environment too. For good it is a change of `enabled`, which ends an override. Raises
+    ConfigError and SetByEnvironmentError.
+    """
+    overrides = {one: override for one, override in sources.layer.active(at).items() if one != name}
+    if length is not None:
+        if not SHORTEST_OVERRIDE <= length <= LONGEST_OVERRIDE:
+            raise ConfigError([ConfigFault("for", "must be from 1 second to 366 days")])
+        overrides[name] = TimedOverride(enabled, at, at + length, by, reason)
+        return sources.layer.next(at=at, by=by, overrides=overrides)
+    service = value_at(sources.layered(environ, at).changed, ("services", name))
+    wanted: Table = {**(service if isinstance(service, dict) else {}), "enabled": enabled}
+    if reason and not enabled:
+        wanted["off_reason"] = reason
+    layer = replaced(sources, ("services", name), wanted, environ, at=at, by=by)
+    if name in sources.layer.overrides:
+        return sources.layer.next(at=at, by=by, changes=layer.changes, overrides=overrides)
+    return layer
+
+
+def released(layer: ChangeLayer, name: str, *, at: datetime, by: str) -> ChangeLayer:
+    """The layer without the override of the service `name`; the same one where there is none."""
+    if name not in layer.overrides:
+        return layer
+    overrides = {one: override for one, override in layer.overrides.items() if one != name}
+    return layer.next(at=at, by=by, overrides=overrides)
+
+
+def undone(layer: ChangeLayer, place: KeyPath, *, at: datetime, by: str) -> ChangeLayer:
+    """The layer without its changes at `place`, where the configuration file decides again; () is all of them."""
+    if not place:
+        return layer.next(at=at, by=by, changes={}, overrides={}) if not layer.is_empty else layer
+    if value_at(layer.changes, place) is MISSING:
+        return layer
+    return layer.next(at=at, by=by, changes=with_value(layer.changes, place, MISSING))
+
+
+def tidied(layer: ChangeLayer, names: frozenset[str] | set[str], *, now: datetime) -> ChangeLayer:
+    """The layer without the overrides that are over and those of services that are not in `names`; the same revision."""
+    kept = {name: one.restarted(now) for name, one in layer.active(now).items() if name in names}
+    return layer if kept == layer.overrides else msgspec.structs.replace(layer, overrides=kept)
+
+
+def _as_sent(layered: Layered, place: KeyPath, value: Any, old: Any) -> Any:
+    """`value` without nulls, and with what was sent back as it was read: masks of secrets, values of the environment."""
+    value = merged(MISSING, value) if isinstance(value, dict) else value
+    shown = masked(effective_values(layered, with_overrides=False)) if layered.overlay.variables else {}
+    for variable in layered.overlay.variables:
+        inner = variable[len(place) :]
+        if variable[: len(place)] != place or not inner or not isinstance(value, dict):
+            continue
+        sent = value_at(value, inner)
+        if sent is not MISSING and is_same(sent, value_at(shown, variable)):
+            value = with_value(value, inner, value_at(layered.changed, variable))
+    return restored(value, old, place)
+
+
+def _difference(old: Any, new: Any) -> Any:
+    if isinstance(old, dict) and isinstance(new, dict):
+        return difference(old, new) or MISSING
+    return MISSING if is_same(old, new) else new
+
+
+def _below(place: KeyPath, value: Any) -> Table:
+    return {} if value is MISSING else with_value({}, place, value)
+
+
+def _faults(place: KeyPath, value: Any, patch: Table) -> Iterator[ConfigFault]:
+    for mask in masks_left(value, place) if value is not MISSING else ():
+        yield ConfigFault(dotted(mask), "is the mask of a secret, and there is no secret here that it could stand for")
+    files = file_keys()
+    for leaf, new in leaves(patch):
+        if new is not None and any(_is_at(leaf, key) for key in files):
+            # What the gateway reads there is sent to a service.
+            yield ConfigFault(dotted(leaf), "names a file, which only the configuration file can")
+
+
+def _is_at(place: KeyPath, key: tuple[str, ...]) -> bool:
+    return len(place) == len(key) and all(step in (ANY, part) for part, step in zip(place, key, strict=True))
+
+
+def _refuse_overridden(changed: Table, patch: Table, environ: Mapping[str, str], at: datetime) -> None:
+    overlay = lay_over(copy.deepcopy(changed), environ)
+    after = Layered({}, changed, overlay, enabled_variables(overlay, environ), {})
+    if conflicts := [*after.overridden(patch)]:
+        raise SetByEnvironmentError(conflicts)
+
+
+def _changed(layer: ChangeLayer, tables: Table, place: KeyPath, value: Any, *, at: datetime, by: str) -> ChangeLayer:
+    """The layer in which `place` has `value`, as the difference to the configuration file's `tables`."""
+    in_file = value_at(tables, place)
+    if value is MISSING:
+        kept: Any = MISSING if in_file is MISSING else None
+    elif in_file is MISSING:
+        kept = value
+    else:
+        kept = _difference(in_file, value)
+    overrides = layer.overrides
+    if value is MISSING and place[0] == "services":
+        overrides = {name: one for name, one in overrides.items() if name != place[1]}
+    return layer.next(at=at, by=by, changes=with_value(layer.changes, place, kept), overrides=overrides)

@@ -1,0 +1,226 @@
+"""The OpenAPI description of what other programs read of the status pages: documents, badges and feed. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tentaculo.model.failure import Failure
+from tentaculo.server.accept_language import NAMES, PARAMETER
+from tentaculo.server.openapi import (
+    NEEDS_TOKEN,
+    TOKEN,
+    Description,
+    JsonObject,
+    json_content,
+    object_of,
+    operation,
+    reference,
+    response,
+)
+from tentaculo.web.badges import MOST_LABEL, MOST_MESSAGE, RANGES, SHOWS
+from tentaculo.web.incident_feed import MEDIA_TYPE
+from tentaculo.web.statuspage import DOCUMENTS, MOST_AFFECTED, MOST_INCIDENTS
+
+PATHS: Mapping[str, tuple[str, str]] = {
+    "summary": ("summary.json", "State of the page, all components, and what is open or planned."),
+    "status": ("status.json", "State of the page."),
+    "components": ("components.json", "All components: the services, and their groups."),
+    "incidents": ("incidents.json", "The newest incidents, open ones and others."),
+    "unresolved": ("incidents/unresolved.json", "The open incidents."),
+    "maintenances": ("scheduled-maintenances.json", "Current and planned maintenance."),
+    "upcoming": ("scheduled-maintenances/upcoming.json", "Planned maintenance."),
+    "active": ("scheduled-maintenances/active.json", "Current maintenance."),
+}
+"""What is below `/status/api/v2/`, by the name of `statuspage.DOCUMENTS`."""
+_TEXT: JsonObject = {"type": "string"}
+_NAMED: JsonObject = {"type": "string", "minLength": 1}
+_FLAG: JsonObject = {"type": "boolean"}
+_NULL: JsonObject = {"type": "null"}
+_STATUSES = ["operational", "degraded_performance", "partial_outage", "major_outage", "under_maintenance"]
+_INCIDENT_STATES = ["investigating", "identified", "resolved"]
+_WINDOW_STATES = ["scheduled", "in_progress"]
+
+
+def describe(*, is_guarded: bool, is_public: bool) -> Description:
+    """The paths. `is_guarded` says whether the gateway asks for tokens, `is_public` whether it does so not for these."""
+    paths: dict[str, JsonObject] = {}
+    failures = list(NEEDS_TOKEN) if is_guarded else []
+    security = TOKEN if is_guarded and not is_public else ()
+    for name, (path, summary) in PATHS.items():
+        schema = reference(f"Statuspage{name.title()}")
+        read = operation(
+            summary,
+            {200: response("The document, in Statuspage's form.", json_content(schema)), 304: _unchanged()},
+            id_=f"statuspage{name.title()}",
+            failures=failures,
+            security=security,
+        )
+        paths[f"/status/api/v2/{path}"] = {"get": read}
+    for form, media_type in (("svg", "image/svg+xml"), ("json", "application/json")):
+        content = json_content(reference("ShieldsBadge") if form == "json" else _TEXT, media_type)
+        for path, summary in (("badge", "The headline as a badge."), ("badges/{service}", "A service as a badge.")):
+            is_one = path != "badge"
+            read = operation(
+                f"{summary} " + ("A picture." if form == "svg" else "In the form of shields.io's endpoint badge."),
+                {200: response("The badge.", content), 304: _unchanged()},
+                id_=f"{'service' if is_one else 'overall'}Badge{form.title()}",
+                failures=[*failures, *([Failure.NOT_FOUND] if is_one else [])],
+                security=security,
+            )
+            # A badge says what is wrong with the request for a badge.
+            for status in ("400", "404") if is_one else ("400",):
+                read["responses"][status]["content"] |= content
+            read["parameters"] = _parameters(is_one=is_one)
+            paths[f"/status/{path}.{form}"] = {"get": read}
+    feed = operation(
+        "The open incidents and the last that ended, as an Atom feed.",
+        {200: response("The feed.", {MEDIA_TYPE.partition(";")[0]: {"schema": _TEXT}}), 304: _unchanged()},
+        id_="incidentFeed",
+        failures=[*failures, Failure.STORE_UNAVAILABLE],
+        security=security,
+    )
+    paths["/status/incidents.atom"] = {"get": feed}
+    return Description(paths, _schemas())
+
+
+def _unchanged() -> JsonObject:
+    return {"description": "The client has it, as If-None-Match says."}
+
+
+def _parameters(*, is_one: bool) -> list[JsonObject]:
+    shows = list(SHOWS) if is_one else ["state"]
+    found = [_parameter("show", "What it shows.", {"enum": shows, "default": "state"})]
+    if is_one:
+        found.append(_parameter("range", "Of which time the uptime is.", {"enum": list(RANGES), "default": "90d"}))
+        name = {"name": "service", "in": "path", "required": True, "description": "Its name or an alias."}
+        found.append({**name, "schema": {"type": "string", "pattern": "^[A-Za-z0-9-]+$"}})
+    words = f"In which language, else that of Accept-Language; one of {', '.join(NAMES)}, and others are ignored."
+    return [*found, _parameter(PARAMETER, words, _TEXT)]
+
+
+def _parameter(name: str, description: str, schema: JsonObject) -> JsonObject:
+    return {"name": name, "in": "query", "description": description, "schema": schema}
+
+
+def _nullable(schema: JsonObject) -> JsonObject:
+    return {"anyOf": [schema, _NULL]}
+
+
+def _list(name: str, most: int | None = None) -> JsonObject:
+    found: JsonObject = {"type": "array", "items": reference(name)}
+    return found if most is None else {**found, "maxItems": most}
+
+
+def _schemas() -> dict[str, JsonObject]:
+    time = reference("Time")
+    page = object_of({"id": _NAMED, "name": _NAMED, "url": _NAMED, "time_zone": _NAMED, "updated_at": time})
+    state = object_of({"indicator": {"enum": ["none", "minor", "major", "critical"]}, "description": _NAMED})
+    members: dict[str, JsonObject] = {
+        "components": _list("StatuspageComponent"),
+        "incidents": _list("StatuspageIncident", MOST_INCIDENTS),
+        "scheduled_maintenances": _list("StatuspageMaintenance", MOST_INCIDENTS),
+    }
+    documents = {
+        f"Statuspage{name.title()}": object_of(
+            {
+                "page": reference("StatuspagePage"),
+                **({"status": reference("StatuspageState")} if name in ("summary", "status") else {}),
+                **{member: members[member] for member in lists},
+            }
+        )
+        for name, lists in DOCUMENTS.items()
+    }
+    badge = object_of(
+        {
+            "schemaVersion": {"const": 1},
+            "label": {"type": "string", "maxLength": MOST_LABEL},
+            "message": {"type": "string", "maxLength": MOST_MESSAGE},
+            "color": _NAMED,
+            "labelColor": _NAMED,
+            "isError": {"const": True, "description": "There is nothing to show."},
+        },
+        optional=("isError",),
+    )
+    return {
+        "StatuspagePage": page,
+        "StatuspageState": state,
+        "StatuspageComponent": _component(),
+        "StatuspageIncident": _event(
+            _INCIDENT_STATES, {"impact": {"enum": ["minor", "major"]}, "resolved_at": _nullable(time)}
+        ),
+        "StatuspageMaintenance": _event(
+            _WINDOW_STATES,
+            {
+                "impact": {"const": "maintenance"},
+                "resolved_at": _NULL,
+                "scheduled_for": time,
+                "scheduled_until": time,
+            },
+        ),
+        "StatuspageUpdate": _update(),
+        "ShieldsBadge": badge,
+        **documents,
+    }
+
+
+def _component() -> JsonObject:
+    time = reference("Time")
+    return object_of(
+        {
+            "id": _NAMED,
+            "name": _NAMED,
+            "description": _nullable(_NAMED),
+            "status": {"enum": _STATUSES},
+            "created_at": time,
+            "updated_at": time,
+            "start_date": _NULL,
+            "position": {"type": "integer", "minimum": 1},
+            "showcase": _FLAG,
+            "only_show_if_degraded": _FLAG,
+            "group": {"type": "boolean", "description": "Whether it is a group, which has `components`."},
+            "group_id": _nullable(_NAMED),
+            "page_id": _NAMED,
+            "components": {"type": "array", "items": _NAMED, "description": "The ids of its members."},
+        },
+        optional=("components",),
+    )
+
+
+def _event(states: list[str], members: Mapping[str, JsonObject]) -> JsonObject:
+    """What incidents and maintenance have in common."""
+    time = reference("Time")
+    return object_of(
+        {
+            "id": _NAMED,
+            "name": _TEXT,
+            "status": {"enum": states},
+            "created_at": time,
+            "updated_at": time,
+            "started_at": time,
+            "monitoring_at": _NULL,
+            "page_id": _NAMED,
+            **members,
+            "shortlink": _NAMED,
+            "incident_updates": _list("StatuspageUpdate"),
+            "components": _list("StatuspageComponent", MOST_AFFECTED),
+        }
+    )
+
+
+def _update() -> JsonObject:
+    time = reference("Time")
+    return object_of(
+        {
+            "id": _NAMED,
+            "incident_id": _NAMED,
+            "status": {"enum": [*_INCIDENT_STATES, *_WINDOW_STATES]},
+            "body": _TEXT,
+            "created_at": time,
+            "updated_at": time,
+            "display_at": time,
+            "affected_components": _NULL,
+            "deliver_notifications": {"const": False},
+            "custom_tweet": _NULL,
+            "tweet_id": _NULL,
+        }
+    )

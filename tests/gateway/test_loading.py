@@ -1,0 +1,40 @@
+"""What is loaded when somebody first asks for it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+
+from tentaculo.gateway.loading import LoadedLater
+
+
+async def test_it_is_loaded_once_in_a_thread_however_many_ask() -> None:
+    threads: list[int] = []
+
+    def load() -> object:
+        threads.append(threading.get_ident())
+        return object()
+
+    later = LoadedLater(load)
+    assert repr(later) == "<LoadedLater: not loaded>"
+    found = await asyncio.gather(*(later.get() for _ in range(9)), later.get())
+    assert len(set(map(id, found))) == 1
+    assert len(threads) == 1
+    assert threads[0] != threading.get_ident()
+    assert repr(later) == "<LoadedLater: loaded>"
+
+
+async def test_a_failure_is_not_kept() -> None:
+    results = iter((OSError("too many open files"), 5))
+
+    def load() -> int:
+        if isinstance(result := next(results), OSError):
+            raise result
+        return result
+
+    later = LoadedLater(load)
+    with pytest.raises(OSError, match="too many"):
+        await later.get()
+    assert await later.get() == 5
