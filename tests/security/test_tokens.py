@@ -116,7 +116,7 @@ def test_a_look_up_costs_the_same_for_one_token_and_for_a_thousand() -> None:
     few, many = (Tokens([made(f"t{number}") for number in range(count)]) for count in (1, 1000))
     for token, check in ((b"t0", TokenCheck.BY_HEADER), (b"none of them", TokenCheck.WRONG)):
         assert few.check(token, None).check is many.check(token, None).check is check
-        assert calls(few, token) == calls(many, token) < 16
+        assert calls(few, token) == calls(many, token) < 25
     assert many.check(b"t999", None).name == "t999"
     assert calls(many, b"t999") == calls(many, b"t0")
 
