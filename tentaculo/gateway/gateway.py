@@ -171,6 +171,7 @@ class Gateway:
                 self._own_events,
                 instance=instance,
                 lead=self._lead,
+                offsets=self.clocks.offsets,
             )
         clock.on_step += [self.health_service.correct, self.incident_service.correct, self._correct]
         self.proxy = Proxy(config, self.health_service.breakers, self._proxy_needs())
