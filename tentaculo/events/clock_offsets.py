@@ -175,18 +175,22 @@ class ClockOffsets:
         self._fresh: dict[str, StatedReading] = {}
         self._received: dict[Endpoint, tuple[Bounds, float]] = {}
 
-    def use(self, services: Mapping[str, Sequence[Endpoint]], names: Mapping[str, str]) -> None:
-        """Follow another configuration. What is known of an endpoint that stays is kept."""
-        for service in self._services.keys() | services.keys():
-            if self._services.get(service) != services.get(service):
-                self._stated.pop(service, None)
-        self._known.clear()
-        self._names, self._services = names, services
-        self._dates = {
+    def prepare(self, services: Mapping[str, Sequence[Endpoint]], names: Mapping[str, str]) -> Callable[[], None]:
+        """Make what another configuration needs; the result puts it in place. What is known of an endpoint is kept."""
+        moved = [one for one in (*self._services, *services) if self._services.get(one) != services.get(one)]
+        dates = {
             endpoint: self._dates.get(endpoint) or OffsetEstimate()
             for endpoints in services.values()
             for endpoint in endpoints
         }
+
+        def use() -> None:
+            for service in moved:
+                self._stated.pop(service, None)
+            self._known.clear()
+            self._names, self._services, self._dates = names, services, dates
+
+        return use
 
     def __repr__(self) -> str:
         return f"<ClockOffsets: {len(self._dates)} endpoints, {len(self._others)} other sources>"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from operator import itemgetter
 from typing import Final, NamedTuple
 
@@ -328,7 +328,7 @@ class Mark(NamedTuple):
 
 
 def lanes(fleet: Fleet) -> dict[str, list[Mark]]:
-    """What lies on the lanes: `incidents` with the maintenance, and `events`."""
+    """What lies on the lanes: `incidents` with the maintenance, and `events`; and `pins`, the events just before trouble."""
     axis = fleet.axis
     known = {one.id: one for one in (fleet.timeline.incidents if fleet.timeline is not None else ())}
     known |= {one.id: one for one, _ in fleet.incidents}
@@ -354,7 +354,13 @@ def lanes(fleet: Fleet) -> dict[str, list[Mark]]:
                     incident_words.path(incident.id),
                 )
             )
-    return {"incidents": found, "events": list(_dots(axis, fleet))}
+    before = fleet.timeline.just_before.values() if fleet.timeline is not None else ()
+    pins = [Mark("", axis.percent(one.received_at), "", "", one.received_at) for one in before]
+    return {
+        "incidents": found,
+        "events": list(_dots(axis, fleet)),
+        "pins": [pin for pin in pins if beginning <= pin.at <= fleet.now],
+    }
 
 
 def _dots(axis: Axis, fleet: Fleet) -> Iterator[Mark]:
@@ -372,6 +378,12 @@ def _dots(axis: Axis, fleet: Fleet) -> Iterator[Mark]:
 def event_title(event: Event, t: Language) -> str:
     """An event in a few words: `deploy.finished from ci`."""
     return t("overview.event_from", type=reasons.foreign(event.type, 60), source=reasons.foreign(event.source, 40))
+
+
+def event_path(event: Event) -> str:
+    """The place of an event in the page of events, with those of the hours before it."""
+    until = (event.received_at + timedelta(minutes=1)).astimezone(UTC)
+    return f"/status/events?range=3h&to={until:%Y-%m-%dT%H:%M:%SZ}#event-{event.id}"
 
 
 @dataclass(frozen=True, slots=True)

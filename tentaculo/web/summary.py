@@ -10,7 +10,7 @@ from tentaculo.model.incident import Incident, Note
 from tentaculo.model.text import printable
 from tentaculo.web import incident_words, overview, reasons, wording
 from tentaculo.web.languages import Language
-from tentaculo.web.overview import Fleet, event_title
+from tentaculo.web.overview import Fleet, event_path, event_title
 from tentaculo.web.sentences import Piece, Sentence, clock, joined, sentence
 
 
@@ -136,7 +136,7 @@ def _just_before(fleet: Fleet, view: ServiceView, incident: Incident | None) -> 
     return sentence(
         t,
         "summary.event_before",
-        event=Piece(event_title(event, t), is_strong=True),
+        event=Piece(event_title(event, t), is_strong=True, href=event_path(event)),
         earlier=Piece(t("summary.earlier", duration=gap), at=event.received_at),
     )
 

@@ -40,6 +40,7 @@ from tentaculo.workers.channel import (
     READY,
     RELEASE,
     RETIRE,
+    SERVING,
     STOP,
     STOP_NOW,
     STOPPING,
@@ -94,8 +95,8 @@ class SharesIncidents(Protocol):
         ...
 
 
-def _ignore(_worker: int) -> None:
-    """Used before the listening sockets are open: there is nothing to adopt."""
+def _ignore(_number: int) -> None:
+    """Used while nobody has asked: before the listening sockets are open there is nothing to adopt."""
 
 
 class WorkerCoordination:
@@ -116,6 +117,7 @@ class WorkerCoordination:
         self._adopt: Callable[[int], None] = _ignore
         self._release: Callable[[int], None] = _ignore
         self._on_events: Callable[[], None] = lambda: None
+        self._on_serving: Callable[[int], None] = _ignore
         self._offsets: ClockOffsets | None = None
         self._sign_ins: AttemptLimit | None = None
         self._will_report = False
@@ -158,6 +160,8 @@ class WorkerCoordination:
                 self._adopt(message[-1])
             elif message.startswith(RELEASE):
                 self._release(message[-1])
+            elif message.startswith(SERVING):
+                self._on_serving(message[-1])
             elif self._health_service is not None:
                 self._take(self._health_service, message)
 
@@ -229,6 +233,10 @@ class WorkerCoordination:
     def share_clocks(self, offsets: ClockOffsets) -> None:
         """Exchange with the other workers what events state of the clocks of their sources, while health is shared."""
         self._offsets = offsets
+
+    def share_limits(self, divide: Callable[[int], None]) -> None:
+        """Call `divide` with how many workers serve now, whenever that changes."""
+        self._on_serving = divide
 
     def share_sign_ins(self, limit: AttemptLimit) -> None:
         """Exchange failed attempts to sign in with the other workers, so that all of them have one count."""
