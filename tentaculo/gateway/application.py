@@ -98,6 +98,8 @@ class Parts:
     """Their phases, as `RequestStats.phases` gives them."""
     hedges: monitoring.HedgesOfServices
     """Those that were hedged, as `Proxy.hedges` gives them."""
+    limited: monitoring.LimitedRequests
+    """Those that limits refused, as `RequestLimits.refused` counts them."""
 
 
 def application(parts: Parts, cors: CorsPolicy) -> web.Application:
@@ -192,6 +194,7 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
             phases=parts.phases,
             groups=parts.groups,
             hedges=parts.hedges,
+            limited=parts.limited,
             load=parts.load,
             alert_stats=lambda: monitoring.AlertStats(*parts.incident_service.numbers()),
             slices=slices,

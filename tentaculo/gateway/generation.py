@@ -10,10 +10,11 @@ subscribers. [Reload](../../docs/reload.md) says what each change keeps.
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import structlog
 from aiohttp import web
@@ -42,6 +43,8 @@ from tentaculo.server.dispatcher import Dispatcher
 from tentaculo.server.gateway_responses import GatewayResponses
 from tentaculo.server.listeners import ConnectionLimits, Listeners
 from tentaculo.server.native_routes import NativeRoutes, open_paths
+from tentaculo.server.request_limits import RequestLimits, SharedLimits
+from tentaculo.server.route_networks import RouteNetworks
 from tentaculo.server.route_table import Route, RouteTable
 from tentaculo.server.rules import RequestRules
 from tentaculo.store.client import StoreClient
@@ -54,6 +57,10 @@ if TYPE_CHECKING:
     from tentaculo.proxy.target_group import TargetGroup
 
 log = structlog.get_logger(__name__)
+
+_SWITCH = 0.0005
+"""Seconds that the event loop waits for the interpreter while a generation is built; Python's own 5 ms would delay each
+request by as much."""
 
 Step = Callable[[], None]
 
@@ -81,6 +88,8 @@ class Generation:
     hashes: frozenset[str] = field(repr=False)
     steps: Sequence[Step] = field(repr=False, default=())
     """What puts its parts in place, in this order."""
+    memory_limit: int | None = None
+    """None where it does not change."""
     on_drain: Sequence[Step] = field(repr=False, default=())
     """What ends the streams of its pages."""
 
@@ -115,6 +124,7 @@ class FollowingParts:
     sessions: Sessions
     sign_in: SignIn
     record: RecordOwnEvent
+    limits: SharedLimits
 
 
 class Generations:
@@ -155,6 +165,7 @@ class Generations:
             frozenset(hashes),
             on_drain=on_drain,
         )
+        self._parts.limits.use(self._current.rules.limits)
         return runner
 
     async def prepare(self, config: Config, hashes: Collection[str]) -> Generation:
@@ -165,6 +176,7 @@ class Generations:
             changes = changes.with_key("auth.tokens")
         tokens, cors = Tokens(hashes, enabled=served.auth.enabled), CorsPolicy(served.cors)
         on_drain: list[Step] = []
+        is_other_memory = served.limits.memory != current.config.limits.memory
 
         def build() -> tuple[web.Application, RouteTable, list[Step], str]:
             health = parts.health_service.prepare(served, changes)
@@ -179,13 +191,14 @@ class Generations:
             routes = self._routes(served, app, proxy.routes, proxy.health_routes)
             return app, routes, steps, digest(config, hashes)
 
-        app, routes, steps, etag = await asyncio.to_thread(build)
+        app, routes, steps, etag = await _beside_the_loop(build)
         rules = self._rules(served, tokens, cors, routes, await _running(app))
         if self.current is not current:
             raise StaleGenerationError
         return Generation(
             *(current.number + 1, served, etag, changes, tokens, cors, rules, frozenset(hashes)),
             steps=steps,
+            memory_limit=memory_limit(served.limits.memory, parts.workers) if is_other_memory else None,
             on_drain=on_drain,
         )
 
@@ -220,11 +233,13 @@ class Generations:
         parts.sign_in.tokens, parts.tickets.enabled = generation.tokens, config.auth.enabled
         if self.dispatcher is not None:
             self.dispatcher.use(generation.rules)
+        parts.limits.use(generation.rules.limits)
         parts.sessions.use(generation.tokens.has_fingerprint)
         parts.proxy.traffic.keep_services(changes.removed, config.services)
         parts.connections.use(limits.connections, limits.connections_per_address)
         parts.hub.use(limit=limits.subscribers, queue=limits.subscriber_queue)
-        parts.memory.limit = memory_limit(limits.memory, parts.workers)
+        if generation.memory_limit is not None:
+            parts.memory.limit = generation.memory_limit
         parts.slow_watch.use(config)
         parts.usual.use(tuple(config.services))
         parts.leading.use(config)
@@ -241,13 +256,29 @@ class Generations:
         self, config: Config, tokens: Tokens, cors: CorsPolicy, routes: RouteTable, runner: web.AppRunner
     ) -> RequestRules:
         parts = self._parts
+        earlier = self._current.rules.limits if self._current is not None else None
         return RequestRules(
             cast(web.Server, runner.server).request_handler,
             routes,
             AccessControl(tokens, cors, parts.tickets, parts.sessions, config.server.hosts),
             trusted_proxy_matcher(config.server.trusted_proxies),
             config.limits.headers,
+            RequestLimits(config, parts.limits, earlier) or None,
+            RouteNetworks(config, parts.limits.note_network) or None,
         )
+
+
+T = TypeVar("T")
+
+
+async def _beside_the_loop(build: Callable[[], T]) -> T:
+    """The result of `build`, which runs in a thread and gives the event loop its turns as often as it wants them."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(_SWITCH)
+    try:
+        return await asyncio.to_thread(build)
+    finally:
+        sys.setswitchinterval(before)
 
 
 async def _running(app: web.Application) -> web.AppRunner:

@@ -76,6 +76,15 @@ class AccessControl:
             raise Problem(Failure.FORBIDDEN)
         return check
 
+    def caller_name(self, inbound: InboundRequest) -> str | None:
+        """What stands for the token in the header that authenticated a request; None where it was none."""
+        fields = inbound.fields
+        if fields.token_check is TokenCheck.BY_HEADER and fields.token is not None:
+            return self._tokens.fingerprint(fields.token)
+        if fields.token_check is TokenCheck.BY_BEARER and fields.authorization is not None:
+            return self._tokens.fingerprint(fields.authorization[len(b"bearer ") :].strip())
+        return None
+
     def find_ticket(self, inbound: InboundRequest, *, is_native: bool, needs_token: bool) -> FoundTicket:
         """The ticket in the query of a request, which `redeem_ticket` is to check. Raises `Problem` (401).
 

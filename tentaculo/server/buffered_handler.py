@@ -94,6 +94,11 @@ class NativeFastPath:
     def __repr__(self) -> str:
         return f"<NativeFastPath: {self.in_flight} in flight>"
 
+    @staticmethod
+    def takes(inbound: InboundRequest) -> bool:
+        """Whether a request is a usual one. The ordinary path serves every other one."""
+        return inbound.minor == 1 and not inbound.is_chunked and inbound.fields.expect is None
+
     def serve(
         self,
         handler: BufferedHandler,
@@ -101,13 +106,11 @@ class NativeFastPath:
         done: Callable[[bool], None],
         inbound: InboundRequest,
         record: RequestRecord,
-    ) -> NativeExchange | None:
-        """Serve a request that was judged; None for an unusual one, which the ordinary path serves.
+    ) -> NativeExchange:
+        """Serve a request that was judged, and that `takes` takes.
 
         `done` is called when the response has been sent, perhaps before this returns, with whether the connection stays.
         """
-        if inbound.minor != 1 or inbound.is_chunked or inbound.fields.expect is not None:
-            return None
         exchange = NativeExchange(self, request, inbound, record, done)
         plan = exchange.begin(handler, None)
         if plan is not None:
@@ -196,6 +199,7 @@ class NativeExchange:
             request_id=record.request_id,
             origin=self._inbound.origin,
             keep_alive=stays,
+            added=b"" if record.admitted is None else record.admitted.lines,
         )
         if len(body) <= PIECE:
             transport.write(head + body)

@@ -28,7 +28,15 @@ from tentaculo.model.health import BreakerState, ConcurrencyView, Health, Servic
 from tentaculo.model.request_phases import BOUNDS, Phases
 from tentaculo.model.target_group import GroupView
 from tentaculo.server.native_routes import Slices
-from tentaculo.web.monitoring import AlertStats, HedgesOfServices, LeaseView, Load, PhasesOfRoutes, Traffic
+from tentaculo.web.monitoring import (
+    AlertStats,
+    HedgesOfServices,
+    LeaseView,
+    LimitedRequests,
+    Load,
+    PhasesOfRoutes,
+    Traffic,
+)
 
 _CACHE_SECONDS = 1.0
 """How long the text of one scrape is reused. It limits the cost of frequent cache."""
@@ -52,6 +60,7 @@ class GatewayMetrics:
         traffic: Traffic,
         phases: PhasesOfRoutes,
         hedges: HedgesOfServices,
+        limited: LimitedRequests = dict,
         load: Callable[[], Load],
         alert_stats: Callable[[], AlertStats],
         lease: Callable[[], LeaseView] | None = None,
@@ -64,6 +73,7 @@ class GatewayMetrics:
         self._traffic = traffic
         self._phases = phases
         self._hedges = hedges
+        self._limited = limited
         self._load = load
         self._alert_stats = alert_stats
         self._lease = lease
@@ -86,6 +96,7 @@ class GatewayMetrics:
         yield from self._request_phases()
         yield from _target_metrics(self._groups())
         yield self._hedge_metrics()
+        yield self._limit_metrics()
         yield from self._load_metrics()
         yield from self._alert_metrics()
 
@@ -192,6 +203,16 @@ class GatewayMetrics:
         for service, hedged, won in self._hedges():
             family.add_metric((service, "won"), won)
             family.add_metric((service, "lost"), hedged - won)
+        return family
+
+    def _limit_metrics(self) -> Metric:
+        family = CounterMetricFamily(
+            "tentaculo_requests_limited",
+            "Requests that were refused for a limit of their route, or for the network of their client.",
+            labels=("service", "route", "limit", "per"),
+        )
+        for names, refused in self._limited().items():
+            family.add_metric(names, refused)
         return family
 
     def _load_metrics(self) -> Iterator[Metric]:
