@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
+from tentaculo.config.request_limits import ClientNetwork
 from tentaculo.config.section import Doc, Section, at_least, at_most
 from tentaculo.config.types import (
     InstanceName,
@@ -36,6 +37,19 @@ class ServerSettings(Section, frozen=True):
             default="every name that no route claims",
             example=["gateway.example.org"],
         ),
+    ] = ()
+    allow: Annotated[
+        tuple[ClientNetwork, ...],
+        Doc(
+            "Networks whose clients may use the gateway's own paths, `/livez` and `/metrics` included. Routes have keys"
+            " of their own.",
+            default="all networks",
+            example=["10.0.0.0/8", "::1"],
+        ),
+    ] = ()
+    deny: Annotated[
+        tuple[ClientNetwork, ...],
+        Doc("Networks whose clients may not. It counts more than allow.", example=["10.9.0.0/16"]),
     ] = ()
     trusted_proxies: Annotated[
         tuple[TrustedNetwork, ...],

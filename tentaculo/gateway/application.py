@@ -99,6 +99,8 @@ class Parts:
     """Their phases, as `RequestStats.phases` gives them."""
     hedges: monitoring.HedgesOfServices
     """Those that were hedged, as `Proxy.hedges` gives them."""
+    limited: monitoring.LimitedRequests
+    """Those that limits refused, as `RequestLimits.refused` counts them."""
 
 
 def application(parts: Parts, cors: CorsPolicy) -> web.Application:
@@ -195,6 +197,7 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
             groups=parts.groups,
             hedges=parts.hedges,
             callers=lambda: parts.authentication.tokens.counts(),
+            limited=parts.limited,
             load=parts.load,
             alert_stats=lambda: monitoring.AlertStats(*parts.incident_service.numbers()),
             slices=slices,

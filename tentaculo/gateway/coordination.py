@@ -19,6 +19,8 @@ class Coordination(Protocol):
 
     number: int
     """Number of this worker, from 1."""
+    workers: int
+    """How many there are when all of them serve."""
     name: str
     """The name of the gateway in `Via`, the same for all workers."""
 
@@ -57,6 +59,9 @@ class Coordination(Protocol):
 
     def share_sign_ins(self, limit: AttemptLimit) -> None:
         """Exchange failed attempts to sign in with the other workers, so that all of them have one count."""
+
+    def share_limits(self, divide: Callable[[int], None]) -> None:
+        """Call `divide` with how many workers serve now, whenever that changes."""
 
     def report_stopping(self) -> None:
         """Report that this worker accepts no more connections."""

@@ -35,6 +35,7 @@ from tentaculo.gateway.generation import FollowingParts, Generation, Generations
 from tentaculo.gateway.health_service import HealthService
 from tentaculo.gateway.incident_service import IncidentService
 from tentaculo.gateway.leading import Leadership, Leading, OwnRow
+from tentaculo.gateway.limit_notices import shared_limits
 from tentaculo.gateway.machine_role import MachineRole, instance_name
 from tentaculo.gateway.own_events import OwnEvents
 from tentaculo.gateway.shutdown import Shutdown
@@ -148,6 +149,7 @@ class Gateway:
             lambda tokens: self.generations.use_tokens(tokens),
         )
         self.tickets = self.authentication.tickets
+        self._limits = shared_limits(coordination, self._own_events.record)
         self.health_service.on_transition.append(self._own_events.note_transition)
         self.health_service.breakers.on_change.append(self._own_events.note_breaker)
         self.clocks = ClockWatch(config, clock, self._own_events.record, coordination)
@@ -169,6 +171,7 @@ class Gateway:
                 self._own_events,
                 instance=instance,
                 lead=self._lead,
+                offsets=self.clocks.offsets,
             )
         clock.on_step += [self.health_service.correct, self.incident_service.correct, self._correct]
         self.proxy = Proxy(config, self.health_service.breakers, self._proxy_needs())
@@ -209,6 +212,7 @@ class Gateway:
             responses=self._responses,
             authentication=authentication,
             record=self._own_events.record,
+            limits=self._limits,
         )
         self.generations = Generations(parts, config, hashes, authentication.tokens, cors)
 
@@ -381,6 +385,7 @@ class Gateway:
             phases=traffic.phases,
             recent_phases=traffic.recent_phases,
             hedges=self.proxy.hedges,
+            limited=lambda: self._limits.refused,
         )
         return application(parts, cors)
 
@@ -392,8 +397,7 @@ class Gateway:
         return f"{self.config.alerts.page or self.running.url}/status"
 
     def _port(self) -> int:
-        bound = self._listeners.bound
-        return bound[0][1] if bound else self.config.server.port
+        return self._listeners.bound[0][1] if self._listeners.bound else self.config.server.port
 
     def _proxy_needs(self) -> ProxyDependencies:
         return ProxyDependencies(

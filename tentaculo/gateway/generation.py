@@ -10,10 +10,11 @@ subscribers. [Reload](../../docs/reload.md) says what each change keeps.
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import structlog
 from aiohttp import web
@@ -41,7 +42,9 @@ from tentaculo.server.dispatcher import Dispatcher
 from tentaculo.server.gateway_responses import GatewayResponses
 from tentaculo.server.listeners import ConnectionLimits, Listeners
 from tentaculo.server.native_routes import NativeRoutes, open_paths
+from tentaculo.server.request_limits import RequestLimits, SharedLimits
 from tentaculo.server.route_entries import Route
+from tentaculo.server.route_networks import RouteNetworks
 from tentaculo.server.route_table import RouteTable
 from tentaculo.server.rules import RequestRules
 from tentaculo.store.client import StoreClient
@@ -54,6 +57,10 @@ if TYPE_CHECKING:
     from tentaculo.proxy.target_group import TargetGroup
 
 log = structlog.get_logger(__name__)
+
+_SWITCH = 0.0005
+"""Seconds that the event loop waits for the interpreter while a generation is built; Python's own 5 ms would delay each
+request by as much."""
 
 Step = Callable[[], None]
 
@@ -81,6 +88,8 @@ class Generation:
     hashes: frozenset[str] = field(repr=False)
     steps: Sequence[Step] = field(repr=False, default=())
     """What puts its parts in place, in this order."""
+    memory_limit: int | None = None
+    """None where it does not change."""
     on_drain: Sequence[Step] = field(repr=False, default=())
     """What ends the streams of its pages."""
 
@@ -113,6 +122,7 @@ class FollowingParts:
     responses: GatewayResponses
     authentication: Authentication
     record: RecordOwnEvent
+    limits: SharedLimits
 
 
 class Generations:
@@ -153,6 +163,7 @@ class Generations:
             hashes,
             on_drain=on_drain,
         )
+        self._parts.limits.use(self._current.rules.limits)
         return runner
 
     def use_tokens(self, tokens: Tokens) -> None:
@@ -172,6 +183,7 @@ class Generations:
             changes = changes.with_key("auth.tokens")
         tokens, cors = parts.authentication.accepted(served, hashes), CorsPolicy(served.cors)
         on_drain: list[Step] = []
+        is_other_memory = served.limits.memory != current.config.limits.memory
 
         def build() -> tuple[web.Application, RouteTable, list[Step], str]:
             health = parts.health_service.prepare(served, changes)
@@ -186,13 +198,14 @@ class Generations:
             routes = self._routes(served, app, proxy.routes, proxy.health_routes)
             return app, routes, steps, digest(config, lines)
 
-        app, routes, steps, etag = await asyncio.to_thread(build)
+        app, routes, steps, etag = await _beside_the_loop(build)
         rules = self._rules(served, tokens, cors, routes, await _running(app))
         if self.current is not current:
             raise StaleGenerationError
         return Generation(
             *(current.number + 1, served, etag, changes, tokens, cors, rules, lines),
             steps=steps,
+            memory_limit=memory_limit(served.limits.memory, parts.workers) if is_other_memory else None,
             on_drain=on_drain,
         )
 
@@ -226,11 +239,13 @@ class Generations:
         parts.responses.use_cors(generation.cors)
         if self.dispatcher is not None:
             self.dispatcher.use(generation.rules)
+        parts.limits.use(generation.rules.limits)
         parts.authentication.use(generation.tokens)
         parts.proxy.traffic.keep_services(changes.removed, config.services)
         parts.connections.use(limits.connections, limits.connections_per_address)
         parts.hub.use(limit=limits.subscribers, queue=limits.subscriber_queue)
-        parts.memory.limit = memory_limit(limits.memory, parts.workers)
+        if generation.memory_limit is not None:
+            parts.memory.limit = generation.memory_limit
         parts.slow_watch.use(config)
         parts.usual.use(tuple(config.services))
         parts.leading.use(config)
@@ -247,6 +262,7 @@ class Generations:
         self, config: Config, tokens: Tokens, cors: CorsPolicy, routes: RouteTable, runner: web.AppRunner
     ) -> RequestRules:
         parts = self._parts
+        earlier = self._current.rules.limits if self._current is not None else None
         return RequestRules(
             cast(web.Server, runner.server).request_handler,
             routes,
@@ -255,7 +271,22 @@ class Generations:
             ),
             trusted_proxy_matcher(config.server.trusted_proxies),
             config.limits.headers,
+            RequestLimits(config, parts.limits, earlier) or None,
+            RouteNetworks(config, parts.limits.note_network) or None,
         )
+
+
+T = TypeVar("T")
+
+
+async def _beside_the_loop(build: Callable[[], T]) -> T:
+    """The result of `build`, which runs in a thread and gives the event loop its turns as often as it wants them."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(_SWITCH)
+    try:
+        return await asyncio.to_thread(build)
+    finally:
+        sys.setswitchinterval(before)
 
 
 async def _running(app: web.Application) -> web.AppRunner:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from tentaculo.config.limits import LimitSettings
 from tentaculo.config.routes import RouteSettings
-from tentaculo.config.schema import LimitSettings
 from tentaculo.config.services import ServiceSettings
 from tentaculo.model.history import RouteKey
 from tentaculo.model.scopes import to_service

@@ -104,20 +104,23 @@ class NativeFastPath:
     def __repr__(self) -> str:
         return f"<NativeFastPath: {self.in_flight} in flight>"
 
+    @staticmethod
+    def takes(inbound: InboundRequest) -> bool:
+        """Whether a request is a usual one. The ordinary path serves every other one."""
+        return inbound.minor == 1 and not inbound.is_chunked and inbound.fields.expect is None
+
     def serve(
         self,
         handler: BufferedHandler,
         request: BufferedRequest,
         done: Callable[[bool], None],
         judged: JudgedRequest,
-    ) -> NativeExchange | None:
-        """Serve a request that was judged; None for an unusual one, which the ordinary path serves.
+    ) -> NativeExchange:
+        """Serve a request that was judged, and that `takes` takes.
 
         `done` is called when the response has been sent, perhaps before this returns, with whether the connection stays.
         """
         inbound = judged.inbound
-        if inbound.minor != 1 or inbound.is_chunked or inbound.fields.expect is not None:
-            return None
         exchange = NativeExchange(self, request, inbound, judged.record, done)
         plan = exchange.begin(handler, None)
         if plan is not None:
@@ -207,6 +210,7 @@ class NativeExchange:
             request_id=record.request_id,
             origin=self._inbound.origin,
             keep_alive=stays,
+            added=b"" if record.admitted is None else record.admitted.lines,
         )
         if len(body) <= PIECE:
             transport.write(head + body)

@@ -20,6 +20,7 @@ from tentaculo.net.session_cookie import HOST_ONLY, PLAIN
 from tentaculo.security.cors import is_allowed
 from tentaculo.security.sessions import LIFETIME, Session
 from tentaculo.security.tokens import Caller
+from tentaculo.server.client_address import client_address
 from tentaculo.server.gateway_responses import prefers_html
 
 PAGES = "/status"
@@ -54,17 +55,7 @@ class Sender:
     @property
     def address(self) -> str:
         """The client's address; behind trusted proxies the last one before them."""
-        inbound = self.inbound
-        forwarded = inbound.forwarded_by_trusted
-        if forwarded is None:
-            return inbound.client.address
-        chain = forwarded.get(b"x-forwarded-for") or forwarded.get(b"x-real-ip") or b""
-        found = inbound.client.address
-        for part in reversed(chain.decode("latin-1").split(",")):
-            found = part.strip() or found
-            if not self.is_trusted(found):
-                break
-        return found
+        return client_address(self.inbound, self.is_trusted)
 
     def set_cookie(self, session_id: str) -> str:
         """The value of the `Set-Cookie` that signs in; with an empty id that of the one that signs out."""

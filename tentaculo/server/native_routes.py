@@ -26,6 +26,8 @@ from tentaculo.server.request_body import read_body
 
 REQUEST_ID = web.RequestKey("request_id", str)
 """The request's id, set before the handler runs."""
+LIMIT_FIELDS = web.RequestKey("limit_fields", dict[str, str])
+"""Header fields that say what limits have let the request pass; not set where none counts it."""
 STARTED = web.RequestKey("started", int)
 """The status of the response, set once its head is being sent: nothing else can be the response then."""
 
@@ -186,6 +188,7 @@ def set_headers(app: web.Application, cors: CorsPolicy) -> None:
         headers = response.headers
         headers["X-Request-ID"] = headers["X-Correlation-Id"] = request[REQUEST_ID]
         headers[hdrs.SERVER] = SERVER
+        headers.update(request.get(LIMIT_FIELDS, {}))
         vary = headers.get(hdrs.VARY, "")
         if "origin" not in vary.lower():
             headers[hdrs.VARY] = f"{vary}, Origin" if vary else "Origin"

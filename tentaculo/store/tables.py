@@ -362,6 +362,18 @@ lease = Table(
     Column("ends_ms", BigInteger, nullable=False),
 )
 
+# One row for each endpoint whose clock is known: its offset from the database's clock, in milliseconds.
+clocks = Table(
+    "tentaculo_clocks",
+    metadata,
+    Column("service", Text, primary_key=True),
+    Column("endpoint", Text, primary_key=True),
+    Column("low_ms", Float(53), nullable=False),
+    Column("high_ms", Float(53), nullable=False),
+    # When that was so, by the database's clock, in milliseconds since 1970.
+    Column("at_ms", BigInteger, nullable=False),
+)
+
 schema_notes = Table(
     "tentaculo_schema_notes",
     metadata,

@@ -25,6 +25,20 @@ from tentaculo.telemetry.logging import MAX_TARGET, LineWriter, escape, is_conso
 from tentaculo.telemetry.request_stats import RequestStats, Timed, phases_of
 
 
+class AdmittedRequest(Protocol):
+    """What the limits of its route have given to a request."""
+
+    fields: Mapping[str, str]
+    """Header fields of its response."""
+
+    @property
+    def lines(self) -> bytes:
+        """The same as whole lines."""
+
+    def release(self) -> None:
+        """Give back what it holds."""
+
+
 @dataclass(slots=True)
 class RequestRecord:
     """One proxied request, as it is logged in one line. Text from the client is unescaped here; the log escapes it."""
@@ -66,6 +80,8 @@ class RequestRecord:
     """The target that it went to, where its route has several."""
     caller: str | None = None
     """The name of the token that it was sent with, or that its ticket or session was made with."""
+    admitted: AdmittedRequest | None = None
+    """What limits have let it pass; None where its route has none, and once it is closed."""
 
 
 LogRecord = Callable[[RequestRecord], None]
@@ -114,6 +130,9 @@ class RequestLog:
         `is_counted` is false for native requests: the statistics are those of the services.
         """
         record.seconds = time.perf_counter() - record.started
+        if record.admitted is not None:
+            record.admitted.release()
+            record.admitted = None
         if is_counted:
             self.stats.end(record)
         if self._write is not None:

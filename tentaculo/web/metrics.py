@@ -32,6 +32,7 @@ from tentaculo.web.monitoring import (
     AlertStats,
     HedgesOfServices,
     LeaseView,
+    LimitedRequests,
     Load,
     PhasesOfRoutes,
     RequestsOfCallers,
@@ -62,6 +63,7 @@ class GatewayMetrics:
         traffic: Traffic,
         phases: PhasesOfRoutes,
         hedges: HedgesOfServices,
+        limited: LimitedRequests = dict,
         load: Callable[[], Load],
         alert_stats: Callable[[], AlertStats],
         lease: Callable[[], LeaseView] | None = None,
@@ -75,6 +77,7 @@ class GatewayMetrics:
         self._traffic = traffic
         self._phases = phases
         self._hedges = hedges
+        self._limited = limited
         self._load = load
         self._alert_stats = alert_stats
         self._lease = lease
@@ -99,6 +102,7 @@ class GatewayMetrics:
         yield from _target_metrics(self._groups())
         yield self._hedge_metrics()
         yield self._caller_metrics()
+        yield self._limit_metrics()
         yield from self._load_metrics()
         yield from self._alert_metrics()
 
@@ -217,6 +221,16 @@ class GatewayMetrics:
             named[""] = rest
         for name, count in named.items():
             family.add_metric((name,), count)
+        return family
+
+    def _limit_metrics(self) -> Metric:
+        family = CounterMetricFamily(
+            "tentaculo_requests_limited",
+            "Requests that were refused for a limit of their route, or for the network of their client.",
+            labels=("service", "route", "limit", "per"),
+        )
+        for names, refused in self._limited().items():
+            family.add_metric(names, refused)
         return family
 
     def _load_metrics(self) -> Iterator[Metric]:

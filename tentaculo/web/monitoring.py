@@ -145,6 +145,10 @@ PhasesOfRoutes = Callable[[], Iterable[tuple[RouteKey, Sequence[PhaseCounts]]]]
 HedgesOfServices = Callable[[], Iterable[tuple[str, int, int]]]
 """Gives each service with hedged routes: its name, the requests that were hedged, and those that the second endpoint won."""
 
+LimitedRequests = Callable[[], Mapping[tuple[str, str, str, str], int]]
+"""Gives the requests that were refused by service and route, both empty for the gateway's own paths, by what refused them,
+and by who is counted apart there."""
+
 
 RequestsOfCallers = Callable[[], Mapping[str, int]]
 """Gives the requests so far of each caller, by the name of its token."""
@@ -158,6 +162,7 @@ def metrics_routes(
     traffic: Traffic,
     phases: PhasesOfRoutes,
     hedges: HedgesOfServices,
+    limited: LimitedRequests = dict,
     load: Callable[[], Load],
     alert_stats: Callable[[], AlertStats],
     slices: Slices,
@@ -185,6 +190,7 @@ def metrics_routes(
             traffic=traffic,
             phases=phases,
             hedges=hedges,
+            limited=limited,
             load=load,
             alert_stats=alert_stats,
             lease=lease,

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from tentaculo.events.clock_offsets import Bounds
 from tentaculo.model.clock import StatedReading
 from tentaculo.model.health import Endpoint, ProbeDetails, ProbeResult, SeenCertificate, StateChange
 from tentaculo.model.history import RouteKey, Tally
@@ -38,6 +39,8 @@ STOPPING = b"\xffstopping"
 """From a worker: it accepts no more connections."""
 ADOPT, RELEASE = b"\xffadopt", b"\xffrelease"
 """To a worker, with the number of another one as a byte: start and stop accepting its connections as well."""
+SERVING = b"\xffserving"
+"""To a worker, with a number as a byte: so many workers accept requests now."""
 STOP = b"\xffstop"
 """To a worker: finish the requests in flight, and end."""
 STOP_NOW = b"\xffnow"
@@ -231,6 +234,13 @@ class StatedTimes:
     """What events that a worker received say about the clocks of their sources, since its last message of this kind."""
 
     readings: Mapping[str, StatedReading]
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedOffsets:
+    """What another machine's probes say about the clocks of endpoints, and when this machine has read that."""
+
+    offsets: Mapping[Endpoint, tuple[Bounds, float]]
 
 
 @dataclass(frozen=True, slots=True)

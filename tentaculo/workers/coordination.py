@@ -40,6 +40,7 @@ from tentaculo.workers.channel import (
     READY,
     RELEASE,
     RETIRE,
+    SERVING,
     STOP,
     STOP_NOW,
     STOPPING,
@@ -51,6 +52,7 @@ from tentaculo.workers.channel import (
     ProbeRequest,
     ProbeResults,
     Reasons,
+    ReceivedOffsets,
     RequestTallies,
     ShownIncident,
     StateChanges,
@@ -93,8 +95,8 @@ class SharesIncidents(Protocol):
         ...
 
 
-def _ignore(_worker: int) -> None:
-    """Used before the listening sockets are open: there is nothing to adopt."""
+def _ignore(_number: int) -> None:
+    """Used while nobody has asked: before the listening sockets are open there is nothing to adopt."""
 
 
 class WorkerCoordination:
@@ -115,6 +117,7 @@ class WorkerCoordination:
         self._adopt: Callable[[int], None] = _ignore
         self._release: Callable[[int], None] = _ignore
         self._on_events: Callable[[], None] = lambda: None
+        self._on_serving: Callable[[int], None] = _ignore
         self._offsets: ClockOffsets | None = None
         self._sign_ins: AttemptLimit | None = None
         self._will_report = False
@@ -157,6 +160,8 @@ class WorkerCoordination:
                 self._adopt(message[-1])
             elif message.startswith(RELEASE):
                 self._release(message[-1])
+            elif message.startswith(SERVING):
+                self._on_serving(message[-1])
             elif self._health_service is not None:
                 self._take(self._health_service, message)
 
@@ -229,6 +234,10 @@ class WorkerCoordination:
         """Exchange with the other workers what events state of the clocks of their sources, while health is shared."""
         self._offsets = offsets
 
+    def share_limits(self, divide: Callable[[int], None]) -> None:
+        """Call `divide` with how many workers serve now, whenever that changes."""
+        self._on_serving = divide
+
     def share_sign_ins(self, limit: AttemptLimit) -> None:
         """Exchange failed attempts to sign in with the other workers, so that all of them have one count."""
         self._sign_ins = limit
@@ -239,6 +248,8 @@ class WorkerCoordination:
             await asyncio.sleep(REPORT_EVERY)
             for some in _batches(list(offsets.take_stated().items()), _SOURCES):
                 self._send(StatedTimes(dict(some)))
+            for received in _batches(list(offsets.take_received().items()), _RESULTS):
+                self._send(ReceivedOffsets(dict(received)))
 
     def report_events(self) -> None:
         """Report to the other workers, soon, that the log of events has more."""
@@ -379,6 +390,8 @@ class WorkerCoordination:
             case StatedTimes(readings) if self._offsets is not None:
                 for source, reading in readings.items():
                     self._offsets.note_stated(source, reading)
+            case ReceivedOffsets(received) if self._offsets is not None:
+                self._offsets.accept_bounds(received)
             case FailedSignIn(network) if self._sign_ins is not None:
                 self._sign_ins.count(network)
             case StateRequest(number):

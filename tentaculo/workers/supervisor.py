@@ -36,6 +36,7 @@ from tentaculo.workers.channel import (
     READY,
     RELEASE,
     RETIRE,
+    SERVING,
     STOP,
     STOP_NOW,
     STOPPING,
@@ -156,6 +157,8 @@ class Supervisor:
         self._descriptor = job.write()
         self._on_ready = on_ready
         self._places = {number: WorkerSlot() for number in range(1, job.workers + 1)}
+        self._serving = len(self._places)
+        """The workers that serve, as all of them know."""
         self._has_started = False
         self._is_stopping = False
         self._is_retiring = False
@@ -245,6 +248,7 @@ class Supervisor:
             self._finish()
             return
         self._have_adopted(worker.number)
+        self._report_serving()
         lived = 0.0 if worker.ready_at is None else asyncio.get_running_loop().time() - worker.ready_at
         pause = place.restart_policy.pause(lived, was_ready=worker.ready_at is not None, was_stopped=code == 0)
         (log.info if code == 0 else log.error)(
@@ -271,7 +275,9 @@ class Supervisor:
             self._note_ready(worker)
             return
         if message == STOPPING:
+            worker.is_stopping = True
             self._have_adopted(worker.number)
+            self._report_serving()
             return
         if message == LEAD_RELEASED:
             self._release_lead()
@@ -298,11 +304,20 @@ class Supervisor:
                 other.channel.order(RELEASE + bytes([worker.number]))
         for number in self._adopted:
             worker.channel.order(ADOPT + bytes([number]))
+        self._report_serving()
         if self._has_started or self._is_stopping:
             return
         if all(place.worker and place.worker.ready_at for place in self._places.values()):
             self._has_started = True
             self._on_ready()
+
+    def _report_serving(self) -> None:
+        """Report to the workers how many of them share the traffic. They begin with the number of all."""
+        number = sum(worker.ready_at is not None and not worker.is_stopping for worker in self._workers)
+        if self._has_started and number and number != self._serving:
+            self._serving = number
+            for worker in self._workers:
+                worker.channel.order(SERVING + bytes([number]))
 
     def _ping(self) -> None:
         for worker in self._workers:

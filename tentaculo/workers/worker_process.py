@@ -102,6 +102,8 @@ class Worker:
     channel: WorkerChannel
     ready_at: float | None = None
     """When it began to accept requests, by the loop's clock; None before."""
+    is_stopping: bool = False
+    """Whether it accepts no more connections."""
     unanswered: int = 0
     """Pings in a row without a response. Seconds would also count the time in which this process did not run."""
 

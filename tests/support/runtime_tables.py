@@ -18,6 +18,7 @@ SERVICES = "copilot_runtime_services"
 OURS = {
     "tentaculo_acknowledgements",
     "tentaculo_alert_channels",
+    "tentaculo_clocks",
     "tentaculo_early_warnings",
     "tentaculo_event_blocks",
     "tentaculo_event_sequence",

@@ -10,8 +10,9 @@ from typing import NamedTuple, cast
 from aiohttp import web
 
 from tentaculo.config.accepted_tokens import AuthSettings
+from tentaculo.config.limits import LimitSettings
 from tentaculo.config.reader import read
-from tentaculo.config.schema import Config, CorsSettings, LimitSettings
+from tentaculo.config.schema import Config, CorsSettings
 from tentaculo.gateway.target_rotation import learning
 from tentaculo.model.text import utc_now
 from tentaculo.net.turns import TurnScheduler
