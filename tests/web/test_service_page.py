@@ -331,3 +331,16 @@ async def test_the_past_of_a_page_is_read_seldom(gateway: Gateway) -> None:
     state.clock += 2
     await page(gateway, "madre")
     assert len(state.asked_for_past) == 2
+
+
+async def test_the_event_just_before_trouble_is_marked_for_who_is_signed_in(gateway: Gateway) -> None:
+    gateway.state.just_before = {
+        "hermes": event(1, type="deployed", source="ci", received_at=NOW - timedelta(minutes=20))
+    }
+    assert 'class="pin"' not in await page(gateway, "hermes")
+    gateway.state.viewer = Viewer(is_signed_in=True)
+    shown = await page(gateway, "hermes")
+    assert shown.count('<line class="pin"') == 1
+    assert "deployed from ci" in words(shown)
+    assert 'class="pin"' not in await page(gateway, "madre"), "it is up"
+    assert [one.failing for one in gateway.state.asked_for_past][-1] == ()
