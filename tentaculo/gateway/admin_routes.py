@@ -12,7 +12,8 @@ from aiohttp import web
 from tentaculo.gateway.loading import LoadedLater
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.security.cors import CorsPolicy
-from tentaculo.server.caller import CALLER, is_from_own_page
+from tentaculo.server import caller
+from tentaculo.server.caller import SENDER, is_from_own_page
 from tentaculo.store.client import StoreClient
 from tentaculo.web import admin
 
@@ -83,7 +84,7 @@ def routes(
 
     def check_origin(request: web.Request) -> None:
         origin = request.headers.get("Origin")
-        if origin is not None and not cors.allows(origin) and not is_from_own_page(request[CALLER].inbound):
+        if origin is not None and not cors.allows(origin) and not is_from_own_page(request[SENDER].inbound):
             raise Problem(Failure.ORIGIN_DENIED, "Add the page's origin to cors.origins.")
 
     return admin.routes(LazyAdministration(load), name_of, check_origin)
@@ -100,6 +101,6 @@ async def follow_table(layers: Layers | None, store_client: StoreClient) -> None
 
 def name_of(request: web.Request) -> str:
     """Who asks. Raises `Problem` (403) where nobody is authenticated: without tokens the configuration is closed."""
-    if not request[CALLER].is_authenticated:
+    if not request[SENDER].is_authenticated:
         raise Problem(Failure.FORBIDDEN, "Without tokens nobody may change the configuration by HTTP.")
-    return "token"
+    return caller.name_of(request) or "a token without a name"

@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tentaculo.config.accepted_tokens import TokenSettings
 from tentaculo.config.environment import process_environment
 from tentaculo.config.errors import ConfigError, ConfigFault
 from tentaculo.config.layers import Sources
 from tentaculo.config.loader import Loaded, load, load_sources
 from tentaculo.config.schema import Config
-from tentaculo.security.token_file import accepted_hashes, token_file
+from tentaculo.security.token_file import TokenFileError, accepted_tokens, token_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +20,7 @@ class Candidate:
     """A valid configuration that has been read, with all that belongs to it, and is not served yet."""
 
     config: Config
-    hashes: tuple[str, ...]
+    hashes: tuple[TokenSettings | str, ...]
     """Hashes of the accepted tokens."""
     warnings: tuple[str, ...] = ()
     """About valid but suspicious values, one sentence each."""
@@ -72,7 +73,7 @@ class ConfigurationSource:
         self._file = None if file is None else file.absolute()
         self._host = host
         self._port = port
-        self.spare_hashes: tuple[str, ...] = ()
+        self.spare_hashes: tuple[TokenSettings | str, ...] = ()
         """Accepted where no other token is: that of a token which this process has made and could not keep."""
         self._verify = verify
         self.first: Sources | None = None
@@ -117,10 +118,12 @@ class ConfigurationSource:
             raise ConfigError(faults, loaded.path)
         return Candidate(loaded.config, self._hashes(loaded), loaded.warnings, loaded.sources)
 
-    def _hashes(self, loaded: Loaded) -> tuple[str, ...]:
+    def _hashes(self, loaded: Loaded) -> tuple[TokenSettings | str, ...]:
         config = loaded.config
         try:
-            hashes = accepted_hashes(config)
+            hashes = accepted_tokens(config)
+        except TokenFileError as error:
+            raise ConfigError([ConfigFault("auth.token_file", str(error))], loaded.path) from None
         except OSError as error:
             # It could be read a moment ago.
             fault = ConfigFault("auth.token_file", f"cannot be read: {error.strerror or type(error).__name__}")

@@ -12,6 +12,7 @@ from functools import partial
 
 import structlog
 
+from tentaculo.config.accepted_tokens import AcceptedTokens
 from tentaculo.config.comparison import Changes
 from tentaculo.config.schema import Config
 from tentaculo.gateway.configuration_source import Candidate, ConfigurationSource
@@ -38,7 +39,7 @@ collector walked through what thousands of requests in flight hold, time and aga
 async def serve(
     config: Config,
     *,
-    hashes: Sequence[str],
+    hashes: AcceptedTokens,
     ready: Callable[[ListeningAddresses], None] | None = None,
     coordination: Coordination | None = None,
     sockets: Sequence[Sequence[socket.socket]] = (),

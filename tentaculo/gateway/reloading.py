@@ -9,7 +9,7 @@ apply it (`workers/generations.py`).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
 
+from tentaculo.config.accepted_tokens import AcceptedTokens
 from tentaculo.config.comparison import Changes
 from tentaculo.config.errors import ConfigError, ConfigFault
 from tentaculo.config.schema import Config
@@ -135,7 +136,7 @@ def recorded(reloads: Reloads | None, record: RecordOwnEvent) -> Reloads:
 class Reloadable(Protocol):
     """A gateway that can serve another configuration."""
 
-    async def prepare(self, config: Config, hashes: Sequence[str]) -> Any:
+    async def prepare(self, config: Config, hashes: AcceptedTokens) -> Any:
         """Build everything for `config`, to be given to `swap`. Raises ConfigError and changes nothing."""
 
     def swap(self, generation: Any, by: str) -> Changes:

@@ -4,10 +4,21 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import BigInteger, Column, Connection, Integer, Table, Text, select, update
 
 from tentaculo.store.lease import notify_fleet
-from tentaculo.store.tables import configuration_changes, dialect_module
+from tentaculo.store.tables import dialect_module, metadata
+
+# One row at most: the changes of the write API, which several machines share. It contains secrets.
+configuration_changes = Table(
+    "tentaculo_configuration_changes",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    # Grows with each change: one that was made for an earlier one is refused.
+    Column("revision", BigInteger, nullable=False),
+    # As the file of changes has it, JSON.
+    Column("document", Text, nullable=False),
+)
 
 _ONLY_ROW = 1
 _c = configuration_changes.c

@@ -161,6 +161,10 @@ LimitedRequests = Callable[[], Mapping[tuple[str, str, str, str], int]]
 and by who is counted apart there."""
 
 
+RequestsOfCallers = Callable[[], Mapping[str, int]]
+"""Gives the requests so far of each caller, by the name of its token."""
+
+
 def metrics_routes(
     *,
     views: Callable[[], Iterable[ServiceView]],
@@ -178,6 +182,7 @@ def metrics_routes(
     lease: Callable[[], LeaseView] | None = None,
     concurrency: Callable[[str], ConcurrencyView | None] = lambda _: None,
     groups: Callable[[], Iterable[GroupView]] = tuple,
+    callers: RequestsOfCallers = dict,
 ) -> list[web.RouteDef]:
     """The route `/metrics`.
 
@@ -204,6 +209,7 @@ def metrics_routes(
             lease=lease,
             concurrency=concurrency,
             groups=groups,
+            callers=callers,
         )
         return metrics_cache(gateway, slices, worker=worker)
 

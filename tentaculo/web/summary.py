@@ -10,9 +10,10 @@ from tentaculo.model.health import ServiceView
 from tentaculo.model.incident import Incident, Note
 from tentaculo.model.page import PageInfo
 from tentaculo.model.text import printable
-from tentaculo.web import incident_words, overview, reasons, wording
+from tentaculo.web import incident_words, reasons, wording
+from tentaculo.web.lanes import event_path, event_title, lanes
 from tentaculo.web.languages import Language
-from tentaculo.web.overview import Fleet, event_path, event_title
+from tentaculo.web.overview import Fleet
 from tentaculo.web.sentences import Piece, Sentence, clock, joined, sentence
 
 
@@ -218,5 +219,5 @@ def summarise(fleet: Fleet) -> Iterator[tuple[str, Any]]:
     yield "answers", answers(fleet)
     yield "contacts", list(contacts(fleet))
     yield "switched", switched_rows(fleet.info, fleet.local_now, t)
-    yield "lanes", overview.lanes(fleet)
+    yield "lanes", lanes(fleet)
     yield "ticks", fleet.axis.ticks(fleet.range.tick, t)

@@ -10,12 +10,13 @@ import os
 import socket
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import structlog
 
+from tentaculo.events.clock_offsets import Bounds
 from tentaculo.model.clock import StatedReading
 from tentaculo.model.health import Endpoint, ProbeDetails, ProbeResult, SeenCertificate, StateChange
 from tentaculo.model.history import RouteKey, Tally
@@ -277,6 +278,13 @@ class StatedTimes:
 
 
 @dataclass(frozen=True, slots=True)
+class ReceivedOffsets:
+    """What another machine's probes say about the clocks of endpoints, and when this machine has read that."""
+
+    offsets: Mapping[Endpoint, tuple[Bounds, float]]
+
+
+@dataclass(frozen=True, slots=True)
 class FailedSignIn:
     """An attempt to sign in has failed, from this network."""
 
@@ -299,3 +307,11 @@ class SharesIncidents(Protocol):
 
     def planned(self) -> Sequence[MaintenanceWindow]:
         """The open and planned maintenance windows."""
+
+
+T = TypeVar("T")
+
+
+def batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """`items` in parts of at most `size`."""
+    yield from (items[start : start + size] for start in range(0, len(items), size))

@@ -12,6 +12,7 @@ from typing import Protocol
 
 import structlog
 
+from tentaculo.config.accepted_tokens import token_lines
 from tentaculo.config.comparison import Changes, appliable, compare
 from tentaculo.config.errors import ConfigError
 from tentaculo.config.schema import Config
@@ -179,7 +180,7 @@ class JointReload:
         changes = compare(read, candidate.config)
         # The addresses and the number of workers stay as they are, whatever the file says now.
         config = appliable(job.config, candidate.config)
-        if set(candidate.hashes) != set(job.hashes):
+        if token_lines(candidate.hashes) != token_lines(job.hashes):
             changes = changes.with_key("auth.tokens")
         job = replace(job, config=config, hashes=candidate.hashes)
         with self._held_starts():

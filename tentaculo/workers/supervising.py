@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Protocol
 
+from tentaculo.config.accepted_tokens import AcceptedTokens
 from tentaculo.config.schema import Config
 from tentaculo.gateway.configuration_source import ConfigurationSource
 from tentaculo.server.handover import ProcessContext
@@ -30,7 +31,7 @@ class StorePreparation(Protocol):
 
 def supervise(
     config: Config,
-    hashes: Sequence[str],
+    hashes: AcceptedTokens,
     ready: Callable[[ListeningAddresses], None],
     prepare: Callable[[], StorePreparation | None] = lambda: None,
     context: ProcessContext | None = None,

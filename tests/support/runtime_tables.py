@@ -18,6 +18,7 @@ SERVICES = "copilot_runtime_services"
 OURS = {
     "tentaculo_acknowledgements",
     "tentaculo_alert_channels",
+    "tentaculo_clocks",
     "tentaculo_configuration_changes",
     "tentaculo_early_warnings",
     "tentaculo_event_blocks",
@@ -37,6 +38,7 @@ OURS = {
     "tentaculo_sessions",
     "tentaculo_state_changes",
     "tentaculo_tickets",
+    "tentaculo_token_uses",
 }
 
 _LEGACY_COLUMNS = """
