@@ -288,6 +288,8 @@ tickets = Table(
     Column("expires_at", BigInteger, nullable=False),
     # The name of the process that gave it.
     Column("issued_by", Text, nullable=False),
+    # The fingerprint of the token that it was given to. NULL in rows of older versions.
+    Column("token", Text),
     Index("ix_tentaculo_tickets_expires_at", "expires_at"),
 )
 
@@ -301,6 +303,16 @@ sessions = Table(
     Column("token", Text, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     # Written at most once a minute.
+    Column("used_at", BigInteger, nullable=False),
+)
+
+# One row for each token that was used. The seconds since 1970 are those of the database's own clock.
+token_uses = Table(
+    "tentaculo_token_uses",
+    metadata,
+    # The fingerprint of the token.
+    Column("token", Text, primary_key=True),
+    # Written at most once a minute by each process.
     Column("used_at", BigInteger, nullable=False),
 )
 

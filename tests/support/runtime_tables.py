@@ -37,6 +37,7 @@ OURS = {
     "tentaculo_sessions",
     "tentaculo_state_changes",
     "tentaculo_tickets",
+    "tentaculo_token_uses",
 }
 
 _LEGACY_COLUMNS = """

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tentaculo.config import schema
+from tentaculo.config.accepted_tokens import AuthSettings
 from tentaculo.model.health import (
     Certificate,
     ConcurrencyView,
@@ -150,7 +150,7 @@ async def test_addresses_are_numbered_while_everybody_may_look(gateway: Gateway)
 
 async def test_who_has_the_token_sees_the_addresses() -> None:
     state = State(viewer=Viewer(is_signed_in=True))
-    async with running(state, schema.AuthSettings(open_status=False)) as gateway:
+    async with running(state, AuthSettings(open_status=False)) as gateway:
         async with gateway.client.get("/status/services/madre") as response:
             assert response.status == 401
         async with gateway.client.get("/status/services/madre", headers={"X-VX11-Token": TOKEN}) as response:
