@@ -19,7 +19,7 @@ from tests.support.gateway_process import ROOT, clean_environment
 
 PACKAGE = ROOT / "tentaculo"
 GROUND = {"model": set(), "config": {"model"}}
-SHARED = {"net": {"model"}, "security": {"config", "net"}, "telemetry": {"config", "model"}}
+SHARED = {"net": {"model"}, "security": {"config", "model", "net"}, "telemetry": {"config", "model"}}
 ROOMS = {
     "server": {"config", "model", "net", "security", "telemetry"},
     "upstream": {"config", "model", "net"},
@@ -80,6 +80,7 @@ TESTED_IN: dict[str, str] = {
     "proxy/target_group": "wire/test_rotation",
     "proxy/upload": "wire/test_streaming",
     "health/service_state": "health/test_board",
+    "server/route_entries": "server/test_route_table",
     "server/judged_request": "server/test_dispatcher",
     "server/request_receiver": "server/test_connection",
     "server/event_stream": "events/test_stream",

@@ -17,6 +17,8 @@ import structlog
 
 from tentaculo import __version__
 from tentaculo.cli.output import StartError, warn
+from tentaculo.cli.token_actions import accepted_lines, ends_soon
+from tentaculo.config.accepted_tokens import AcceptedTokens, TokenSettings
 from tentaculo.config.environment import (
     child_environment,
     is_sqlite,
@@ -29,8 +31,9 @@ from tentaculo.config.environment import (
 from tentaculo.config.loader import Loaded, load_tables, load_usable
 from tentaculo.config.schema import Config
 from tentaculo.config.storage import DatabaseSettings
+from tentaculo.model.text import utc_now
 from tentaculo.net.systemd_notify import ServiceManager
-from tentaculo.security.token_file import accepted_hashes, keep_hash, make_token, token_file
+from tentaculo.security.token_file import TokenFileError, accepted_tokens, keep_token, make_token, token_file
 from tentaculo.security.tokens import hash_token
 from tentaculo.server.handover import Handover, HandoverFailed, Predecessor, ProcessContext
 from tentaculo.server.listeners import CannotListenError, ListeningAddresses, connection_limit
@@ -63,7 +66,12 @@ def serve(file: Path | None, host: str | None, port: int | None) -> None:
 
     def ready(running: ListeningAddresses) -> None:
         _print_ready(running, config, token, example)
+        for line in accepted_lines(hashes) if config.auth.enabled else ():
+            click.echo(f"  accepts       {line}")
         context.manager.ready(_summary(running, config))
+
+    for warning in ends_soon(hashes, utc_now()):
+        warn(warning)
 
     if config.server.workers > 1:
         _supervise(config, hashes, ready, loaded.path, context)
@@ -122,7 +130,7 @@ def _serve_demo(loaded: Loaded, host: str | None, port: int | None, manager: Ser
 
 async def _serve_upgraded(
     config: Config,
-    hashes: list[str],
+    hashes: AcceptedTokens,
     ready: Callable[[ListeningAddresses], None],
     file: Path | None,
     context: ProcessContext,
@@ -164,7 +172,7 @@ async def _with_fleet(demo: Demo, config: Config, file: Path, manager: ServiceMa
             _print_ready(running, config, fleet.token, _DEMO_PATH)
             manager.ready(_summary(running, config))
 
-        await _serve_upgraded(config, accepted_hashes(config), ready, file, ProcessContext(manager))
+        await _serve_upgraded(config, accepted_tokens(config), ready, file, ProcessContext(manager))
 
 
 def _run(work: Coroutine[Any, Any, None]) -> None:
@@ -177,7 +185,7 @@ def _run(work: Coroutine[Any, Any, None]) -> None:
 
 def _supervise(
     config: Config,
-    hashes: list[str],
+    hashes: AcceptedTokens,
     ready: Callable[[ListeningAddresses], None],
     file: Path | None,
     context: ProcessContext,
@@ -211,22 +219,27 @@ def _listening(loaded: Loaded, host: str | None, port: int | None) -> Config:
     return loaded.config.replace(server=server.replace(listen=(), **given))
 
 
-def _accepted_tokens(config: Config) -> tuple[list[str], str | None]:
-    """The accepted hashes, and the new token if there was none."""
-    hashes = accepted_hashes(config)
-    if hashes or not config.auth.enabled:
-        return hashes, None
+def _accepted_tokens(config: Config) -> tuple[list[TokenSettings], str | None]:
+    """The accepted tokens, and the new one itself if there was none."""
+    try:
+        tokens = accepted_tokens(config)
+    except (OSError, TokenFileError) as error:  # it was read before, and has changed since
+        raise StartError(f"the token file cannot be read: {error}") from error
+    if tokens or not config.auth.enabled:
+        return tokens, None
     token = make_token()
     file = token_file(config)
+    made = TokenSettings(hash=hash_token(token))
     try:
-        keep_hash(file, hash_token(token))
+        keep_token(file, made)
+        made = made.replace(source=f"{file}, line 2")
         aside = f"; its hash is kept in {file}"
     except OSError as error:
         warn(f"{file} cannot be written ({error.strerror}): this token is valid until the gateway stops")
         aside = ""
     click.echo(f"There was no token, so the gateway made one. It is shown only once{aside}.")
     click.echo(f"\n  {token}\n")
-    return [hash_token(token)], token
+    return [made], token
 
 
 def _summary(running: ListeningAddresses, config: Config) -> str:

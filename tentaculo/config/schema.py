@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from tentaculo.config.accepted_tokens import AuthSettings
 from tentaculo.config.admin import AdminSettings
 from tentaculo.config.incidents import AlertSettings, IncidentSettings, MaintenanceSettings
 from tentaculo.config.limits import LimitSettings
@@ -22,31 +23,7 @@ from tentaculo.config.storage import DatabaseSettings, EventSettings, HistorySet
 from tentaculo.config.types import (
     Origin,
     Secret,
-    TokenHash,
 )
-
-
-class AuthSettings(Section, frozen=True):
-    """[auth]: which tokens are accepted."""
-
-    enabled: Annotated[bool, Doc("Whether a request needs a token.", active=True)] = True
-    tokens: Annotated[
-        tuple[TokenHash, ...],
-        Doc("Hashes of accepted tokens, each sha256: and 64 hex digits.", example=["sha256:" + 64 * "0"]),
-    ] = ()
-    token_file: Annotated[
-        Path | None,
-        Doc(
-            "File with one token hash a line. The first start makes it if there is no token.",
-            default="data/token",
-            example="data/token",
-        ),
-    ] = None
-    share_token: Annotated[
-        bool, Doc("Whether the gateway sends its own token (TENTACULO_TOKEN) to services without a token of their own.")
-    ] = False
-    open_websocket: Annotated[bool, Doc("Whether /ws needs no token.")] = False
-    open_status: Annotated[bool, Doc("Whether /status needs no token.")] = True
 
 
 class CorsSettings(Section, frozen=True):

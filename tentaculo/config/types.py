@@ -281,11 +281,6 @@ def is_token(value: str) -> bool:
     return all(32 < ord(c) < 127 for c in value)
 
 
-def is_hash(value: str) -> bool:
-    """Whether `value` is a token's hash as `auth.hash_token` makes it."""
-    return _HASH.fullmatch(value) is not None
-
-
 def is_service_name(value: str) -> bool:
     """Whether `value` can name a service or be an alias: letters, digits, _ and -, at most 64."""
     return _SERVICE_NAME.fullmatch(value) is not None

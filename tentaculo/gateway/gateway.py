@@ -20,6 +20,7 @@ from typing import Self, cast
 from aiohttp import web
 
 from tentaculo import __version__
+from tentaculo.config.accepted_tokens import AcceptedTokens
 from tentaculo.config.comparison import Changes
 from tentaculo.config.environment import database_url
 from tentaculo.config.schema import Config
@@ -27,6 +28,7 @@ from tentaculo.events.hub import Hub
 from tentaculo.events.pipeline import Cardinality
 from tentaculo.events.tail import EventTail
 from tentaculo.gateway.application import Parts, application
+from tentaculo.gateway.authentication import Authentication
 from tentaculo.gateway.clock_watch import ClockWatch
 from tentaculo.gateway.coordination import Coordination
 from tentaculo.gateway.generation import FollowingParts, Generation, Generations, Rotations, Step, learning
@@ -46,18 +48,12 @@ from tentaculo.net.turns import TurnScheduler
 from tentaculo.proxy.handler import Proxy
 from tentaculo.proxy.state import ProxyDependencies
 from tentaculo.security.cors import CorsPolicy
-from tentaculo.security.sessions import Sessions
-from tentaculo.security.sign_in import AttemptLimit, SignIn
-from tentaculo.security.tickets import Tickets
-from tentaculo.security.tokens import Tokens
 from tentaculo.server.connection import ClientConnection, ClientSocket
 from tentaculo.server.dispatcher import Dispatcher
 from tentaculo.server.fast_path import TryServe
 from tentaculo.server.gateway_responses import GatewayResponses
 from tentaculo.server.listeners import ConnectionLimits, Listeners, ListeningAddresses, Phase
 from tentaculo.store.client import StoreClient
-from tentaculo.store.sessions import SessionTable
-from tentaculo.store.tickets import TicketTable
 from tentaculo.tasks import TaskGroup
 from tentaculo.telemetry.history import TakeTallies
 from tentaculo.telemetry.request_log import RequestLog, RequestRecord
@@ -70,7 +66,7 @@ class Gateway:
     def __init__(
         self,
         config: Config,
-        hashes: Sequence[str],
+        hashes: AcceptedTokens,
         *,
         access_log: Callable[[RequestRecord], None] | None = None,
         stop_now: asyncio.Event | None = None,
@@ -113,13 +109,6 @@ class Gateway:
             max_events=config.events.queue,
             survives_power_cut=config.database.durability == "power",
         )
-        tokens = Tokens(hashes, enabled=config.auth.enabled)
-        self.tickets = Tickets(TicketTable(self._store_client.run), enabled=config.auth.enabled)
-        sessions = self._sessions = Sessions(SessionTable(self._store_client.run), tokens.has_fingerprint)
-        sign_ins = AttemptLimit()
-        if coordination is not None:
-            coordination.share_sign_ins(sign_ins)
-        self._sign_in = SignIn(tokens, sessions, sign_ins)
         clock = self._clock = SteadyClock()
         self._started_at = clock.now()
         self.health_service = HealthService(config, self._store_client, clock)
@@ -151,6 +140,15 @@ class Gateway:
             store_fleet=self._store_client.store_fleet_events,
             epoch=lambda: self._store_client.fence.epoch if self._store_client.fence else None,
         )
+        authentication = self.authentication = Authentication(
+            config,
+            hashes,
+            self._store_client,
+            coordination,
+            self._own_events.record,
+            lambda tokens: self.generations.use_tokens(tokens),
+        )
+        self.tickets = self.authentication.tickets
         self._limits = shared_limits(coordination, self._own_events.record)
         self.health_service.on_transition.append(self._own_events.note_transition)
         self.health_service.breakers.on_change.append(self._own_events.note_breaker)
@@ -173,6 +171,7 @@ class Gateway:
                 self._own_events,
                 instance=instance,
                 lead=self._lead,
+                offsets=self.clocks.offsets,
             )
         clock.on_step += [self.health_service.correct, self.incident_service.correct, self._correct]
         self.proxy = Proxy(config, self.health_service.breakers, self._proxy_needs())
@@ -211,13 +210,11 @@ class Gateway:
             memory=self.memory,
             workers=config.server.workers if coordination else 1,
             responses=self._responses,
-            tickets=self.tickets,
-            sessions=sessions,
-            sign_in=self._sign_in,
+            authentication=authentication,
             record=self._own_events.record,
             limits=self._limits,
         )
-        self.generations = Generations(parts, config, hashes, tokens, cors)
+        self.generations = Generations(parts, config, hashes, authentication.tokens, cors)
 
     def __repr__(self) -> str:
         return f"<Gateway {self._phase.value}, {len(self.config.services)} services>"
@@ -254,11 +251,11 @@ class Gateway:
         """Open each part after the parts that it uses; `__aexit__` closes them in the opposite order."""
         self._stack.push_async_callback(self._store_client.close)
         self._stack.push_async_callback(self._own_events.close)
+        self._stack.push_async_callback(self.authentication.watch.close)
         self._stack.push_async_callback(self._tasks.close)
         self._tasks.start(give_back_memory(), "memory")
         self._tasks.start(self._clock.run(), "clock")
-        self._tasks.start(self.tickets.run(), "tickets")
-        self._tasks.start(self._sessions.run(), "sessions")
+        self.authentication.start(self._tasks)
         runner = await self.generations.begin()
         self._stack.push_async_callback(runner.cleanup)
         server = cast(web.Server, runner.server)
@@ -309,7 +306,7 @@ class Gateway:
         self._own_events.record("configuration.loaded", services=sorted(self.config.services))
         self._own_events.record("started", version=__version__, address=self.running.url)
 
-    async def prepare(self, config: Config, hashes: Sequence[str]) -> Generation:
+    async def prepare(self, config: Config, hashes: AcceptedTokens) -> Generation:
         """As `Generations.prepare`; `hashes` are the accepted tokens'. Of several workers all prepare, and then all swap."""
         return await self.generations.prepare(config, hashes)
 
@@ -370,13 +367,12 @@ class Gateway:
             cardinality=self._cardinality,
             tail=self._tail,
             clocks=self.clocks,
-            tickets=self.tickets,
-            sessions=self._sessions,
-            sign_in=self._sign_in,
+            authentication=self.authentication,
             turns=self._turns,
             tasks=self._tasks,
             worker=coordination.number if coordination else None,
             lease=self._role.view if self._role else None,
+            record=self._own_events.record,
             on_drain=on_drain,
             phase=lambda: self._phase,
             started_at=lambda: self._started_at,

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
+from tentaculo.config.accepted_tokens import AcceptedTokens
 from tentaculo.config.schema import Config
 from tentaculo.gateway.coordination import Coordination
 from tentaculo.gateway.gateway import Gateway
@@ -33,7 +34,7 @@ collector walked through what thousands of requests in flight hold, time and aga
 async def serve(
     config: Config,
     *,
-    hashes: Sequence[str],
+    hashes: AcceptedTokens,
     ready: Callable[[ListeningAddresses], None] | None = None,
     coordination: Coordination | None = None,
     sockets: Sequence[Sequence[socket.socket]] = (),

@@ -45,6 +45,7 @@ class Failure(Enum):
     BAD_TARGET = _FailureInfo(400, "bad_target", "The request target is not acceptable", _C, "http_request_error")
     AUTH_REQUIRED = _FailureInfo(401, "auth_required", "A token is required", _C, "http_request_denied")
     FORBIDDEN = _FailureInfo(403, "forbidden", "The token is not valid", _C, "http_request_denied")
+    MISSING_SCOPE = _FailureInfo(403, "forbidden", "The token does not have the scope", _C, "http_request_denied")
     ORIGIN_DENIED = _FailureInfo(
         403, "origin_denied", "Pages of this origin are not allowed here", _C, "http_request_denied"
     )

@@ -277,6 +277,7 @@ class Proxy:
                 inbound.method, inbound.path, inbound.client.address, inbound.forwarded_by_trusted
             )
             record.service, record.route = known.plan.service_name, known.plan.key
+            record.caller = known.caller.name
             kind = self._hedged if known.plan.hedges else DrivenExchange
             exchange = kind(shared, request, inbound, record, done)
             exchange.admitted, exchange.is_admitted = known, True

@@ -22,6 +22,7 @@ from tentaculo.proxy.response_head import CachedResponseHead, ResponseHeadBuilde
 from tentaculo.proxy.route import CompiledRoute
 from tentaculo.proxy.state import ProxyState
 from tentaculo.security.cors import CorsPolicy
+from tentaculo.security.tokens import Caller
 from tentaculo.telemetry.request_log import RequestRecord
 from tentaculo.upstream.client_affinity import StickySessions
 from tentaculo.upstream.connection import UpstreamConnection
@@ -43,7 +44,8 @@ class JudgedRequest(Protocol):
     hides_authorization: bool
     """Whether Authorization carried the gateway's own token, and must not be forwarded."""
     is_authenticated: bool
-    """Whether the caller sent an accepted token or ticket."""
+    """Whether the caller sent an accepted token or ticket, and has the scope of the route."""
+    caller: Caller
 
 
 class PreparedRequest:
@@ -52,7 +54,7 @@ class PreparedRequest:
     It is used again while the client repeats the same request.
     """
 
-    __slots__ = ("head", "inbound", "lines", "method", "plan", "replaces_cors")
+    __slots__ = ("caller", "head", "inbound", "lines", "method", "plan", "replaces_cors")
 
     def __init__(
         self,
@@ -61,11 +63,14 @@ class PreparedRequest:
         head: bytes,
         cors_lines: bytes,
         method: str,
+        caller: Caller,
         limit_lines: bytes = b"",
     ) -> None:
         """`head` is what the upstream gets, without the request's id and the empty line; `cors_lines` go into every
         response to this client's page, `limit_lines` into the one to this request. `method` is the one in `head`."""
         self.inbound = inbound
+        self.caller = caller
+        """For whom it was decided. It holds no longer than the token of the caller."""
         self.method = method
         self.plan = plan
         self.replaces_cors = bool(cors_lines)
@@ -129,7 +134,10 @@ class ProxiedRequest:
         """
         inbound, shared, plan = self.inbound, self.shared, judged.route
         # A ticket authenticates one request, and the next one may have the same fields.
-        key = (plan, inbound.method, inbound.minor, inbound.host, judged.is_authenticated)
+        key = (
+            *(plan, inbound.method, inbound.minor, inbound.host),
+            *(judged.is_authenticated, judged.hides_authorization),
+        )
         cached = inbound.fields.cached_head
         if type(cached) is not CachedRequestHead or cached.key != key:
             self._check(plan)
@@ -153,7 +161,7 @@ class ProxiedRequest:
         head = line.encode("utf-8", "surrogateescape") + cached.block
         limits = self.record.admitted
         limit_lines = b"" if limits is None else limits.lines
-        self.admitted = PreparedRequest(inbound, plan, head, cached.cors_lines, method, limit_lines)
+        self.admitted = PreparedRequest(inbound, plan, head, cached.cors_lines, method, judged.caller, limit_lines)
         self.is_admitted = True
         return None
 

@@ -15,6 +15,7 @@ import structlog
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.net.inbound_request import InboundRequest
 from tentaculo.net.response_bytes import SentResponse
+from tentaculo.security.tokens import Caller
 from tentaculo.server.fast_path import BufferedRequest
 from tentaculo.server.gateway_responses import GatewayResponses
 from tentaculo.server.request_body import check_size
@@ -72,9 +73,18 @@ def defect(error: Exception, record: RequestRecord) -> Problem:
     return Problem(Failure.INTERNAL, "The failure was logged under this request's id.")
 
 
+class JudgedRequest(Protocol):
+    """A request that the dispatcher has judged."""
+
+    inbound: InboundRequest
+    record: RequestRecord
+    caller: Caller
+
+
 class NativePlan(NamedTuple):
     """What was decided about a request, for another with the same head on the same connection."""
 
+    caller: Caller
     inbound: InboundRequest
     body_handler: BodyHandler
 
@@ -104,23 +114,24 @@ class NativeFastPath:
         handler: BufferedHandler,
         request: BufferedRequest,
         done: Callable[[bool], None],
-        inbound: InboundRequest,
-        record: RequestRecord,
+        judged: JudgedRequest,
     ) -> NativeExchange:
         """Serve a request that was judged, and that `takes` takes.
 
         `done` is called when the response has been sent, perhaps before this returns, with whether the connection stays.
         """
-        exchange = NativeExchange(self, request, inbound, record, done)
+        inbound = judged.inbound
+        exchange = NativeExchange(self, request, inbound, judged.record, done)
         plan = exchange.begin(handler, None)
         if plan is not None:
-            request.remembered = NativePlan(inbound, plan)
+            request.remembered = NativePlan(judged.caller, inbound, plan)
         return exchange
 
     def serve_again(self, plan: NativePlan, request: BufferedRequest, done: Callable[[bool], None]) -> NativeExchange:
         """Serve a request with the same head as one that was served before on its connection."""
         inbound = plan.inbound
         record = self.requests.begin(inbound.method, inbound.path, inbound.client.address, inbound.forwarded_by_trusted)
+        record.caller = plan.caller.name
         exchange = NativeExchange(self, request, inbound, record, done)
         exchange.begin(None, plan.body_handler)
         return exchange

@@ -4,7 +4,7 @@
 2. Validate the head.
 3. Respond to the preflight of a listed origin, whatever its path.
 4. Find its route in the one table. Refuse it where clients of its network may not use that.
-5. Check the token, if the route needs one, and the Origin where no token in a header authenticated: of a WebSocket, and
+5. Check the token and its scopes, if the route needs any, and the Origin where no token in a header authenticated: of a WebSocket, and
    of a page that sends a ticket, a cookie or a form. Tickets and cookies are checked in a task, which waits for the
    database.
 6. Refuse it where a limit of its route is used up.
@@ -31,16 +31,19 @@ from tentaculo.net.inbound_request import ClientInfo, InboundRequest, Request
 from tentaculo.net.memory import MemoryBudget, exhausted
 from tentaculo.net.response_bytes import SentResponse
 from tentaculo.security.tickets import without_tickets
+from tentaculo.security.tokens import Caller
+from tentaculo.server.access_control import is_over
 from tentaculo.server.buffered_handler import NativeFastPath, NativePlan, defect
-from tentaculo.server.caller import CALLER, Caller, sign_in_address
+from tentaculo.server.caller import SENDER, Sender, sign_in_address
 from tentaculo.server.client_address import client_address
 from tentaculo.server.connection import ClientConnection
 from tentaculo.server.fast_path import ActiveRequest, BufferedRequest
 from tentaculo.server.gateway_responses import GatewayResponses
 from tentaculo.server.judged_request import JudgedRequest
+from tentaculo.server.native_access import READS
 from tentaculo.server.native_routes import LIMIT_FIELDS, REQUEST_ID, STARTED, from_http
 from tentaculo.server.request_limits import RouteLimits
-from tentaculo.server.route_table import Route
+from tentaculo.server.route_entries import Route
 from tentaculo.server.rules import RequestRules
 from tentaculo.telemetry.request_log import RequestLog
 
@@ -119,11 +122,17 @@ class Dispatcher:
         """
         memory, remembered = self._memory, request.remembered
         if remembered is not None and memory.held < memory.limit:  # `is_exhausted`, without a call
-            if remembered.inbound.client.generation is self._stamp:
+            caller: Caller = remembered.caller
+            is_known = (
+                remembered.inbound.client.generation is self._stamp and caller.issuer is self._rules.access.tokens
+            )
+            # What was decided for a caller holds as long as the rules and its token do.
+            if is_known and (caller.ends_at is None or not is_over(caller)):
+                caller.use.requests += 1
                 if type(remembered) is NativePlan:
                     return self._buffered.serve_again(remembered, request, done)
                 return self._proxy.serve(request, done, None)
-            request.remembered = None  # the rules have changed since
+            request.remembered = None
         connection: ClientConnection = request.protocol
         if connection.judged is not None:
             return None
@@ -144,7 +153,7 @@ class Dispatcher:
                 exchange = (
                     self._proxy.serve(request, done, judged)
                     if handler is None
-                    else self._buffered.serve(handler, request, done, judged.inbound, judged.record)
+                    else self._buffered.serve(handler, request, done, judged)
                 )
                 if is_limited:
                     # Another request with the same head is one more for its limits.
@@ -235,14 +244,31 @@ class Dispatcher:
             if inbound.fields.session_cookies is not None and judged.ticket is None:
                 judged.session_id = access.session_id(inbound)
         is_decided = judged.ticket is None and judged.session_id is None
-        if is_decided and not judged.is_foreign_preflight:
-            judged.is_authenticated = access.authenticate(inbound, needs_token=judged.needs_token).is_authenticated
+        if is_decided:
+            needs_token = judged.needs_token and not judged.is_foreign_preflight
+            self._admit(judged, access.authenticate(inbound, needs_token=needs_token))
         judged.hides_authorization = inbound.fields.authorization is not None and access.hides_authorization(inbound)
         if is_decided:
             self._check_origin(judged)
         if route.is_redirect:
             return self._send(judged, request, 308, {"Location": judged.target})
         return None
+
+    def _admit(self, judged: JudgedRequest, caller: Caller) -> None:
+        """Note who has sent a request. Raises `Problem` (403) where it lacks the scope of the route."""
+        route, record = judged.route, judged.record
+        caller.use.requests += 1
+        record.caller = caller.name
+        changes = judged.inbound.method not in READS
+        need = route.needs[changes]
+        if judged.is_foreign_preflight:
+            caller = judged.access.tokens.anonymous
+        elif need is not None and caller.scopes.isdisjoint(need):
+            # A form of an open page that only some of those who have signed in may send.
+            is_needed = judged.needs_token or (changes and route.is_native and caller.is_authenticated)
+            caller = judged.access.without_scope(caller, need, needs_token=is_needed)
+            record.caller = caller.name
+        judged.caller, judged.is_authenticated = caller, caller.is_authenticated
 
     def _check_origin(self, judged: JudgedRequest) -> None:
         inbound, route = judged.inbound, judged.route
@@ -266,12 +292,12 @@ class Dispatcher:
         access, inbound = judged.access, judged.inbound
         try:
             if judged.ticket is not None:
-                await access.redeem_ticket(judged.ticket)
-                judged.is_authenticated = True
+                self._admit(judged, await access.redeem_ticket(judged.ticket))
             elif judged.session_id is not None:
                 session_id, needed = judged.session_id, judged.needs_token
-                judged.session = await access.find_session(inbound, session_id, needs_token=needed)
-                judged.is_authenticated = judged.session is not None
+                found = await access.find_session(inbound, session_id, needs_token=needed)
+                self._admit(judged, access.tokens.anonymous if found is None else found[1])
+                judged.session = found[0] if found is not None and judged.is_authenticated else None
                 self._check_origin(judged)
         except Problem as problem:
             judged.response = self._refuse(judged, request, problem)
@@ -286,7 +312,7 @@ class Dispatcher:
         judged.limits = None
         inbound = judged.inbound
         try:
-            caller = judged.access.caller_name(inbound) if judged.is_authenticated else None
+            caller = judged.caller.name if judged.is_authenticated else None
             address = client_address(inbound, self._rules.is_trusted)
             judged.record.admitted = limits.admit(caller, address)
         except Problem as problem:
@@ -320,7 +346,7 @@ class Dispatcher:
             request = request.clone(rel_url=URL(judged.target, encoded=True))
         native = cast(web.Request, request)
         native[REQUEST_ID] = record.request_id
-        native[CALLER] = Caller(judged.inbound, self._rules.is_trusted, judged.is_authenticated, judged.session)
+        native[SENDER] = Sender(judged.inbound, self._rules.is_trusted, judged.caller, judged.session)
         if judged.limits is not None:
             if not self._enter(judged, judged.limits, cast(Request, request)):
                 assert judged.response is not None

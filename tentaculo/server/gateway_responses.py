@@ -82,6 +82,9 @@ def render(
         headers["X-Request-ID"] = headers["X-Correlation-Id"] = request_id
     if problem.status == 401:
         headers["WWW-Authenticate"] = _CHALLENGE
+    elif (scope := problem.extra.get("scope")) is not None and problem.failure is Failure.MISSING_SCOPE:
+        # RFC 6750 section 3.1.
+        headers["WWW-Authenticate"] = f'{_CHALLENGE}, error="insufficient_scope", scope="{scope}"'
     if prefers_html(accept):
         page = error_page()
         headers["Content-Security-Policy"] = page.policy

@@ -17,6 +17,7 @@ class JudgedRequest:
 
     __slots__ = (
         "access",
+        "caller",
         "cors",
         "hides_authorization",
         "inbound",
@@ -53,8 +54,10 @@ class JudgedRequest:
         """The target that an upstream is to see, or a native handler if it is not the one that came."""
         self.hides_authorization = False
         """Whether Authorization carried the gateway's token."""
+        self.caller: Any = None
+        """The `Caller`, once it is known who that is: as the route sees it."""
         self.is_authenticated = False
-        """Whether the caller sent an accepted token, ticket or session."""
+        """Whether the caller sent an accepted token, ticket or session, and has the scope of the route."""
         self.needs_token = False
         """Whether its route is closed to those that did not."""
         self.ticket: str | None = None

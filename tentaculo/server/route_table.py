@@ -13,7 +13,7 @@ Within these the longest prefix wins, by whole path segments: `/switch` never ta
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from tentaculo.config.routes import RouteSettings
 from tentaculo.config.schema import Config
@@ -24,54 +24,7 @@ from tentaculo.net.http1 import is_address
 from tentaculo.net.inbound_request import InboundRequest
 from tentaculo.net.request_headers import outer_prefix
 from tentaculo.server.path_table import PathTable, fill, loosest, read_loosely
-
-
-class Route(Protocol):
-    """An entry of the route table."""
-
-    @property
-    def needs_token(self) -> bool:
-        """Whether its requests need the gateway's token."""
-
-    @property
-    def service_name(self) -> str | None:
-        """The service for the record; None for a native route."""
-
-    @property
-    def key(self) -> RouteKey | None:
-        """The route for the counts; None for a native route."""
-
-    @property
-    def is_native(self) -> bool:
-        """Whether a native handler serves it."""
-
-    @property
-    def is_redirect(self) -> bool:
-        """Whether the response is a redirection to the target that `RouteTable.find` returned."""
-
-    @property
-    def checks_origin(self) -> bool:
-        """Whether a request for another protocol is judged by its Origin, unless a header authenticated it."""
-
-    @property
-    def claimed_host(self) -> str | None:
-        """The host name that the route claims."""
-
-
-class Redirect(NamedTuple):
-    """The entry for a stripped prefix that ends with `/`, requested without it."""
-
-    needs_token: bool
-    key: RouteKey
-    claimed_host: str | None
-    is_native: bool = False
-    is_redirect: bool = True
-    checks_origin: bool = False
-
-    @property
-    def service_name(self) -> str:
-        """The service of the route."""
-        return self.key.service
+from tentaculo.server.route_entries import Redirect, Route
 
 
 class Match(NamedTuple):

@@ -78,6 +78,8 @@ class RequestRecord:
     """The route that took it; None where no route matched."""
     rotation: TargetRecord | None = None
     """The target that it went to, where its route has several."""
+    caller: str | None = None
+    """The name of the token that it was sent with, or that its ticket or session was made with."""
     admitted: AdmittedRequest | None = None
     """What limits have let it pass; None where its route has none, and once it is closed."""
 
@@ -155,6 +157,7 @@ class Request(Timed, Protocol):
     detail: str | None
     hedge: str | None
     rotation: TargetRecord | None
+    caller: str | None
 
 
 class AccessLine(msgspec.Struct):
@@ -165,8 +168,8 @@ class AccessLine(msgspec.Struct):
     gateway answered or cut the exchange. `queue_ms`, `connect_ms`, `first_byte_ms` and `body_ms` stand where `ms` has
     several phases: without them all of it is the wait for the response. `hedge` stands where the request was sent to a
     second endpoint too: which gave the response, `first`, `second` or `none`. `target` is the one of several that the
-    route has, `probability` that with which it was chosen, `reward` what it was worth. `worker` is the number of the
-    process, where there are several.
+    route has, `probability` that with which it was chosen, `reward` what it was worth. `caller` is the name of the
+    token of a caller who is known. `worker` is the number of the process, where there are several.
     """
 
     timestamp: str
@@ -191,6 +194,7 @@ class AccessLine(msgspec.Struct):
     target: str | UnsetType = UNSET
     probability: float | UnsetType = UNSET
     reward: float | UnsetType = UNSET
+    caller: str | UnsetType = UNSET
     worker: int | UnsetType = UNSET
 
 
@@ -261,6 +265,7 @@ def _json_members(at: float, request: Request, worker: int | UnsetType) -> Acces
         UNSET if rotation is None else rotation.target,
         UNSET if rotation is None or rotation.probability is None else rotation.probability,
         UNSET if rotation is None or rotation.reward is None else rotation.reward,
+        request.caller or UNSET,
         worker,
     )
 
@@ -294,6 +299,7 @@ def _console_line(at: float, request: Request) -> str:
     if _has_phases(request):
         phases = phases_of(request)._asdict().items()
         said += " (" + ", ".join(f"{name.replace('_', ' ')} {seconds * 1000:.1f}" for name, seconds in phases) + " ms)"
+    said += f", caller {request.caller}" if request.caller else ""
     return (
         f"{utc_stamp(at)} {request.status} {request.method} {_shown(request.target)}"
         f" → {request.service or '-'} {request.seconds * 1000:.1f} ms, {request.sent} bytes, {request.peer}{said}"

@@ -150,6 +150,10 @@ LimitedRequests = Callable[[], Mapping[tuple[str, str, str, str], int]]
 and by who is counted apart there."""
 
 
+RequestsOfCallers = Callable[[], Mapping[str, int]]
+"""Gives the requests so far of each caller, by the name of its token."""
+
+
 def metrics_routes(
     *,
     views: Callable[[], Iterable[ServiceView]],
@@ -166,6 +170,7 @@ def metrics_routes(
     lease: Callable[[], LeaseView] | None = None,
     concurrency: Callable[[str], ConcurrencyView | None] = lambda _: None,
     groups: Callable[[], Iterable[GroupView]] = tuple,
+    callers: RequestsOfCallers = dict,
 ) -> list[web.RouteDef]:
     """The route `/metrics`.
 
@@ -191,6 +196,7 @@ def metrics_routes(
             lease=lease,
             concurrency=concurrency,
             groups=groups,
+            callers=callers,
         )
         return metrics_cache(gateway, slices, worker=worker)
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from tentaculo.events.clock_offsets import Bounds
 from tentaculo.model.clock import StatedReading
 from tentaculo.model.health import Endpoint, ProbeDetails, ProbeResult, SeenCertificate, StateChange
 from tentaculo.model.history import RouteKey, Tally
@@ -233,6 +234,13 @@ class StatedTimes:
     """What events that a worker received say about the clocks of their sources, since its last message of this kind."""
 
     readings: Mapping[str, StatedReading]
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedOffsets:
+    """What another machine's probes say about the clocks of endpoints, and when this machine has read that."""
+
+    offsets: Mapping[Endpoint, tuple[Bounds, float]]
 
 
 @dataclass(frozen=True, slots=True)

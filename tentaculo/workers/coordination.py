@@ -52,6 +52,7 @@ from tentaculo.workers.channel import (
     ProbeRequest,
     ProbeResults,
     Reasons,
+    ReceivedOffsets,
     RequestTallies,
     ShownIncident,
     StateChanges,
@@ -247,6 +248,8 @@ class WorkerCoordination:
             await asyncio.sleep(REPORT_EVERY)
             for some in _batches(list(offsets.take_stated().items()), _SOURCES):
                 self._send(StatedTimes(dict(some)))
+            for received in _batches(list(offsets.take_received().items()), _RESULTS):
+                self._send(ReceivedOffsets(dict(received)))
 
     def report_events(self) -> None:
         """Report to the other workers, soon, that the log of events has more."""
@@ -387,6 +390,8 @@ class WorkerCoordination:
             case StatedTimes(readings) if self._offsets is not None:
                 for source, reading in readings.items():
                     self._offsets.note_stated(source, reading)
+            case ReceivedOffsets(received) if self._offsets is not None:
+                self._offsets.accept_bounds(received)
             case FailedSignIn(network) if self._sign_ins is not None:
                 self._sign_ins.count(network)
             case StateRequest(number):

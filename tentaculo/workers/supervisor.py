@@ -18,6 +18,7 @@ from typing import Protocol
 
 import structlog
 
+from tentaculo.config.accepted_tokens import AcceptedTokens
 from tentaculo.config.schema import Config
 from tentaculo.server import listeners
 from tentaculo.server.handover import Handover, Predecessor, ProcessContext
@@ -73,7 +74,7 @@ class StorePreparation(Protocol):
 
 def supervise(
     config: Config,
-    hashes: Sequence[str],
+    hashes: AcceptedTokens,
     ready: Callable[[ListeningAddresses], None],
     prepare: Callable[[], StorePreparation | None] = lambda: None,
     context: ProcessContext | None = None,

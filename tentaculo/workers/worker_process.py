@@ -9,6 +9,7 @@ import signal
 import subprocess
 from dataclasses import dataclass, field
 
+from tentaculo.config.accepted_tokens import TokenSettings
 from tentaculo.config.schema import Config
 from tentaculo.workers.channel import WorkerChannel
 
@@ -18,8 +19,8 @@ class WorkerSpec:
     """The configuration as the supervisor read it. Workers that are started later receive the same, even if the file has changed."""
 
     config: Config
-    hashes: tuple[str, ...]
-    """Hashes of the accepted tokens."""
+    hashes: tuple[TokenSettings | str, ...]
+    """The accepted tokens."""
     name: str
     """The gateway recognises its own requests by it, whichever worker sent them."""
     sockets: tuple[tuple[int, ...], ...] = ()

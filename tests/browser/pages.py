@@ -252,7 +252,7 @@ def connected() -> State:
 def acting() -> State:
     """The same in a browser that has signed in, which has forms."""
     state = signed_in()
-    state.viewer = Viewer(is_signed_in=True, has_session=True)
+    state.viewer = Viewer(is_signed_in=True, has_session=True, may_act=True)
     return state
 
 

@@ -14,6 +14,7 @@ import pytest
 from aiohttp import ClientSession, web
 
 from tentaculo.config import schema
+from tentaculo.config.accepted_tokens import AuthSettings
 from tentaculo.model.early_warning import EarlyWarning
 from tentaculo.model.event import Event, LogPage, LogRequest
 from tentaculo.model.failure import Failure, Problem
@@ -610,7 +611,7 @@ def application(state: State) -> web.Application:
 
 
 @asynccontextmanager
-async def running(state: State, auth: schema.AuthSettings | None = None) -> AsyncIterator[Gateway]:
+async def running(state: State, auth: AuthSettings | None = None) -> AsyncIterator[Gateway]:
     """Serve it as production does, on a free port of the loopback."""
     cors = schema.CorsSettings(origins=(ORIGIN,))
     async with (
