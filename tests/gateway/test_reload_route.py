@@ -74,7 +74,8 @@ def routed(port: int, prefix: str, **more: Any) -> dict[str, Any]:
 
 
 def admin_tokens(*tokens: str) -> list[Any]:
-    return [hash_token(token) for token in tokens]
+    scopes = ["admin", "proxy", "status", "events:read"]
+    return [{"hash": hash_token(token), "scopes": scopes} for token in tokens]
 
 
 @asynccontextmanager

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tentaculo.config.accepted_tokens import AcceptedTokens
 from tentaculo.config.comparison import Changes, compare
 from tentaculo.config.errors import ConfigError, ConfigFault
 from tentaculo.config.schema import Config
@@ -47,7 +48,7 @@ class FakeGateway:
         self.let_through.set()
         self.is_preparing = False
 
-    async def prepare(self, config: Config, hashes: Sequence[str]) -> Any:
+    async def prepare(self, config: Config, hashes: AcceptedTokens) -> Any:
         self.is_preparing = True
         await self.let_through.wait()
         if self.error is not None:
