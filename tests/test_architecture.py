@@ -19,7 +19,7 @@ from tests.support.gateway_process import ROOT, clean_environment
 
 PACKAGE = ROOT / "tentaculo"
 GROUND = {"model": set(), "config": {"model"}}
-SHARED = {"net": {"model"}, "security": {"config", "net"}, "telemetry": {"config", "model"}}
+SHARED = {"net": {"model"}, "security": {"config", "model", "net"}, "telemetry": {"config", "model"}}
 ROOMS = {
     "server": {"config", "model", "net", "security", "telemetry"},
     "upstream": {"config", "model", "net"},
@@ -49,12 +49,14 @@ SAME_STEM: dict[str, str] = {
     "early_warnings": "their run, their queries, and their endpoint",
     "errors": "each package has its own",
     "failed_requests": "their count for incidents, and its query",
+    "generation": "of the gateway, and the part of the proxy in it",
     "history": "the values, their collection, their queries and their endpoint",
     "incidents": "their configuration, their queries, and their endpoints",
     "openapi": "what all descriptions share, and the one of each package",
     "page": "its configuration, and what is said on it",
     "precursors": "of incidents: their test, and their queries",
     "process": "of the gateway, and of the demonstration",
+    "request_limits": "their configuration, and their judgement",
     "rotation": "its configuration, and its algorithm",
     "sessions": "their rules, and their queries",
     "services": "their configuration, and those of the demonstration",
@@ -69,6 +71,7 @@ TESTED_IN: dict[str, str] = {
     # The exchange with a client: tested on the wire, where both ways of serving must behave in the same way.
     "proxy/attempts": "wire/test_stale_connections",
     "proxy/exchange": "wire/test_failures",
+    "proxy/generation": "gateway/test_generation",
     "proxy/handler": "wire/test_forwarding",
     "proxy/hedging": "wire/test_hedging",
     "proxy/proxied_request": "wire/test_state_machine",
@@ -77,10 +80,14 @@ TESTED_IN: dict[str, str] = {
     "proxy/target_group": "wire/test_rotation",
     "proxy/upload": "wire/test_streaming",
     "health/service_state": "health/test_board",
+    "server/route_entries": "server/test_route_table",
+    "server/judged_request": "server/test_dispatcher",
     "server/request_receiver": "server/test_connection",
     "server/event_stream": "events/test_stream",
+    "server/rules": "gateway/test_generation",
     "server/templating": "server/test_gateway_responses",
     "upstream/connection": "upstream/test_pool",
+    "upstream/sliding_window": "upstream/test_circuit_breaker",
     "store/migrate": "migrations/test_shapes",
     "store/worker_thread": "store/test_client_faults",
 }

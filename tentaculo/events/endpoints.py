@@ -64,6 +64,7 @@ def routes(
     offsets: ClockOffsets,
     now: Callable[[], datetime] = utc_now,
     clock: Callable[[], float] = time.monotonic,
+    cardinality: Cardinality | None = None,
     turn: Callable[[], Awaitable[None]] = _next_turn,
 ) -> list[web.RouteDef]:
     """`POST /events/ingest`, `GET /events`, `GET /events/stream`, `/ws`, `GET /debug/events/{cardinality,correlations}`
@@ -78,7 +79,7 @@ def routes(
     """
     limits = config.limits
     reader = LogReader(tail, log_name)
-    slices, cardinality = Slices(), Cardinality(clock)
+    slices, cardinality = Slices(), cardinality or Cardinality(clock)
     pipeline = EventPipeline(store, tail, cardinality, now, offsets.correct)
     is_taken = ProxiedRoutes(config).takes("/api/events", config.server.hosts)
     history = EventHistory(reader, Slices())

@@ -63,6 +63,7 @@ class End(Enum):
     TOO_SLOW = "too slow"
     STOPPING = "the gateway is stopping"
     SIGNED_OUT = "the sign-in has ended"
+    """Or the token is no longer accepted."""
 
 
 class Subscriber:
@@ -182,6 +183,10 @@ class Hub:
         """When the first of the subscribers came, microseconds since 1970: ids of later events are greater."""
         self.cut_off = 0
         """Subscribers that were disconnected because they were slow, since the start."""
+
+    def use(self, *, limit: int, queue: int) -> None:
+        """Have these limits from now on. Subscribers that are there stay, each with its queue."""
+        self._limit, self._queue = limit, queue
 
     def __repr__(self) -> str:
         return f"<Hub: {len(self._subscribers)} of {self._limit} subscribers, {self.cut_off} cut off>"

@@ -34,6 +34,10 @@ class AlertChannels:
     def __repr__(self) -> str:
         return f"<AlertChannels: {', '.join(self.kinds) or 'none'}>"
 
+    def use(self, config: Config) -> None:
+        """Show the channels of another configuration."""
+        self.kinds = channel_kinds(config)
+
     async def save(self) -> None:
         """Add what is new to the totals in the database. Raises `StoreUnavailable`; it is then new the next time too.
 

@@ -12,12 +12,15 @@ from aiohttp import web
 from tentaculo.config.schema import Config
 from tentaculo.events import endpoints as event_routes
 from tentaculo.events.hub import Hub
+from tentaculo.events.pipeline import Cardinality
 from tentaculo.events.tail import EventTail
 from tentaculo.gateway import api_documents, pages, publishing, sign_in_page
+from tentaculo.gateway.authentication import Authentication
 from tentaculo.gateway.clock_watch import ClockWatch
 from tentaculo.gateway.coordination import Coordination
 from tentaculo.gateway.health_service import HealthService
 from tentaculo.gateway.incident_service import IncidentService
+from tentaculo.gateway.token_watch import Record
 from tentaculo.gateway.usual_cache import UsualCache
 from tentaculo.gateway.warnings_reader import warnings_reader
 from tentaculo.health.steady_clock import SteadyClock
@@ -28,9 +31,8 @@ from tentaculo.model.request_phases import Phases
 from tentaculo.model.target_group import GroupView
 from tentaculo.net.turns import TurnScheduler
 from tentaculo.security.cors import CorsPolicy
-from tentaculo.security.sessions import Sessions
-from tentaculo.security.sign_in import SignIn
-from tentaculo.security.tickets import LIFETIME, Tickets
+from tentaculo.security.tickets import LIFETIME
+from tentaculo.server.caller import audit_to
 from tentaculo.server.listeners import Phase
 from tentaculo.server.native_routes import Slices, set_headers
 from tentaculo.store.client import StoreClient
@@ -64,17 +66,19 @@ class Parts:
     follows: Coordination | None
     """Where the leader's incidents are known, in a worker that is not the leader."""
     hub: Hub
+    cardinality: Cardinality
+    """How many events of each type there were; outlives a reload."""
     tail: EventTail
     clocks: ClockWatch
-    tickets: Tickets
-    sessions: Sessions
-    sign_in: SignIn
+    authentication: Authentication
     turns: TurnScheduler
     tasks: TaskGroup
     worker: int | None
     """Number of this process, where there are several."""
     lease: Callable[[], monitoring.LeaseView] | None
     """The lease of several machines, where there can be several."""
+    record: Record
+    """Records an event of the gateway's own."""
     on_drain: list[Callable[[], None]]
     """Called when the gateway stops: what ends streams."""
     phase: Callable[[], Phase]
@@ -95,6 +99,8 @@ class Parts:
     """Their phases, as `RequestStats.phases` gives them."""
     hedges: monitoring.HedgesOfServices
     """Those that were hedged, as `Proxy.hedges` gives them."""
+    limited: monitoring.LimitedRequests
+    """Those that limits refused, as `RequestLimits.refused` counts them."""
 
 
 def application(parts: Parts, cors: CorsPolicy) -> web.Application:
@@ -105,6 +111,7 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
     slices = Slices()
     expects = parts.health_service.heartbeats.expects
     reports: list[PrecursorReports] = []
+    audit = audit_to(parts.record)
 
     async def precursors(days: int, opened: datetime) -> PrecursorReport:
         if not reports:
@@ -141,7 +148,7 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
             worker=parts.worker,
             groups=parts.groups,
         ),
-        sign_in_page.routes(config, parts.sign_in, parts.sessions, slices),
+        sign_in_page.routes(config, parts.authentication.sign_in, parts.authentication.sessions, slices),
         publishing.routes(
             config,
             board,
@@ -153,7 +160,7 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
             slices=slices,
         ),
         api_documents.routes(config),
-        auth.routes(parts.tickets.issue, LIFETIME, now),
+        auth.routes(parts.authentication.tickets.issue, LIFETIME, now),
         vx11.routes(views=views, port=parts.port, now=now, slices=slices),
         event_routes.routes(
             config,
@@ -164,17 +171,18 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
             log_name=store_client.log_name,
             precursors=precursors,
             offsets=parts.clocks.offsets,
+            cardinality=parts.cardinality,
             turn=parts.turns.turn,
         ),
         history.routes(names, store_client, parts.usual.usual, now, slices),
         monitoring.heartbeat_routes(
             {name: own for name, own in names.items() if expects(own)}, parts.health_service.beat
         ),
-        incidents.routes(books, names, store_client, precursors, now, slices),
+        incidents.routes(books, names, store_client, precursors, now, slices, audit),
         early_warnings.routes(warnings_reader(store_client, now)),
         alert_status.routes(parts.incident_service.alert_channels),
-        acknowledgements.routes(books),
-        actions.routes(books, names, config.page.time_zone, now),
+        acknowledgements.routes(books, audit),
+        actions.routes(books, names, config.page.time_zone, now, audit),
         monitoring.liveness_routes(
             phase=parts.phase,
             store_problem=lambda: store_client.shown_problem,
@@ -188,6 +196,8 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
             phases=parts.phases,
             groups=parts.groups,
             hedges=parts.hedges,
+            callers=lambda: parts.authentication.tokens.counts(),
+            limited=parts.limited,
             load=parts.load,
             alert_stats=lambda: monitoring.AlertStats(*parts.incident_service.numbers()),
             slices=slices,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -32,6 +33,18 @@ class ClockWatch:
         if coordination is not None:
             coordination.share_clocks(self.offsets)
         self._wrong: set[Endpoint] = set()
+
+    def prepare(self, config: Config) -> Callable[[], None]:
+        """Find the clocks of a configuration; the result follows it. May run in a thread."""
+        services = {name: service.upstreams for name, service in config.services.items()}
+        offsets = self.offsets.prepare(services, config.names)
+        endpoints = {endpoint for upstreams in services.values() for endpoint in upstreams}
+
+        def use() -> None:
+            offsets()
+            self._wrong &= endpoints
+
+        return use
 
     def __repr__(self) -> str:
         return f"<ClockWatch: {len(self._wrong)} clocks are wrong>"

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import structlog
 
+from tentaculo.config.comparison import Changes
 from tentaculo.config.schema import Config
+from tentaculo.config.services import ServiceSettings
+from tentaculo.gateway.own_events import log_transition
+from tentaculo.gateway.service_rows import ServiceRows
 from tentaculo.gateway.state_repository import StateRepository
+from tentaculo.gateway.traffic_evaluation import TrafficEvaluation
 from tentaculo.health.board import Board, ProbeUpdate
 from tentaculo.health.probe_log import ProbeLog
 from tentaculo.health.probe_scheduler import HeartbeatMonitor, ProbeScheduler
@@ -20,20 +24,15 @@ from tentaculo.health.prober import Prober
 from tentaculo.health.steady_clock import Correct, PauseDetector, SteadyClock, time_since_boot
 from tentaculo.model.health import Endpoint, Health, ProbeDetails, ProbeResult, ServiceView, StateChange, Transition
 from tentaculo.model.history import DAY, HOUR
+from tentaculo.model.reason import because
 from tentaculo.store.client import StoreClient
 from tentaculo.store.errors import StoreUnavailable
 from tentaculo.store.history import Retention
 from tentaculo.tasks import TaskGroup
 from tentaculo.telemetry.history import HistoryCollector, TakeTallies
-from tentaculo.upstream.circuit_breaker import CircuitBreakers
+from tentaculo.upstream.circuit_breaker import CircuitBreaker, CircuitBreakers
 
 log = structlog.get_logger(__name__)
-
-_WRITING_GAP = 0.5
-"""Seconds during which changed rows are collected before one write. One write per probe would cost as much as the probe."""
-_EVALUATION_GAP = 0.1
-"""Least seconds between two evaluations of one endpoint's requests."""
-
 
 Listener = Callable[[Transition, ServiceView], None]
 
@@ -48,6 +47,14 @@ class Leader(Protocol):
         """Pass it the heartbeat of a service. Never blocks."""
 
 
+class PreparedHealth(NamedTuple):
+    """What the health of a configuration needs."""
+
+    breakers: Mapping[Endpoint, CircuitBreaker]
+    use: Callable[[], None]
+    """Puts it in place. Never raises."""
+
+
 class HealthService:
     """The health of all services, and everything that keeps it current."""
 
@@ -56,28 +63,32 @@ class HealthService:
         now = self._now = clock.now
         self._config = config
         self._store = store
-        self.breakers = CircuitBreakers(config, time.monotonic, now, self._note_request)
+        self.breakers = CircuitBreakers(
+            config, time.monotonic, now, lambda upstream, is_success: self._traffic.note_request(upstream, is_success)
+        )
         self.board = Board(config, now=now, breaker_view=self.breakers.view, traffic_view=self.breakers.traffic)
         self.heartbeats = HeartbeatMonitor(config, clock=time_since_boot, on_change=self.probe_now)
         self._pauses = PauseDetector()
         self._pauses.on_pause.append(self.heartbeats.note_pause)
+        self._prober: Prober | None = None
         self._scheduler: ProbeScheduler | None = None
         self._leader: Leader | None = None
         self._is_following = False
         self._is_in_charge = True
-        self._evaluated: dict[Endpoint, float] = {}
-        self._reevaluations: dict[Endpoint, asyncio.TimerHandle] = {}
-        self._contradicted_since: dict[Endpoint, float] = {}
-        self._unwritten: set[str] = set()
-        self._writing: asyncio.TimerHandle | None = None
-        kept = Retention(
-            config.history.hours_of_minutes * HOUR,
-            config.history.days_of_hours * DAY,
-            config.history.years_of_days * 365 * DAY,
+        self._traffic = TrafficEvaluation(
+            self.board,
+            self.breakers,
+            probe_now=self.probe_endpoint_now,
+            window=lambda upstream: self._config.services[upstream.service].breaker.window,
+            note=self._note_changed,
         )
+        self._contradicted_since: dict[Endpoint, float] = {}
+        self._rows = ServiceRows(self.board, store.record_services)
         self.history = HistoryCollector(
             record=store.record_history,
-            roll_up=lambda now, may_delete: store.roll_up_history(now, kept if may_delete else None),
+            roll_up=lambda now, may_delete: store.roll_up_history(
+                now, _retention(self._config) if may_delete else None
+            ),
             pace=self._pace,
             now=time.time,
             clock=time.monotonic,
@@ -85,7 +96,7 @@ class HealthService:
         self.states = StateRepository(
             store, self.board, self.heartbeats, keep=timedelta(days=config.incidents.keep), clock=clock
         )
-        self.on_transition: list[Listener] = [_log_transition]
+        self.on_transition: list[Listener] = [log_transition]
         """Called with each transition and the service's current view, in the event loop, so they must not block.
 
         Not called in a follower, nor while another machine is the leader: that one calls its own listeners.
@@ -109,10 +120,55 @@ class HealthService:
     def __repr__(self) -> str:
         return f"<HealthService: {self.board!r}>"
 
+    def prepare(self, config: Config, changes: Changes) -> PreparedHealth:
+        """Make what a configuration needs beside what there is. Changes nothing, and may run in a thread."""
+        breakers, board = self.breakers.prepare(config), self.board.prepare(config)
+        steps = [one.prepare(config) for one in (self._prober, self._scheduler) if one is not None]
+        before = self._config.services
+        probed_otherwise = [
+            name for name in changes.changed if _probed_by(before[name]) != _probed_by(config.services[name])
+        ]
+
+        def use() -> None:
+            self._config = config
+            self.breakers.use(breakers)
+            transitions = board()
+            for step in steps:
+                step()
+            self.heartbeats.use(config)
+            self.probe_log.use(config.services, self.board.has)
+            self.states.keep_for(timedelta(days=config.incidents.keep))
+            self._forget(changes.removed)
+            for transition in transitions:
+                self._note_transition(transition)
+            if self._scheduler is not None:
+                # No probe writes the rows of those that are off.
+                self._write_now(*changes.added, *changes.changed)
+            if self._is_in_charge:
+                for name in changes.added:
+                    self.history.note_health(name, self.board.service(name).health)
+            for name in probed_otherwise:
+                self.probe_now(name)
+
+        return PreparedHealth(breakers.breakers, use)
+
+    def _forget(self, services: Collection[str]) -> None:
+        """Forget what is known of services that were removed, and of endpoints that are gone."""
+        self._traffic.forget()
+        for upstream in [one for one in self._contradicted_since if not self.board.has(one)]:
+            del self._contradicted_since[upstream]
+        self._rows.forget(services)
+        if services:
+            self.history.forget_services(services)
+            self.states.forget_services(services)
+            self.followed = {key: change for key, change in self.followed.items() if key[0] not in services}
+
     @asynccontextmanager
     async def probing(self) -> AsyncIterator[None]:
         """Probe every service while the context is open."""
-        prober = Prober(self._config, last_heartbeat=self.heartbeats.last, pauses=self._pauses, now=self._now)
+        prober = self._prober = Prober(
+            self._config, last_heartbeat=self.heartbeats.last, pauses=self._pauses, now=self._now
+        )
         self._scheduler = ProbeScheduler(self._config, prober, self.board, on_update=self._apply)
         tasks = TaskGroup("health service")
         tasks.start(self._scheduler.run(), "probe scheduler")
@@ -120,21 +176,18 @@ class HealthService:
         self.heartbeats.start()
         # No probe writes these rows.
         services = self._config.services.values()
-        self._unwritten.update(one.name for one in services if not one.enabled or one.probe.kind == "none")
-        self._write()
+        self._rows.write(one.name for one in services if not one.enabled or one.probe.kind == "none")
         try:
             yield
         finally:
             self.heartbeats.stop()
             self._pauses.stop()
-            for timer in self._reevaluations.values():
-                timer.cancel()
-            self._reevaluations.clear()
-            self._scheduler = None
+            self._traffic.stop()
+            self._scheduler = self._prober = None
             await tasks.close()
             if self._is_following:
-                self._unwritten.clear()
-            self._write()
+                self._rows.forget()
+            self._rows.write()
 
     @asynccontextmanager
     async def recording(self, take_tallies: TakeTallies) -> AsyncIterator[None]:
@@ -229,7 +282,12 @@ class HealthService:
         self._leader = leader
 
     def accept_result(self, result: ProbeResult) -> None:
-        """Record a probe result of the leader as if this process had probed."""
+        """Record a probe result of the leader as if this process had probed.
+
+        The leader may probe an endpoint by a configuration that this process does not serve yet, or no longer.
+        """
+        if not self.board.has(result.upstream):
+            return
         self._apply(self.board.accept_result(result))
 
     def beat(self, service: str, body: bytes) -> None:
@@ -247,9 +305,7 @@ class HealthService:
         self._note_reason(self.board.set_slow(service, reason))
 
     def _note_reason(self, transitions: Sequence[Transition]) -> None:
-        for transition in transitions:
-            self._note_transition(transition)
-            self._write_now(transition.service)
+        self._note_changed(transitions)
         if self._leader is None:
             for listener in self.on_reasons:
                 listener()
@@ -269,11 +325,15 @@ class HealthService:
         return self.board.service(name).health not in (Health.OFF, Health.MAINTENANCE)
 
     def why_off(self, name: str) -> str:
-        """The reason why a service is off."""
+        """The reason why a service is off; for the last requests of one that was removed, that."""
+        if name not in self._config.services:
+            return str(because("removed"))
         return self.board.service(name).reason
 
     def why_open(self, name: str) -> dict[str, object]:
         """For a service whose breakers are open: the reason, since when, the last failure, and when it was last healthy."""
+        if name not in self._config.services:
+            return {"reason": str(because("removed"))}
         view = self.board.service(name)
         breaker = view.breaker
         known = {
@@ -289,34 +349,10 @@ class HealthService:
         probe = self._config.services[service].probe
         return 0.8 * probe.interval * (1 - probe.jitter)
 
-    def _note_request(self, upstream: Endpoint, is_success: bool) -> None:
-        """Probe an endpoint now, and evaluate its requests, where the outcome of one contradicts its health.
-
-        The evaluation runs at most every `_EVALUATION_GAP` seconds. It always runs where the breaker has opened, since
-        no other request may follow that could start it.
-        """
-        if not self.board.is_contradicted(upstream, is_success=is_success):
-            return
-        self.probe_endpoint_now(upstream)
-        moment = time.monotonic()
-        if self.breakers.of(upstream).is_closed and moment < self._evaluated.get(upstream, 0.0) + _EVALUATION_GAP:
-            return
-        self._evaluated[upstream] = moment
-        self._evaluate_traffic(upstream)
-
-    def _evaluate_traffic(self, upstream: Endpoint) -> None:
-        for transition in self.board.evaluate_traffic(upstream):
+    def _note_changed(self, transitions: Iterable[Transition]) -> None:
+        for transition in transitions:
             self._note_transition(transition)
             self._write_now(transition.service)
-        if self.board.is_by_traffic_only(upstream) and upstream not in self._reevaluations:
-            # No probe shows when its requests have stopped failing, and there may be no more of them.
-            self._reevaluations[upstream] = asyncio.get_running_loop().call_later(
-                self._config.services[upstream.service].breaker.window, self._reevaluate, upstream
-            )
-
-    def _reevaluate(self, upstream: Endpoint) -> None:
-        del self._reevaluations[upstream]
-        self._evaluate_traffic(upstream)
 
     def _apply(self, update: ProbeUpdate) -> None:
         result = update.result
@@ -326,7 +362,7 @@ class HealthService:
                 self.probe_now(parent)
             self.states.note(update.view, result.checked_at)
             if self._is_in_charge:
-                self._write_soon(update.view.name)
+                self._rows.write_soon(update.view.name)
                 self.history.note_probe(result, update.view.health)
         for listener in self.on_probe:
             listener(result)
@@ -351,25 +387,10 @@ class HealthService:
             del self._contradicted_since[upstream]
         return moment - since
 
-    def _write_soon(self, service: str) -> None:
-        self._unwritten.add(service)
-        if self._writing is None:
-            self._writing = asyncio.get_running_loop().call_later(_WRITING_GAP, self._write)
-
-    def _write_now(self, service: str) -> None:
-        """Write a change that no probe made at once: the next probe may be far away."""
+    def _write_now(self, *services: str) -> None:
+        """Write changes that no probe made at once: the next probe may be far away."""
         if self._decides and self._is_in_charge:
-            self._unwritten.add(service)
-            self._write()
-
-    def _write(self) -> None:
-        """Write the rows of all services that were probed or have changed."""
-        if self._writing is not None:
-            self._writing.cancel()
-            self._writing = None
-        if self._unwritten:
-            self._store.record_services([self.board.service(name) for name in self._unwritten])
-            self._unwritten.clear()
+            self._rows.write(services)
 
     def _note_transition(self, transition: Transition, ago: float = 0.0) -> None:
         """Report a transition, which happened `ago` seconds before now."""
@@ -386,13 +407,11 @@ class HealthService:
                 log.exception("health listener failed", service=transition.service)
 
 
-def _log_transition(transition: Transition, _: ServiceView) -> None:
-    level = log.warning if transition.after is Health.DOWN else log.info
-    level(
-        "health changed",
-        service=transition.service,
-        health=transition.after.value,
-        was=transition.before.value,
-        reason=transition.reason,
-        root=transition.root,
-    )
+def _retention(config: Config) -> Retention:
+    kept = config.history
+    return Retention(kept.hours_of_minutes * HOUR, kept.days_of_hours * DAY, kept.years_of_days * 365 * DAY)
+
+
+def _probed_by(service: ServiceSettings) -> tuple[object, ...]:
+    """What decides how a service is probed, beside its endpoints and `probe`."""
+    return service.health, service.host, service.tls_server_name, service.token, service.probe_headers

@@ -87,9 +87,7 @@ class IncidentRepository:
         self._on_windows = on_windows
         self._now = clock.now
         self._may_delete = clock.is_steady
-        self._services = config.services.keys()
-        self._settle = timedelta(seconds=config.incidents.settle)
-        self._keep = timedelta(days=config.incidents.keep)
+        self.use(config)
         self._notes: dict[int, tuple[Note, ...]] = {}
         self._from_now: dict[int, MaintenanceWindow] = {}
         self._moved: dict[int, MaintenanceWindow] = {}
@@ -103,6 +101,12 @@ class IncidentRepository:
         self._next_forget = 0.0
         self._has_changed = asyncio.Event()
         self._has_delivered = asyncio.Event()
+
+    def use(self, config: Config) -> None:
+        """Follow another configuration."""
+        self._services = config.services.keys()
+        self._settle = timedelta(seconds=config.incidents.settle)
+        self._keep = timedelta(days=config.incidents.keep)
 
     def __repr__(self) -> str:
         return f"<IncidentRepository: {'read' if self._is_restored else 'not read yet'}>"

@@ -15,6 +15,7 @@ from itertools import islice
 
 import structlog
 
+from tentaculo.config.comparison import Changes
 from tentaculo.config.schema import Config
 from tentaculo.gateway.alert_channels import AlertChannels
 from tentaculo.gateway.health_service import HealthService
@@ -62,6 +63,7 @@ class IncidentService:
         """
         self._record = record
         self._names = tuple(config.services)
+        self._is_running = False
         self._health_service = health_service
         self._page = page
         now = self._now = clock.now
@@ -95,6 +97,32 @@ class IncidentService:
         self._rounds: Iterator[str] = iter(())
         health_service.on_transition.append(self._note_transition)
 
+    def prepare(self, config: Config, changes: Changes) -> Callable[[], None]:
+        """Make what a configuration needs beside what there is; the result puts it in place. May run in a thread."""
+        notifier = self._notifier.prepare(config)
+
+        def use() -> None:
+            self._names, self._rounds = tuple(config.services), iter(())
+            settings = config.incidents
+            self._incidents.use(settle=settings.settle, degraded=settings.degraded, slow=settings.slow_alerts)
+            self._calendar.use(config.maintenance, config.services)
+            self.alert_channels.use(config)
+            self.incident_repository.use(config)
+            self._rates.forget(changes.removed)
+            notifier()
+            # The board forgets the maintenance of a service that is switched off and on.
+            self._in_maintenance = {
+                name: reason
+                for name, reason in self._in_maintenance.items()
+                if name in config.services and name not in changes.changed
+            }
+            self.apply_calendar()
+            if self._is_running:
+                self._incidents.remove(changes.removed, self._now())
+                self._note_changes()
+
+        return use
+
     def __repr__(self) -> str:
         return f"<IncidentService: {self._incidents!r}, {self._calendar!r}>"
 
@@ -102,6 +130,7 @@ class IncidentService:
     async def running(self) -> AsyncIterator[None]:
         """Run while the context is open. On leaving, pending alerts are sent and changes stored, as far as possible."""
         self._logged = {}
+        self._is_running = True
         self.incident_repository.lead()
         self.apply_calendar()
         await self.incident_repository.open()
@@ -115,6 +144,7 @@ class IncidentService:
                 finally:
                     await tasks.close()
         finally:
+            self._is_running = False
             await self.incident_repository.save()
 
     async def mirror(self, *, is_last: bool = False) -> None:

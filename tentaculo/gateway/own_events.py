@@ -19,7 +19,7 @@ import structlog
 from tentaculo.events.tail import EventTail
 from tentaculo.model.event import Event, StoredEvent, StoreOutcome
 from tentaculo.model.failure import Problem
-from tentaculo.model.health import GATEWAY_NAME, BreakerState, Endpoint, ServiceView, Transition
+from tentaculo.model.health import GATEWAY_NAME, BreakerState, Endpoint, Health, ServiceView, Transition
 from tentaculo.model.reason import Reason, coded
 from tentaculo.store.lease import LeaseLost
 
@@ -196,3 +196,16 @@ def reason_members(cause: Reason | None, name: str = "reason") -> dict[str, Any]
 def is_about_fleet(event: Event) -> bool:
     """Whether an own event is about the services, not about one machine."""
     return event.type.startswith(FLEET_TYPES)
+
+
+def log_transition(transition: Transition, _: ServiceView) -> None:
+    """Log a change of health."""
+    level = log.warning if transition.after is Health.DOWN else log.info
+    level(
+        "health changed",
+        service=transition.service,
+        health=transition.after.value,
+        was=transition.before.value,
+        reason=transition.reason,
+        root=transition.root,
+    )

@@ -17,6 +17,8 @@ from tentaculo.store.errors import StoreUnavailable
 
 LOOK_EVERY = 30.0
 """Seconds between two looks."""
+SHARE = 10
+"""Services that are judged in one turn of the event loop."""
 
 
 class ReadsRecent(Protocol):
@@ -40,12 +42,26 @@ class SlowWatch:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`usual` is that of `UsualCache`; `clock` is monotonic, in seconds."""
-        self._rules = {name: SlowRequests(service.slow) for name, service in config.services.items() if service.routes}
+        self._limits: dict[str, float | None] = {}
+        self._rules: dict[str, SlowRequests] = {}
         self._health_service = health_service
         self._store = store
         self._usual = usual
         self._now = now
         self._clock = clock
+        self.use(config)
+
+    def use(self, config: Config) -> None:
+        """Follow a configuration. A service with the same limit keeps what is known of it; others are not slow."""
+        before, self._limits = self._limits, {one.name: one.slow for one in config.services.values() if one.routes}
+        known = self._rules
+        self._rules = {
+            name: known[name] if name in known and before[name] == slow else SlowRequests(slow)
+            for name, slow in self._limits.items()
+        }
+        for name in self._health_service.board.slow:
+            if name not in self._rules:
+                self._health_service.set_slow(name, None)
 
     def __repr__(self) -> str:
         return f"<SlowWatch of {len(self._rules)} services>"
@@ -62,12 +78,17 @@ class SlowWatch:
         try:
             usual = await self._usual(now)
             for start in range(0, len(names), AT_ONCE):
-                for name, recent in (await self._store.recent(now, names[start : start + AT_ONCE])).items():
+                found = await self._store.recent(now, names[start : start + AT_ONCE])
+                for number, (name, recent) in enumerate(found.items(), 1):
                     self._judge(name, recent, usual.get(name))
+                    if number % SHARE == 0:
+                        await asyncio.sleep(0)
         except StoreUnavailable:
             return
 
     def _judge(self, name: str, recent: RecentRates, usual: UsualRates | None) -> None:
+        if name not in self._rules:
+            return  # it was removed during the look
         was = self._health_service.board.slow.get(name)
         expected = None if usual is None else usual.requests_p95
         reason = self._rules[name].judge(self._clock(), recent, expected, is_slow=was is not None)

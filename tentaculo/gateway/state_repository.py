@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -106,6 +106,16 @@ class StateRepository:
             silent, body = self._heartbeats.silence(service)
             self._beats[service] = LastHeartbeat(service, self._now() - timedelta(seconds=silent), body)
         self._has_changed.set()
+
+    def keep_for(self, keep: timedelta) -> None:
+        """Keep each change for so long."""
+        self._keep = keep
+
+    def forget_services(self, names: Collection[str]) -> None:
+        """Forget what is known of services that were removed. What is stored of them stays."""
+        self._known = {key: health for key, health in self._known.items() if key[0] not in names}
+        for name in names:
+            self._beats.pop(name, None)
 
     def reset(self) -> None:
         """Forget what was not stored, and restore again before the next change is: another gateway leads meanwhile."""

@@ -83,6 +83,12 @@ class TargetRotation:
     def __repr__(self) -> str:
         return f"<TargetRotation: {len(self._groups)} groups>"
 
+    def use(self, groups: Sequence[TargetGroup]) -> None:
+        """Record the events of these groups from now on; they continue what the groups before have counted."""
+        self.record()
+        self._groups = groups
+        self._recorded = [[target.calls for target in group.targets] for group in groups]
+
     async def run(self) -> None:
         """Continue with what was learned before, then record until cancelled."""
         while True:

@@ -28,6 +28,12 @@ class UsualCache:
         self._found: Mapping[str, UsualRates] = {}
         self._reading = asyncio.Lock()
 
+    def use(self, services: Sequence[str]) -> None:
+        """Read those of these services, at the next call where some of them are new."""
+        if not set(services) <= set(self._services):
+            self._hour = None
+        self._services = services
+
     def __repr__(self) -> str:
         return f"<UsualCache of {len(self._services)} services>"
 
@@ -40,7 +46,8 @@ class UsualCache:
         async with self._reading:
             if hour != self._hour:
                 found: dict[str, UsualRates] = {}
-                for start in range(0, len(self._services), AT_ONCE):
-                    found |= await self._read(hour, self._services[start : start + AT_ONCE])
-                self._found, self._hour = found, hour
+                services = self._services
+                for start in range(0, len(services), AT_ONCE):
+                    found |= await self._read(hour, services[start : start + AT_ONCE])
+                self._found, self._hour = found, hour if services is self._services else None
             return self._found

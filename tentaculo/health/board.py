@@ -93,6 +93,39 @@ class Board:
         start = now()
         self._entries = {name: initial_state(service, start) for name, service in config.services.items()}
 
+    def prepare(self, config: Config) -> Callable[[], tuple[Transition, ...]]:
+        """Make what a configuration needs beside what there is. Changes nothing, and may run in a thread.
+
+        The result puts it in place and returns what changed: services that were switched on or off, and whose parents are
+        others. What is known of a service and of each endpoint that stays is kept.
+        """
+        dependencies, start = Dependencies(config), self._now()
+        entries, changed = dict[str, ServiceState](), list[tuple[ServiceState, ServiceState]]()
+        for name, service in config.services.items():
+            known = self._entries.get(name)
+            if known is None:
+                entries[name] = initial_state(service, start)
+                continue
+            entries[name] = known
+            if known.service != service:
+                changed.append((known, initial_state(service, start)))
+
+        def use() -> tuple[Transition, ...]:
+            explains = bool(self._dependencies or dependencies)
+            self._dependencies, self._entries = dependencies, entries
+            for known, made in changed:
+                known.follow(made)
+            if explains:
+                self._explain()
+            return self._note_published(entries.values(), self._now())
+
+        return use
+
+    def has(self, upstream: Endpoint) -> bool:
+        """Whether an endpoint is configured."""
+        entry = self._entries.get(upstream.service)
+        return entry is not None and upstream in entry.endpoints
+
     def __repr__(self) -> str:
         healthy = sum(entry.health.is_healthy for entry in self._entries.values())
         return f"<Board: {healthy} of {len(self._entries)} services healthy>"
@@ -298,11 +331,18 @@ class Board:
         """What has changed: for `entry`, and if its health is new, for the services that depend on it."""
         touched: Iterable[ServiceState] = (entry,)
         if self._dependencies and has_new_health:
-            roots = self._dependencies.roots({name: one.found.health for name, one in self._entries.items()})
-            for name, one in self._entries.items():
-                one.explained_by = roots.get(name)
+            self._explain()
             # The service that changed comes first: a listener sees the root before the services it explains.
             touched = (entry, *(one for one in self._entries.values() if one is not entry))
+        return self._note_published(touched, at)
+
+    def _explain(self) -> None:
+        """Find the root cause of each service."""
+        roots = self._dependencies.roots({name: one.found.health for name, one in self._entries.items()})
+        for name, one in self._entries.items():
+            one.explained_by = roots.get(name)
+
+    def _note_published(self, touched: Iterable[ServiceState], at: datetime) -> tuple[Transition, ...]:
         changed = []
         for one in touched:
             before, now = one.published, (one.health, one.root, one.kind)

@@ -19,10 +19,19 @@ class ProbeLog:
     """What the last probes found. A service that is not in the configuration has none."""
 
     def __init__(self, services: Iterable[str]) -> None:
-        names = tuple(services)
-        most = max(2, min(_MOST, _MOST_IN_ALL // max(1, len(names))))
-        self._probes: dict[str, deque[ProbeResult]] = {name: deque(maxlen=most) for name in names}
+        self._probes: dict[str, deque[ProbeResult]] = {}
         self._certificates: dict[Endpoint, SeenCertificate] = {}
+        self.use(services, lambda _: True)
+
+    def use(self, services: Iterable[str], has: Callable[[Endpoint], bool]) -> None:
+        """Keep the probes of these services, and the certificates of the endpoints that `has` is True of."""
+        names, before = tuple(services), self._probes
+        most = max(2, min(_MOST, _MOST_IN_ALL // max(1, len(names))))
+        self._probes = {}
+        for name in names:
+            kept = before.get(name)
+            self._probes[name] = kept if kept is not None and kept.maxlen == most else deque(kept or (), maxlen=most)
+        self._certificates = {endpoint: seen for endpoint, seen in self._certificates.items() if has(endpoint)}
 
     def __repr__(self) -> str:
         return f"<ProbeLog: {sum(map(len, self._probes.values()))} probes, {len(self._certificates)} certificates>"

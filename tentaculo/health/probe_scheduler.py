@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
@@ -24,7 +24,9 @@ Start = Callable[[], None]
 
 @dataclass(slots=True)
 class _Lane:
+    size: int
     free: int
+    """Below zero where the lane has been made smaller than what is in use."""
     waiting: deque[Start] = field(default_factory=deque)
 
 
@@ -37,7 +39,8 @@ class ProbeSlots:
 
     def __init__(self, limit: int) -> None:
         slow = max(1, limit // _SLOW_SHARE)
-        self._lanes = {True: _Lane(slow), False: _Lane(max(1, limit - slow))}
+        normal = max(1, limit - slow)
+        self._lanes = {True: _Lane(slow, slow), False: _Lane(normal, normal)}
 
     def __repr__(self) -> str:
         parts = (f"{lane.free} free, {len(lane.waiting)} wait" for lane in (self._lanes[False], self._lanes[True]))
@@ -46,7 +49,7 @@ class ProbeSlots:
     def acquire(self, start: Start, *, is_slow: bool) -> None:
         """Call `start` now, or as soon as a slot is free. Call `release` when the probe has ended."""
         lane = self._lanes[is_slow]
-        if lane.free:
+        if lane.free > 0:
             lane.free -= 1
             start()
         else:
@@ -55,10 +58,20 @@ class ProbeSlots:
     def release(self, *, is_slow: bool) -> None:
         """Free a slot of the same part. The probe that has waited longest gets it."""
         lane = self._lanes[is_slow]
-        if lane.waiting:
+        if lane.waiting and lane.free >= 0:
             lane.waiting.popleft()()
         else:
             lane.free += 1
+
+    def resize(self, limit: int) -> None:
+        """Have `limit` slots from now on. Probes that run keep theirs."""
+        slow = max(1, limit // _SLOW_SHARE)
+        for is_slow, size in ((True, slow), (False, max(1, limit - slow))):
+            lane = self._lanes[is_slow]
+            lane.free, lane.size = lane.free + size - lane.size, size
+            while lane.free > 0 and lane.waiting:
+                lane.free -= 1
+                lane.waiting.popleft()()
 
     def clear(self) -> None:
         """Discard every waiting probe."""
@@ -106,12 +119,7 @@ class ProbeScheduler:
         *,
         on_update: Callable[[ProbeUpdate], None],
     ) -> None:
-        self._cadences: dict[Endpoint, ProbeSettings] = {
-            upstream: service.probe
-            for service in config.services.values()
-            if service.enabled and service.probe.kind != "none"
-            for upstream in service.upstreams
-        }
+        self._cadences = _cadences(config)
         self._prober = prober
         self._board = board
         self._on_update = on_update
@@ -125,6 +133,8 @@ class ProbeScheduler:
         self._starts: dict[Endpoint, asyncio.TimerHandle] = {}
         self._requested: dict[Endpoint, float] = {}
         self._running: set[Endpoint] = set()
+        # Those with a probe that is due: it waits for a slot, or runs.
+        self._due_now: set[Endpoint] = set()
         self._is_running = False
         self._next_start = 0.0
 
@@ -135,11 +145,7 @@ class ProbeScheduler:
         """Schedule probes until cancelled. No probe is running afterwards."""
         self._is_running = True
         forever = asyncio.get_running_loop().create_future()
-        for place, (upstream, cadence) in enumerate(self._cadences.items()):
-            # The second probe comes after a random part of the interval: that spreads them over it from then on.
-            pause = cadence.interval * random.uniform(0.2, 1)  # noqa: S311
-            delay = min(_FIRST_ROUND, cadence.interval) * place / len(self._cadences)
-            self._schedule(upstream, delay, pause)
+        self._begin(tuple(self._cadences))
         try:
             await forever
         finally:
@@ -151,6 +157,45 @@ class ProbeScheduler:
             self._slots.clear()
             await self._tasks.close()
             self._running.clear()
+            self._due_now.clear()
+
+    def _begin(self, upstreams: Sequence[Endpoint]) -> None:
+        """Probe these for the first time."""
+        for place, upstream in enumerate(upstreams):
+            interval = self._cadences[upstream].interval
+            # The second probe comes after a random part of the interval: that spreads them over it from then on.
+            pause = interval * random.uniform(0.2, 1)  # noqa: S311
+            self._schedule(upstream, min(_FIRST_ROUND, interval) * place / len(upstreams), pause)
+
+    def prepare(self, config: Config) -> Callable[[], None]:
+        """Find what a configuration changes; the result applies it. Changes nothing, and may run in a thread.
+
+        New endpoints and those whose probes are others are probed within a second.
+        """
+        before, cadences, limit = self._cadences, _cadences(config), config.limits.probes
+        gone = before.keys() - cadences.keys()
+        changed = [one for one, cadence in cadences.items() if before.get(one) != cadence]
+
+        def use() -> None:
+            self._cadences = cadences
+            self._slots.resize(limit)
+            for upstream in gone:
+                self._forget(upstream)
+            if self._is_running:
+                # One whose probe is due or runs begins its new cadence behind it.
+                begun = [one for one in changed if one not in self._due_now]
+                for upstream in begun:
+                    self._forget(upstream)
+                self._begin(begun)
+
+        return use
+
+    def _forget(self, upstream: Endpoint) -> None:
+        if (timer := self._timers.pop(upstream, None)) is not None:
+            timer.cancel()
+        self._dues.pop(upstream, None)
+        self._requested.pop(upstream, None)
+        self._slow.discard(upstream)
 
     def probe_now(self, upstream: Endpoint) -> None:
         """Probe `upstream` now, but no sooner than one second after the last probe that was asked for in this way.
@@ -181,6 +226,7 @@ class ProbeScheduler:
     def _due(self, upstream: Endpoint, pause: float) -> None:
         """Start the probe as soon as there is a slot, and the starts before it leave room."""
         del self._timers[upstream]
+        self._due_now.add(upstream)
         is_slow = upstream in self._slow
         self._slots.acquire(partial(self._space_out, upstream, pause, is_slow), is_slow=is_slow)
 
@@ -196,6 +242,11 @@ class ProbeScheduler:
 
     def _start(self, upstream: Endpoint, pause: float, is_slow: bool) -> None:
         self._starts.pop(upstream, None)
+        if upstream not in self._cadences:
+            # It was removed from the configuration meanwhile.
+            self._due_now.discard(upstream)
+            self._slots.release(is_slow=is_slow)
+            return
         self._running.add(upstream)
         self._tasks.start(self._probe(upstream, pause, is_slow), str(upstream))
 
@@ -204,6 +255,8 @@ class ProbeScheduler:
         start = loop.time()
         try:
             result = await self._prober.probe(upstream)
+            if upstream not in self._cadences:
+                return
             (self._slow.add if loop.time() - start >= _SLOW else self._slow.discard)(upstream)
             update = self._board.accept_result(result)
             if update.probe_soon:
@@ -212,9 +265,27 @@ class ProbeScheduler:
         finally:
             # Also after an error in `on_update`: it is logged, and the endpoint is still probed again.
             self._running.discard(upstream)
+            self._due_now.discard(upstream)
             self._slots.release(is_slow=is_slow)
-            if self._is_running:
+            if self._is_running and upstream in self._cadences:
                 self._schedule(upstream, start + pause - loop.time(), self._pause(upstream))
+
+
+def _cadences(config: Config) -> dict[Endpoint, ProbeSettings]:
+    return {
+        upstream: service.probe
+        for service in config.services.values()
+        if service.enabled and service.probe.kind != "none"
+        for upstream in service.upstreams
+    }
+
+
+def _silences(config: Config) -> dict[str, float]:
+    return {
+        name: service.probe.silence
+        for name, service in config.services.items()
+        if service.enabled and service.probe.kind == "heartbeat"
+    }
 
 
 _LATE = 0.05
@@ -230,11 +301,8 @@ class HeartbeatMonitor:
     """
 
     def __init__(self, config: Config, *, clock: Callable[[], float], on_change: Callable[[str], None]) -> None:
-        self._silences = {
-            name: service.probe.silence
-            for name, service in config.services.items()
-            if service.enabled and service.probe.kind == "heartbeat"
-        }
+        self._silences = _silences(config)
+        self._is_running = False
         self._clock = clock
         self._on_change = on_change
         self._start = clock()
@@ -257,11 +325,27 @@ class HeartbeatMonitor:
     def start(self) -> None:
         """Start the timers. Needs a running event loop."""
         self._start = self._clock()
+        self._is_running = True
         for service in self._silences:
             self._wait(service)
 
+    def use(self, config: Config) -> None:
+        """Follow another configuration. The silence of a service that is new begins now."""
+        before, self._silences = self._silences, _silences(config)
+        for service in before.keys() - self._silences.keys():
+            self._last.pop(service, None)
+            self._starts.pop(service, None)
+            if (timer := self._timers.pop(service, None)) is not None:
+                timer.cancel()
+        for service, silence in self._silences.items():
+            if service not in before:
+                self._starts[service] = self._clock()
+            if self._is_running and before.get(service) != silence:
+                self._wait(service)
+
     def stop(self) -> None:
         """Cancel the timers."""
+        self._is_running = False
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()

@@ -17,6 +17,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from tentaculo import __version__
+from tentaculo.config.limits import LimitSettings
 from tentaculo.config.schema import Config
 from tentaculo.health.evaluation import evaluate
 from tentaculo.health.probe_client import (
@@ -229,18 +230,34 @@ class Prober:
         look_up: LookUp = look_up,
         pauses: PauseDetector | None = None,
     ) -> None:
-        self._services = config.services
-        self._connector = Connector(config.limits.headers, config.limits.resolve, look_up=look_up)
+        self._look_up = look_up
         self._path_timeout = path_timeout
         self._last_heartbeat = last_heartbeat
         self._now = now
         self._pauses = pauses or PauseDetector()
-        # Loading the trust store takes milliseconds: not while requests are served.
-        needs_tls = any(
+        self._tls: ssl.SSLContext | None = None
+        self._limits: LimitSettings | None = None
+        self.prepare(config)()
+
+    def prepare(self, config: Config) -> Callable[[], None]:
+        """Make what the probes of a configuration need; the result puts it in place. May run in a thread."""
+        services, limits, tls = config.services, config.limits, self._tls
+        connector: Connector | None = None
+        if self._limits is None or (limits.headers, limits.resolve) != (self._limits.headers, self._limits.resolve):
+            connector = Connector(limits.headers, limits.resolve, look_up=self._look_up)
+        if tls is None and any(
             service.probe.kind == "tls" or any(upstream.tls for upstream in service.upstreams)
-            for service in config.services.values()
-        )
-        self._tls = ssl.create_default_context() if needs_tls else None
+            for service in services.values()
+        ):
+            # Loading the trust store takes milliseconds: not while requests are served.
+            tls = ssl.create_default_context()
+
+        def use() -> None:
+            self._services, self._limits, self._tls = services, limits, tls
+            if connector is not None:
+                self._connector = connector
+
+        return use
 
     async def probe(self, upstream: Endpoint) -> ProbeResult:
         """Probe one endpoint in the way its service is configured: its health paths in order, until one succeeds.

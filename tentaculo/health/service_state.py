@@ -44,6 +44,23 @@ class ServiceState:
     def __post_init__(self) -> None:
         self.published = (self.health, self.root, self.kind)
 
+    def follow(self, other: ServiceState) -> None:
+        """Take over the settings of `other`, which is new, and those of its endpoints that this one does not have."""
+        before, self.service = self.service, other.service
+        if not (before.enabled and self.service.enabled) or (before.probe.kind == "none") is self.is_probed:
+            # It was switched on or off, or is probed from now on, or no longer: nothing that is known holds.
+            self.endpoints, self.found, self.slow = other.endpoints, other.found, None
+            self.maintenance = self.maintenance if self.service.enabled else None
+        else:
+            if before.probe.thresholds != self.service.probe.thresholds:
+                for endpoint in self.endpoints.values():
+                    endpoint.threshold.follow(*self.service.probe.thresholds)
+            if self.endpoints.keys() != other.endpoints.keys():
+                self.endpoints = {at: self.endpoints.get(at, made) for at, made in other.endpoints.items()}
+                self.found = self.aggregate()
+        if self.healthy_path not in self.service.health:
+            self.healthy_path = None
+
     @property
     def is_probed(self) -> bool:
         """Whether the gateway probes it."""

@@ -98,6 +98,12 @@ class ConsecutiveThreshold:
         self._assumed_reason = reason
         self.restore(health, kind, reason)
 
+    def follow(self, failures: int, successes: int) -> None:
+        """Count by other numbers from the next probe on."""
+        if (failures, successes) != (self._failures, self._successes):
+            self._failures, self._successes = failures, successes
+            self._recent = deque(self._recent, maxlen=max(_LATEST, 3 * failures, 3 * successes))
+
     @property
     def last(self) -> ProbeResult | None:
         """The latest probe, None before the first."""

@@ -93,6 +93,11 @@ def failure_reason(view: ServiceView) -> tuple[str, Reason | None]:
     return words[:REASON_LENGTH], cause if cause is not None and cause.is_short else None
 
 
+def worse(one: Health, other: Health) -> Health:
+    """The worse of two severities, of down and degraded."""
+    return Health.DOWN if Health.DOWN in (one, other) else one
+
+
 SPAN = timedelta(minutes=1)
 """The span that a share covers."""
 STEP = timedelta(seconds=10)
@@ -111,6 +116,11 @@ class ErrorRates:
     def restart(self, view: ServiceView, at: datetime) -> None:
         """Count from now on only: what happened before an incident says nothing about it."""
         self._kept[view.name] = deque([(at, view.probes + view.traffic)])
+
+    def forget(self, services: Collection[str]) -> None:
+        """Forget services that were removed."""
+        for name in services:
+            self._kept.pop(name, None)
 
     def correct(self, moment: Callable[[datetime], datetime]) -> None:
         """Correct the moments after the system clock was set."""
@@ -134,12 +144,16 @@ class MaintenanceCalendar:
     """The windows of the configuration and of the database."""
 
     def __init__(self, plans: Sequence[MaintenanceSettings], services: Mapping[str, ServiceSettings]) -> None:
-        self._plans = [(plan, canonical(plan.services, services)) for plan in plans]
-        self._services = services
         self._stored: tuple[MaintenanceWindow, ...] = ()
+        self.use(plans, services)
 
     def __repr__(self) -> str:
         return f"<MaintenanceCalendar: {len(self._plans)} plans, {len(self._stored)} windows>"
+
+    def use(self, plans: Sequence[MaintenanceSettings], services: Mapping[str, ServiceSettings]) -> None:
+        """Follow the plans of another configuration."""
+        self._plans = [(plan, canonical(plan.services, services)) for plan in plans]
+        self._services = services
 
     def take(self, stored: Iterable[MaintenanceWindow]) -> None:
         """Replace the windows of the database."""

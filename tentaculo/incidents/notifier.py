@@ -57,6 +57,11 @@ def channels(config: Config) -> list[Channel]:
     return [channel for make in CHANNELS.values() for channel in make(config)]
 
 
+def _settings(config: Config, name: str) -> object:
+    """The settings of a channel; its kind is in their type."""
+    return config.alerts.webhooks.get(name) or config.alerts.apprise.get(name)
+
+
 def backoff(failures: int, chance: float) -> float:
     """Seconds to wait after so many failures in a row; `chance` (0 to 1) spreads the attempts of many gateways."""
     pause: float = min(FIRST_PAUSE * 2.0 ** min(failures - 1, 30), LAST_PAUSE)
@@ -253,24 +258,69 @@ class Notifier:
     ) -> None:
         self._now = now
         self._may_send = may_send
+        self._context = context
+        self._on_delivery = on_delivery
+        self._record = record
+        self._config = config
+        self._queues = [self._queue(config, channel) for channel in channels(config)]
+        self._running: dict[ChannelQueue, asyncio.Task[None]] = {}
+        """The task of each queue, while the messages are delivered."""
+        self._is_delivering = False
+        self._tasks = TaskGroup("alerts")
 
-        def compose(notification: Notification) -> Message:
-            return compose_message(f"msg_{secrets.token_hex(12)}", notification, context(), now())
-
+    def _queue(self, config: Config, channel: Channel) -> ChannelQueue:
         alerts, settle = config.alerts, config.incidents.settle
-        self._queues = [
-            ChannelQueue(
-                channel,
-                AlertPolicy(channel.name, wait=alerts.wait, remind=alerts.remind, settle=settle),
-                attempts=alerts.attempts,
-                compose=compose,
-                on_delivery=on_delivery,
-                now=now,
-                record=record,
-                may_send=may_send,
-            )
-            for channel in channels(config)
-        ]
+        return ChannelQueue(
+            channel,
+            AlertPolicy(channel.name, wait=alerts.wait, remind=alerts.remind, settle=settle),
+            attempts=alerts.attempts,
+            compose=self._compose,
+            on_delivery=self._on_delivery,
+            now=self._now,
+            record=self._record,
+            may_send=self._may_send,
+        )
+
+    def _compose(self, notification: Notification) -> Message:
+        return compose_message(f"msg_{secrets.token_hex(12)}", notification, self._context(), self._now())
+
+    def prepare(self, config: Config) -> Callable[[], None]:
+        """Make the channels of a configuration beside those that there are; the result puts them in place.
+
+        A channel whose settings are the same keeps its messages. What waits on another one is due again on its successor.
+        """
+        before = {queue.channel.name: queue for queue in self._queues}
+        old, new = self._config, config
+        is_same_policy = (old.alerts.wait, old.alerts.remind, old.alerts.attempts, old.incidents.settle) == (
+            *(new.alerts.wait, new.alerts.remind, new.alerts.attempts, new.incidents.settle),
+        )
+        queues = []
+        for channel in channels(config):
+            known = before.get(channel.name)
+            if known is not None and is_same_policy and _settings(old, channel.name) == _settings(new, channel.name):
+                queues.append(known)
+                continue
+            queue = self._queue(config, channel)
+            if known is not None:
+                queue.counts = known.counts
+            queues.append(queue)
+
+        def use() -> None:
+            gone = [queue for queue in self._queues if queue not in queues]
+            self._config, self._queues = config, queues
+            for queue in gone:
+                if (task := self._running.pop(queue, None)) is not None:
+                    task.cancel()
+                    self._tasks.start(queue.channel.close(), "close")
+            if self._is_delivering:
+                self._start()
+
+        return use
+
+    def _start(self) -> None:
+        for queue in self._queues:
+            if queue not in self._running:
+                self._running[queue] = self._tasks.start(queue.run(), queue.channel.name)
 
     def __repr__(self) -> str:
         return f"<Notifier: {len(self._queues)} channels, {self._pending} messages in progress>"
@@ -298,9 +348,8 @@ class Notifier:
     @asynccontextmanager
     async def delivered(self) -> AsyncIterator[None]:
         """Deliver messages while the context is open, and for `LAST_WAIT` seconds longer."""
-        tasks = TaskGroup("alerts")
-        for queue in self._queues:
-            tasks.start(queue.run(), queue.channel.name)
+        self._is_delivering = True
+        self._start()
         try:
             yield
         finally:
@@ -311,7 +360,9 @@ class Notifier:
             except TimeoutError:
                 if self._may_send():
                     log.warning("alerts not delivered before the stop", messages=self._pending)
-            await tasks.close()
+            self._is_delivering = False
+            await self._tasks.close()
+            self._running.clear()
             for queue in self._queues:
                 queue.forget()
                 await queue.channel.close()

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import reduce
 
-from tentaculo.incidents.availability import REASON_LENGTH, Availability, availability_of, failure_reason
+from tentaculo.incidents.availability import REASON_LENGTH, Availability, availability_of, failure_reason, worse
 from tentaculo.model.health import Health, ServiceView
 from tentaculo.model.incident import (
     Acknowledgement,
@@ -57,9 +57,7 @@ class IncidentTracker:
     """
 
     def __init__(self, *, settle: float, degraded: bool = False, slow: bool = False) -> None:
-        self._settle = timedelta(seconds=settle)
-        self._degraded = degraded
-        self._slow = slow
+        self.use(settle=settle, degraded=degraded, slow=slow)
         self._open: dict[int, Incident] = {}
         self._ended: dict[int, Incident] = {}
         self._members: dict[str, _Member] = {}
@@ -171,6 +169,16 @@ class IncidentTracker:
             self._leaves(view.name, at, because("switched_off", what=view.why))
         elif view.health.is_healthy and not view.is_restored:
             self._undecided(view, at, member)
+
+    def use(self, *, settle: float, degraded: bool, slow: bool) -> None:
+        """Follow these settings from the next observation on."""
+        self._settle, self._degraded, self._slow = timedelta(seconds=settle), degraded, slow
+
+    def remove(self, services: Collection[str], now: datetime) -> None:
+        """These were removed from the configuration: their incidents end, and they are in no other one any more."""
+        self._in_maintenance.difference_update(services)
+        for name in self._members.keys() & set(services):
+            self._leaves(name, now, because("removed"))
 
     def note_error_rate(self, service: str, rate: float) -> None:
         """Record the share of failures among the latest requests and probes of `service`."""
@@ -318,7 +326,7 @@ class IncidentTracker:
                 reason=reason,
                 cause=cause,
                 seen_at=at,
-                severity=_worse(severity, before.severity),
+                severity=worse(severity, before.severity),
                 reopened=before.reopened + (before.part_of is None),
                 reopened_at=at if before.part_of is None else before.reopened_at,
                 part_of=None,
@@ -380,7 +388,7 @@ class IncidentTracker:
     def _go_on(self, incident: Incident, view: ServiceView, severity: Health, at: datetime) -> None:
         self._restored.discard(incident.id)
         # The reason stays that of the opening or of the worsening: a later one may be that of a recovery.
-        if _worse(severity, incident.severity) is not incident.severity:
+        if worse(severity, incident.severity) is not incident.severity:
             reason, cause = failure_reason(view)
             self._put(replace(incident, reason=reason, cause=cause, severity=severity, seen_at=at))
         elif at - incident.seen_at >= SEEN_EVERY:
@@ -410,7 +418,3 @@ class IncidentTracker:
 def _ended(incident: Incident, at: datetime, ending: Reason, part_of: int | None) -> Incident:
     at, cause = max(at, incident.started_at), ending if ending.is_short else None
     return replace(incident, ended_at=at, ending=ending[:REASON_LENGTH], ending_cause=cause, part_of=part_of)
-
-
-def _worse(one: Health, other: Health) -> Health:
-    return Health.DOWN if Health.DOWN in (one, other) else one

@@ -107,7 +107,7 @@ TEXTS: Final[Mapping[str, str]] = {
     "recovered_unseen": "Healthy when the gateway started; last seen failing at {time}, not monitored in between.",
     "probes_pass": "Its probes pass, and no request has reached it since: {what}",
     "switched_off": "It was switched off: {what}",
-    "removed": "The service is no longer configured.",
+    "removed": "The service was removed from the configuration.",
     "begun_before_restart": "It had begun before the gateway was restarted: incident {id}.",
     "explained_by": "Explained by the failure of {root}: incident {id}.",
 }

@@ -113,12 +113,20 @@ _ALTERED = frozenset(("TRACE", "OPTIONS"))
 
 
 class ClientInfo:
-    """One client's connection, and the fields of its last request: most send the very same again."""
+    """One client's connection, and the fields of its last request: most send the very same again.
 
-    __slots__ = ("address", "fields", "is_trusted", "port", "raw", "scheme")
+    All that is remembered for a connection, decisions included, hangs on this and holds for one generation of the
+    configuration only.
+    """
 
-    def __init__(self, connection: ClientConnection, is_trusted: Callable[[str], bool]) -> None:
+    __slots__ = ("address", "fields", "generation", "is_trusted", "port", "raw", "scheme")
+
+    def __init__(
+        self, connection: ClientConnection, is_trusted: Callable[[str], bool], generation: object = None
+    ) -> None:
         peer, local = connection.peername, connection.sockname
+        self.generation = generation
+        """The generation of the configuration whose rules it was judged by."""
         self.address: str = peer[0] if isinstance(peer, tuple) else ""
         self.port: int = local[1] if isinstance(local, tuple) else 0
         """The gateway's own."""
@@ -133,12 +141,14 @@ class ClientInfo:
         return f"<ClientInfo {self.address}, {self.scheme}>"
 
     @classmethod
-    def of(cls, connection: ClientConnection, is_trusted: Callable[[str], bool]) -> ClientInfo:
-        """That of `connection`, which keeps it; made at its first request."""
+    def of(
+        cls, connection: ClientConnection, is_trusted: Callable[[str], bool], generation: object = None
+    ) -> ClientInfo:
+        """That of `connection`, which keeps it; made at its first request of each generation of the configuration."""
         known = connection.client_info
-        if type(known) is cls:
+        if type(known) is cls and known.generation is generation:
             return known
-        made = connection.client_info = cls(connection, is_trusted)
+        made = connection.client_info = cls(connection, is_trusted, generation)
         return made
 
     def read(self, method: str, raw: RawHeaders) -> RequestHeaders:

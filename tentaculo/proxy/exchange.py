@@ -234,7 +234,7 @@ class Exchange(ResponseRelay, ABC):
         if plan.alters_request:
             id_line = plan.request_rules.filter(id_line)
         self._connection, self.upstream = connection, lease.endpoint.pool.upstream
-        self.shared.under_way[connection] = None
+        self.shared.under_way[connection] = plan.service.name
         if self._upload is not None:
             connection.begin(admitted.method, self._on_progress, b"%b%b\r\n" % (admitted.head, id_line))
             self._upload_task = self.shared.tasks.start(self._upload.run(connection, keeps=self.is_kept), "upload")
@@ -266,7 +266,7 @@ class Exchange(ResponseRelay, ABC):
         self._give_back(connection, lease)
         self.is_started = True
         self.record.status = 101
-        lines = self.admitted.cors_lines + (self.session_line(plan.sticky) if plan.sticky is not None else b"")
+        lines = self.admitted.lines + (self.session_line(plan.sticky) if plan.sticky is not None else b"")
         self.write(self.response_writer(lines).upgraded(head, fields))
         client.set_parser(tunnel)
         tunnel.open(
@@ -276,7 +276,7 @@ class Exchange(ResponseRelay, ABC):
             has_client_ended=client.has_ended,
             has_upstream_ended=connection.has_ended,
         )
-        self.shared.tunnels.add(tunnel)
+        self.shared.tunnels[tunnel] = plan.service.name
         lease.stop_counting()
         if plan.deadline is not None:
             plan.deadline.limit.leave(self)
@@ -365,7 +365,7 @@ class Exchange(ResponseRelay, ABC):
         tunnel = self._tunnel
         if tunnel is not None:
             tunnel.close()
-            self.shared.tunnels.discard(tunnel)
+            self.shared.tunnels.pop(tunnel, None)
             self.record.sent, self.record.received = tunnel.sent, tunnel.received
         if lease is not None:
             if outcome is _SUCCESS and lease.endpoint.others and tunnel is None and not self._tried:

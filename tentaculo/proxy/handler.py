@@ -17,38 +17,29 @@ the upstream has to be waited for. `DrivenExchange.run` drives in a task of aioh
 from __future__ import annotations
 
 import asyncio
-import ssl
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Collection, Mapping, Sequence
 from time import perf_counter
 from typing import TYPE_CHECKING, Protocol, cast
 
-import structlog
 from aiohttp import web
 
 from tentaculo.config.schema import Config
-from tentaculo.config.services import ServiceSettings
 from tentaculo.model.failure import UpstreamError
 from tentaculo.model.health import ConcurrencyView, Endpoint, Health
 from tentaculo.net.inbound_request import Request
 from tentaculo.net.response_bytes import SentResponse
 from tentaculo.proxy.exchange import Exchange
+from tentaculo.proxy.generation import ProxyGeneration
 from tentaculo.proxy.proxied_request import JudgedRequest, PreparedRequest, Wait
 from tentaculo.proxy.route import CompiledRoute
 from tentaculo.proxy.state import ProxyDependencies, ProxyState
-from tentaculo.upstream.circuit_breaker import CircuitBreakers
-from tentaculo.upstream.concurrency_limit import ConcurrencyLimit, LearnedLimit
-from tentaculo.upstream.load_balancer import EndpointState, LoadBalancer
-from tentaculo.upstream.pool import Pool
+from tentaculo.upstream.circuit_breaker import CircuitBreaker, CircuitBreakers
 
 if TYPE_CHECKING:
     from tentaculo.proxy.target_group import TargetGroup
 
 # Read on every proxied request: a global is a good deal cheaper than an attribute of an enum class.
 _UPSTREAM = Wait.UPSTREAM
-
-
-log = structlog.get_logger(__name__)
 
 
 class DrivenExchange(Exchange):
@@ -151,101 +142,97 @@ class Proxy:
 
     def __init__(self, config: Config, breakers: CircuitBreakers, needs: ProxyDependencies) -> None:
         """`breakers` has the circuit breaker of each configured endpoint."""
-        endpoints = [upstream for service in config.services.values() for upstream in service.upstreams]
-        # Loading the trust store takes 30 ms and some memory: once for all endpoints.
-        tls = ssl.create_default_context() if any(upstream.tls for upstream in endpoints) else None
-        self._balancers = {
-            service.name: LoadBalancer(
-                [
-                    EndpointState(
-                        Pool(
-                            upstream,
-                            config.limits,
-                            tls=tls,
-                            server_name=service.name_for_tls,
-                            turns=needs.turns,
-                            make_room=self._make_room,
-                        ),
-                        breakers.of(upstream),
-                        config.limits.in_flight,
-                        weight=weight,
-                    )
-                    for upstream, weight in zip(service.upstreams, service.shares, strict=True)
-                ],
-                config.limits.queue,
-                in_turn=service.policy == "round_robin",
-                concurrency=_concurrency_limit(service),
-            )
-            for service in config.services.values()
-            if service.enabled
-        }
-        self._endpoints = {
-            state.pool.upstream: state for balancer in self._balancers.values() for state in balancer.endpoints
-        }
         self._shared = ProxyState(needs)
         self.traffic = self._shared.traffic
-        self.routes = [
-            CompiledRoute(service, route, config.limits, self._balancers.get(service.name))
-            for service in config.services.values()
-            for route in service.routes
-        ]
-        """An entry of the route table for each route, in the configuration's order."""
-        self.health_routes = {
-            service.name: CompiledRoute.for_health(service, config.limits, self._balancers.get(service.name))
-            for service in config.services.values()
-        }
-        """The entry for `/<service>/health`, by the service's name."""
-        self.groups: list[TargetGroup] = []
-        """The groups of targets, in the order of their routes."""
         self._rotated: type[DrivenExchange] = DrivenExchange
-        if any(route.route.rotation is not None for route in self.routes):
-            self._make_groups(config)
         self._hedged: type[DrivenExchange] = DrivenExchange
-        if any(route.hedges for route in self.routes):
-            # As for groups: only a gateway with such a route pays for it.
+        self._generation = self._build(config, breakers.breakers, None)
+        self._load_kinds(self._generation)
+        self._generation.replace(None)
+
+    def _build(
+        self, config: Config, breakers: Mapping[Endpoint, CircuitBreaker], before: ProxyGeneration | None
+    ) -> ProxyGeneration:
+        needs = self._shared.needs
+        return ProxyGeneration(
+            config, breakers, turns=needs.turns, learning=needs.learning, make_room=self._make_room, before=before
+        )
+
+    def prepare(self, config: Config, breakers: Mapping[Endpoint, CircuitBreaker]) -> ProxyGeneration:
+        """What a configuration needs, beside what is served, with the `breakers` of its endpoints. Changes nothing.
+
+        May run in a thread.
+        """
+        prepared = self._build(config, breakers, self._generation)
+        self._load_kinds(prepared)
+        return prepared
+
+    def use(self, prepared: ProxyGeneration) -> None:
+        """Put what was prepared in place. Requests in flight continue."""
+        before, self._generation = self._generation, prepared
+        prepared.replace(before)
+
+    def end_services(self, names: Collection[str]) -> None:
+        """End the requests in flight, event streams and tunnels of services that were removed.
+
+        A client that has had no response yet gets a 503 (`service_off`).
+        """
+        self._shared.end_services(frozenset(names))
+
+    def _load_kinds(self, generation: ProxyGeneration) -> None:
+        # Only a gateway with such routes pays for them.
+        if generation.groups and self._rotated is DrivenExchange:
+            from tentaculo.proxy.rotated_exchange import RotatedExchange
+
+            self._rotated = RotatedExchange
+        if self._hedged is DrivenExchange and any(route.hedges for route in generation.routes):
             from tentaculo.proxy.hedging import HedgedExchange
 
             self._hedged = HedgedExchange
 
-    def _make_groups(self, config: Config) -> None:
-        # Only a gateway with groups pays for them.
-        from tentaculo.proxy.rotated_exchange import RotatedExchange
-        from tentaculo.proxy.target_group import TargetGroup
+    @property
+    def routes(self) -> Sequence[CompiledRoute]:
+        """An entry of the route table for each route, in the configuration's order."""
+        return self._generation.routes
 
-        self._rotated = RotatedExchange
-        for route in self.routes:
-            if route.route.rotation is not None:
-                route.group = TargetGroup(route, config.services, self._balancers, self._shared.needs.learning)
-                self.groups.append(route.group)
+    @property
+    def health_routes(self) -> Mapping[str, CompiledRoute]:
+        """The entry for `/<service>/health`, by the service's name."""
+        return self._generation.health_routes
+
+    @property
+    def groups(self) -> Sequence[TargetGroup]:
+        """The groups of targets, in the order of their routes."""
+        return self._generation.groups
 
     def _make_room(self) -> bool:
-        """Close half of the idle connections to every endpoint. Returns whether there were any."""
-        return sum([state.pool.shrink() for state in self._endpoints.values()]) > 0
+        return self._generation.shrink()
 
     def hedges(self) -> list[tuple[str, int, int]]:
         """Of each service with hedged routes: its name, the requests that were hedged, those that the second won."""
-        return [
-            (name, self._balancers[name].hedges, self._balancers[name].hedges_won)
-            for name in dict.fromkeys(plan.service.name for plan in self.routes if plan.hedges)
-        ]
+        return [(name, one.hedges, one.hedges_won) for name, one in self._generation.hedged()]
 
     def __repr__(self) -> str:
         return f"<Proxy: {len(self.routes)} routes, {self.traffic.in_flight} in flight>"
 
     def note_health(self, upstream: Endpoint, health: Health) -> None:
         """What a probe found: it informs the choice among several addresses of a service, and no more."""
-        if health is not Health.UNKNOWN and (state := self._endpoints.get(upstream)) is not None:
+        if health is not Health.UNKNOWN and (state := self._generation.states.get(upstream)) is not None:
             state.outliers.note_probe(is_well=health.is_healthy)
 
     def concurrency(self, service: str) -> ConcurrencyView | None:
         """How the requests of `service` in flight are limited; None where they are not."""
-        balancer = self._balancers.get(service)
+        balancer = self._generation.balancers.get(service)
         limit = balancer.concurrency if balancer is not None else None
         return limit.view(perf_counter()) if limit is not None else None
 
     def stop_accepting(self) -> None:
-        """From now on each response closes its connection. Tunnels and event streams are closed."""
-        self._shared.drain()
+        """From now on each response closes its connection."""
+        self._shared.is_draining = True
+
+    def end_streams(self) -> None:
+        """End tunnels and event streams."""
+        self._shared.end_streams()
 
     def end_exchanges(self) -> None:
         """End every exchange. A client that has had no response yet gets a 503 (`stopping`)."""
@@ -254,9 +241,10 @@ class Proxy:
     async def close(self) -> None:
         """End what is left, and close idle connections."""
         self.stop_accepting()
+        self.end_streams()
         self.end_exchanges()
         await self._shared.tasks.close()
-        for state in self._endpoints.values():
+        for state in self._generation.states.values():
             state.pool.close()
 
     async def handle(self, request: web.BaseRequest, judged: JudgedRequest) -> web.StreamResponse:
@@ -289,6 +277,7 @@ class Proxy:
                 inbound.method, inbound.path, inbound.client.address, inbound.forwarded_by_trusted
             )
             record.service, record.route = known.plan.service_name, known.plan.key
+            record.caller = known.caller.name
             kind = self._hedged if known.plan.hedges else DrivenExchange
             exchange = kind(shared, request, inbound, record, done)
             exchange.admitted, exchange.is_admitted = known, True
@@ -298,17 +287,3 @@ class Proxy:
         if exchange.is_admitted and exchange.admitted.plan.is_static:
             request.remembered = exchange.admitted
         return exchange
-
-
-def _concurrency_limit(service: ServiceSettings) -> ConcurrencyLimit | None:
-    """The limit of the requests of `service` in flight; None where it is off."""
-    if service.concurrency == "off":
-        return None
-    note = partial(_note_shed, service.name)
-    return LearnedLimit(note) if service.concurrency == "auto" else ConcurrencyLimit(service.concurrency, note)
-
-
-def _note_shed(service: str, limit: ConcurrencyLimit, refused: int) -> None:
-    log.warning(
-        "requests over the concurrency limit", service=service, limit=int(limit.limit), why=limit.why, refused=refused
-    )

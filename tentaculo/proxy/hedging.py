@@ -150,7 +150,7 @@ class HedgedExchange(DrivenExchange):
             connection.abort()
             self._drop_second(Outcome.NEUTRAL)
             return
-        self.shared.under_way[connection] = None
+        self.shared.under_way[connection] = plan.service.name
         second.connection, second.sent_at = connection, perf_counter()
 
     # -- the race ----------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,7 +12,6 @@ from tentaculo.net.inbound_request import InboundRequest, Request
 from tentaculo.net.response_bytes import SentResponse
 from tentaculo.net.turns import TurnScheduler
 from tentaculo.proxy.tunnel import Tunnel
-from tentaculo.security.cors import CorsPolicy
 from tentaculo.tasks import TaskGroup
 from tentaculo.telemetry.request_log import RequestLog, RequestRecord
 from tentaculo.upstream.connection import UpstreamConnection
@@ -83,7 +82,6 @@ Learning = Callable[[RotationSettings], tuple[Chooser, Rewards]]
 class ProxyDependencies:
     """What the proxy asks of the rest of the gateway."""
 
-    cors: CorsPolicy
     responses: Responses
     requests: RequestLog
     why_off: Callable[[str], str]
@@ -122,11 +120,12 @@ class ProxyState:
         self.requests = needs.requests
         self.traffic = needs.requests.stats
         self.is_draining = False
-        self.tunnels: set[Tunnel] = set()
+        self.tunnels: dict[Tunnel, str] = {}
+        """Each with the service that it leads to."""
         self.streams: set[UpstreamConnection] = set()
         """Connections that carry an event stream."""
-        self.under_way: dict[UpstreamConnection, None] = {}
-        """Connections that carry any exchange but a tunnel."""
+        self.under_way: dict[UpstreamConnection, str] = {}
+        """Connections that carry any exchange but a tunnel, each with the service that it leads to."""
 
     def __repr__(self) -> str:
         return f"<ProxyState: {self.traffic.in_flight} in flight>"
@@ -136,9 +135,15 @@ class ProxyState:
         for connection in list(self.under_way):
             connection.fail(UpstreamError(Failure.STOPPING, "the gateway is stopping"))
 
-    def drain(self) -> None:
-        """End tunnels and event streams; every other response closes its connection from now on."""
-        self.is_draining = True
+    def end_services(self, names: Collection[str]) -> None:
+        """End every exchange and every tunnel with these services, which were removed from the configuration."""
+        for tunnel in [tunnel for tunnel, name in self.tunnels.items() if name in names]:
+            tunnel.close()
+        for connection in [connection for connection, name in self.under_way.items() if name in names]:
+            connection.fail(UpstreamError(Failure.SERVICE_OFF, "the service was removed from the configuration"))
+
+    def end_streams(self) -> None:
+        """End tunnels and event streams."""
         for tunnel in list(self.tunnels):
             tunnel.close()
         for connection in list(self.streams):

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from math import sqrt
 from typing import Any, Final
 
+from tentaculo.config.limits import LimitSettings
 from tentaculo.config.routes import RouteSettings
-from tentaculo.config.schema import LimitSettings
 from tentaculo.config.services import BreakerSettings, ServiceSettings
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.target_group import Chosen, GroupView, TargetRecord, TargetView
@@ -217,6 +217,17 @@ class TargetGroup:
         target.rewards += reward
         target.recent.append(reward)
         self.chooser.learn(self.targets.index(target), reward)
+
+    def continue_from(self, before: TargetGroup) -> None:
+        """Continue with what `before`, the group of the same route, has counted and learned of targets of these names."""
+        known = {target.name: number for number, target in enumerate(before.targets)}
+        learned = before.chooser.state()
+        for number, target in enumerate(self.targets):
+            if (place := known.get(target.name)) is not None:
+                old = before.targets[place]
+                target.calls, target.learned, target.rewards = old.calls, old.learned, old.rewards
+                target.recent = old.recent
+                self.chooser.restore(number, *learned[place])
 
     def view(self) -> GroupView:
         """The group as it is now."""

@@ -74,6 +74,8 @@ class Session:
         self.digest = digest
         self.form_token = hmac.new(session_id, b"form", sha256).hexdigest()[:32]
         """What each form of its pages carries. No other site can know it."""
+        self.token = ""
+        """The fingerprint of the token that it was made with: it has the scopes of that, and ends with it."""
         self.has_ended = False
         self.checked_at = 0.0
         """Time of the clock at which its row was read last."""
@@ -92,9 +94,9 @@ class Session:
         """Whether a stream ends with it."""
         return bool(self._callbacks)
 
-    def note(self, now: float, age: int, idle: int) -> None:
+    def note(self, now: float, token: str, age: int, idle: int) -> None:
         """Note what its row says at `now`, of the clock."""
-        self.checked_at = now
+        self.checked_at, self.token = now, token
         self._limit = now + LIFETIME - age
         self.ends_at = min(now + IDLE - idle, self._limit)
 
@@ -147,6 +149,14 @@ class Sessions:
 
     def __repr__(self) -> str:
         return f"<Sessions: {len(self._known)} known>"
+
+    def use(self, accepts: Callable[[str], bool]) -> None:
+        """Accept other tokens: the sessions of the rest end now, with their streams."""
+        self._accepts = accepts
+        for session in [one for one in self._known.values() if not accepts(one.token)]:
+            # The rows stay, as where a row is read.
+            del self._known[session.digest]
+            session.end()
 
     async def begin(self, token: str) -> str | None:
         """The id of a new session of the token with the fingerprint `token`; None while it cannot be stored."""
@@ -247,7 +257,7 @@ class Sessions:
             self._end(digest)
             session.end()
             return False
-        session.note(self._clock(), age, max(idle, 0))
+        session.note(self._clock(), token, age, max(idle, 0))
         if is_used and idle >= MARKED:
             self._used[digest] = None
         return True

@@ -17,6 +17,7 @@ from tentaculo.server import templating
 _ASK_STATUS = "ask_status"
 _HINTS = {
     Failure.AUTH_REQUIRED: ("auth_required",),
+    Failure.MISSING_SCOPE: ("missing_scope",),
     Failure.FORBIDDEN: ("forbidden",),
     Failure.NOT_FOUND: ("not_found",),
     Failure.CIRCUIT_OPEN: ("circuit_open", _ASK_STATUS),
@@ -37,7 +38,6 @@ class ErrorPage:
         self._style = templating.inline("base.css", "error.css")
         self._brand = templating.read("brand.html")
         self._template = Template(templating.read("error.html"))
-        templating.texts("error")
         self.policy = templating.content_security_policy(styles=[self._style])
 
     def render(self, problem: Problem, request_id: str | None, language: str = "en") -> bytes:

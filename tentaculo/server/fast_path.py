@@ -74,8 +74,8 @@ class BufferedRequest:
         self.keep_alive = keep_alive
         self.content = content
         self.protocol: Any = protocol
-        self.remembered: object | None = None
-        """What the proxy decided about it, for a request that repeats it."""
+        self.remembered: Any = None
+        """What was decided about it, for a request that repeats it; None where nothing was."""
 
     def __repr__(self) -> str:
         return f"<Arrival {self.method} {self.raw_path!r}>"

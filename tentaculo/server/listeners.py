@@ -14,14 +14,14 @@ import socket
 import struct
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 
 import structlog
 
-from tentaculo.net.tcp import TcpSocket, local_url
+from tentaculo.net.tcp import TcpSocket, limit_stall, local_url
 
 QUEUE_EMPTY_FOR = 0.05
 """Seconds for which a queue must be empty: handshakes that had begun may still end."""
@@ -131,18 +131,21 @@ class Listeners:
         self,
         factory: Callable[[], asyncio.BaseProtocol],
         where: Sequence[tuple[str, int]],
-        shared: Sequence[socket.socket] = (),
+        opened: Sequence[socket.socket] = (),
+        *,
+        is_shared: bool = False,
     ) -> None:
         """Listen on every address. Raises `CannotListenError` for the first that fails, and closes the others.
 
-        With `shared`, sockets that listen already and that other processes have too, `where` is not looked at.
+        With `opened`, sockets that listen already, `where` is not looked at. `is_shared` is whether other processes have
+        them too, and accept what waits in their queues when this one stops.
         """
         loop = asyncio.get_running_loop()
-        self._is_shared = bool(shared)
+        self._is_shared = is_shared
         self._factory = factory
-        for sock in shared:
+        for sock in opened:
             self._servers.append(await loop.create_server(factory, sock=sock, backlog=BACKLOG))
-        for host, port in () if shared else where:
+        for host, port in () if opened else where:
             try:
                 server = await loop.create_server(factory, host, port, backlog=BACKLOG)
             except OSError as error:
@@ -154,6 +157,11 @@ class Listeners:
     def sockets(self) -> Iterator[TcpSocket]:
         """The listening sockets. Accepted connections inherit their options."""
         return (sock for server in self._servers for sock in server.sockets)
+
+    def limit_stall(self, seconds: float) -> None:
+        """Have connections that are accepted from now on end when their client reads nothing for so long."""
+        for sock in self.sockets:
+            limit_stall(sock, seconds)
 
     @property
     def bound(self) -> list[tuple[str, int]]:
@@ -175,10 +183,13 @@ class Listeners:
         """Accept no more at the sockets of another worker. Its connections that were accepted here stay open."""
         _close(self._adopted.pop(worker, []))
 
-    async def stop(self) -> None:
-        """As `close`, once every connection that waits has been accepted. Where others share the sockets, they accept."""
+    async def stop(self, kept: Container[tuple[str, int]] = ()) -> None:
+        """As `close`, once every connection that waits has been accepted. Where others share the sockets, they accept.
+
+        `kept` are the addresses at which a successor listens.
+        """
         if not self._is_shared:
-            await empty_queues(self.sockets)
+            await empty_queues(sock for sock in self.sockets if sock.getsockname()[:2] not in kept)
         await self.close()
 
     async def close(self) -> None:
@@ -223,9 +234,7 @@ class ConnectionLimits:
     """
 
     def __init__(self, connections: int, per_address: int) -> None:
-        allowed = connections_within(_descriptors())
-        self._limit = min(connections or allowed, allowed)
-        self._per_address = per_address
+        self.use(connections, per_address)
         self._addresses: Counter[str] = Counter()
         self._is_full = False
         self.open = 0
@@ -236,15 +245,21 @@ class ConnectionLimits:
     def __repr__(self) -> str:
         return f"<ConnectionLimits: {self.open} of {self._limit} connections>"
 
+    def use(self, connections: int, per_address: int) -> None:
+        """Have these limits from now on. Connections that are open stay."""
+        allowed = connections_within(_descriptors())
+        self._limit = min(connections or allowed, allowed)
+        self._per_address = per_address
+
     def enter(self, address: str) -> bool:
         """Count a connection from `address` and return True, or return False over a limit. Call `leave` at its end."""
         if self.open >= self._limit:
             self._note_full()
             return False
-        if self._per_address:
-            if self._addresses[address] >= self._per_address:
-                return False
-            self._addresses[address] += 1
+        if self._per_address and self._addresses[address] >= self._per_address:
+            return False
+        # Counted without a limit too: a reload may bring one.
+        self._addresses[address] += 1
         self.open += 1
         return True
 
@@ -266,10 +281,9 @@ class ConnectionLimits:
         self.open -= 1
         if self.open * 2 <= self._limit:
             self._is_full = False
-        if self._per_address:
-            self._addresses[address] -= 1
-            if not self._addresses[address]:
-                del self._addresses[address]
+        self._addresses[address] -= 1
+        if not self._addresses[address]:
+            del self._addresses[address]
 
     def _note_full(self) -> None:
         """Log the first refusal, and the next one only after half of the connections have ended."""

@@ -26,7 +26,7 @@ from tentaculo.store.history import Retention, RollUpRequest
 from tentaculo.store.lease import Fence, LeaseLost, require_lease
 from tentaculo.store.notifications import listen
 from tentaculo.store.read_thread import SEARCH_NICENESS, ReadThread
-from tentaculo.store.route_history import read_routes, route_rows
+from tentaculo.store.route_history import read_routes
 from tentaculo.store.timeline import read_timeline
 from tentaculo.store.work_queue import PendingWork, WorkQueue
 from tentaculo.store.worker_thread import StoreThread
@@ -248,7 +248,7 @@ class StoreClient:
 
     async def last_event_id(self) -> int:
         """The greatest id that an event ever had, 0 where there was none. Raises `StoreUnavailable` as `run` does."""
-        last: int = await self.run(events.last_event_id)
+        last: int = await self._read_log(events.last_event_id)
         return last
 
     async def read_events(
@@ -278,20 +278,23 @@ class StoreClient:
 
         Raises `StoreUnavailable` as `run` does.
         """
-        found: FoundEvents = await self.run(
+        found: FoundEvents = await self._read_log(
             lambda connection: event_queries.read_events(connection, EventFilter(), after=after, limit=limit)
         )
         return found.events
 
+    async def _read_log(self, query: Query) -> Any:
+        # The writer sees what it has committed at once. A database that cannot be written has other readers only.
+        return await (self.run(query) if self.problem is None else self.read(query))
+
     async def read(self, query: Query) -> Any:
         """The result of `query`, which may take long and cannot write. No commit waits for it.
 
-        Raises `StoreUnavailable` if the database is lost or refuses it, at the latest after `READ_WAIT`.
+        It works too while the database can only be read. Raises `StoreUnavailable` if the database is lost or refuses it, at the latest after `READ_WAIT`.
         """
         if self._reader is None:
             return await self.run(query)
-        if self.problem is not None:
-            raise StoreUnavailable(self.problem)
+        self._check_readable()
         return await self._ask(self._reader.put, query, READ_WAIT)
 
     async def search(self, query: Query) -> Any:
@@ -301,11 +304,16 @@ class StoreClient:
         """
         if self._searcher is None:
             return await self.run(query)
-        if self.problem is not None:
-            raise StoreUnavailable(self.problem)
+        self._check_readable()
         if self._searcher.ident is None and not self._queue.is_closed:
             self._searcher.start()
         return await self._ask(self._searcher.put, query, READ_WAIT)
+
+    def _check_readable(self) -> None:
+        problem = self.problem
+        # One that is full, locked for writing or read-only can still be read.
+        if problem is not None and (self._thread is None or not self._thread.is_readable):
+            raise StoreUnavailable(problem)
 
     async def run(self, work: Query) -> Any:
         """The result of `work` in a transaction of its own, on the thread's connection.
@@ -375,8 +383,8 @@ class StoreClient:
         self._queue.put_views(views)
 
     def record_history(self, periods: Iterable[Period]) -> None:
-        """Add the counts to the history soon. Never waits and never raises."""
-        self._queue.put_history([{**history.history_row(period), "routes": route_rows(period)} for period in periods])
+        """Add the counts to the history soon; they must not change any more. Never waits and never raises."""
+        self._queue.put_history(periods)
 
     def roll_up_history(self, now: int, kept: Retention | None) -> None:
         """Compute hours and days, and delete rows older than `kept`, in the background. Never waits."""

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import shutil
-import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
 from time import monotonic
 from typing import Any, TypeVar
-from urllib.parse import quote
 
 from sqlalchemy import (
     URL,
@@ -24,7 +22,7 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from tentaculo.config.environment import sqlite_file, with_driver
@@ -44,6 +42,7 @@ from tentaculo.store.history import HistoryRow, RollUpRequest, add_history, roll
 from tentaculo.store.log_identity import LogMemory, home_of
 from tentaculo.store.route_history import add_routes, roll_up_routes
 from tentaculo.store.runtime_table import RuntimeTable, Written
+from tentaculo.store.sqlite_file import LOG_LIMIT, choose_journal, file_id, is_outdated, open_file
 
 T = TypeVar("T")
 
@@ -51,18 +50,12 @@ LOCK_WAIT = 2.0
 """Seconds to wait for another process's lock."""
 SERVER_WAIT = 5.0
 """Seconds a database server may take to connect and to finish a statement."""
-LOG_LIMIT = 4 * 1024 * 1024
-"""Bytes to which the write-ahead log is cut back once no reader needs more of it."""
 LEAST_FREE = 256 * 1024
 """Bytes that must be free on the disk before a file is used again that could not grow. A small write may fit before."""
 CHECK_EVERY = 1.0
 """Seconds between two looks at the tables of an open connection. Work that meets a lost database fails by itself."""
 SERVICES_RETRY = 30.0
 """Seconds after which a services' table that could not be written is tried again."""
-
-
-_CACHE = 512
-"""KiB of the file that SQLite keeps in memory for itself, where its default is 2000: the system caches the file too."""
 
 
 _ONLY_READS = {
@@ -97,7 +90,9 @@ class Database:
         self._survives_power_cut = survives_power_cut
         self._only_reads = only_reads
         self.log_name = ""
-        """The random name of the log of events; empty until the database was opened for writing."""
+        """The random name of the log of events; empty until the database was opened by one that may write."""
+        self.is_readable = False
+        """Whether the last attempt to open it got as far as finding the gateway's tables."""
         self._last_id = 0
         self._uncertain: list[tuple[events.EventRow, StoredEvent]] = []
         """Rows of a commit that has not responded, with what it would have responded."""
@@ -123,6 +118,8 @@ class Database:
 
     def ready(self) -> None:
         """Open the connection, or check that it still leads to a migrated database."""
+        if self._file is not None and is_outdated(self.driver_connection, self._file):
+            self.close()
         if self._connection is None:
             self._open()
         else:
@@ -247,20 +244,28 @@ class Database:
             if shutil.disk_usage(self._file.parent).free < LEAST_FREE:
                 raise StoreUnavailable(disk_full(self._file))
             self._was_full = False
+        self.is_readable = False
         connection = connect(self.url)
         self._connection = connection
-        self._file_id = _file_id(self._file)
+        self._file_id = file_id(self._file)
         with connection.begin():
             names = set(inspect(connection).get_table_names())
             if not names.issuperset(tables.metadata.tables.keys() - {tables.services.name}):
                 raise StoreUnavailable(NOT_MIGRATED)
+            self.is_readable = True
             if self._only_reads:
                 connection.exec_driver_sql(_ONLY_READS[connection.dialect.name])
                 return
             self._find_services(connection)
         if connection.dialect.name == "sqlite":
-            _choose_journal(connection, names, survives_power_cut=self._survives_power_cut)
-        _try_writing(connection)
+            choose_journal(connection, names, survives_power_cut=self._survives_power_cut)
+        try:
+            _try_writing(connection)
+        except SQLAlchemyError:
+            # It can still be read, and readers need the name of what they read.
+            with connection.begin():
+                self.log_name = events.read_log_name(connection, home_of(connection, self._file))
+            raise
         home = home_of(connection, self._file)
         connection.rollback()
         with self._write_transaction() as transaction:
@@ -278,7 +283,7 @@ class Database:
 
     def _check(self) -> None:
         # SQLite continues to write into a file that was deleted or replaced, and those rows would be lost.
-        if _file_id(self._file) != self._file_id:
+        if file_id(self._file) != self._file_id:
             assert self._file is not None
             raise StoreUnavailable(f"The database file {self._file.name} was moved, replaced or deleted.")
         if monotonic() < self._check_due:
@@ -332,20 +337,12 @@ def _engine(url: URL) -> Engine:
         file = database_file(url)
         if file is None:
             return create_engine(url, poolclass=NullPool, connect_args={"timeout": LOCK_WAIT})
-        return create_engine("sqlite://", poolclass=NullPool, creator=lambda: _open_file(file))
+        return create_engine("sqlite://", poolclass=NullPool, creator=lambda: open_file(file, LOCK_WAIT))
     # pg8000 applies it to connecting and to each read of the socket; the server's own limit should strike first.
     arguments = {"timeout": SERVER_WAIT + 1} if url.get_driver_name() == "pg8000" else {}
     engine = create_engine(url, poolclass=NullPool, connect_args=arguments)
     event.listen(engine, "connect", _prepare_session)
     return engine
-
-
-def _open_file(file: Path) -> sqlite3.Connection:
-    if not file.exists():
-        raise StoreUnavailable(f"The database file {file.name} does not exist: run `tentaculo db upgrade`.")
-    connection = sqlite3.connect(f"file:{quote(str(file.absolute()))}?mode=rw", uri=True, timeout=LOCK_WAIT)
-    connection.execute(f"PRAGMA cache_size = -{_CACHE}")
-    return connection
 
 
 def _prepare_session(connection: Any, _record: object) -> None:
@@ -366,37 +363,3 @@ def _try_writing(connection: Connection) -> None:
     with connection.begin() as transaction:
         connection.execute(update(notes).values(revision=notes.c.revision))
         transaction.rollback()
-
-
-def _choose_journal(connection: Connection, names: set[str], *, survives_power_cut: bool) -> None:
-    """Switch on the write-ahead log where the file is ours alone.
-
-    The journal mode is written into the file and holds for every program that opens it, so another product's database
-    keeps the one it has.
-    """
-    with connection.begin():
-        noted = select(tables.schema_notes.c.table_name).where(tables.schema_notes.c.column_name.is_(None))
-        ours = {tables.VERSION_TABLE, *connection.scalars(noted)}
-    with connection.begin():
-        mode = connection.exec_driver_sql("PRAGMA journal_mode").scalar_one()
-        if mode != "wal" and names <= ours:
-            try:
-                mode = connection.exec_driver_sql("PRAGMA journal_mode = WAL").scalar_one()
-            except OperationalError:
-                # Another process uses the file at this moment. The old mode is only slower, and the next start tries again.
-                pass
-        if mode == "wal":
-            # Without FULL a power cut loses the last events, though not the file: a commit then waits for no disk.
-            connection.exec_driver_sql(f"PRAGMA synchronous = {'FULL' if survives_power_cut else 'NORMAL'}")
-            # The log grows while a reader is active. SQLite cuts it back to this when it starts over.
-            connection.exec_driver_sql(f"PRAGMA journal_size_limit = {LOG_LIMIT}")
-
-
-def _file_id(file: Path | None) -> tuple[int, int] | None:
-    if file is None:
-        return None
-    try:
-        status = file.stat()
-    except OSError:
-        return (0, 0)
-    return (status.st_dev, status.st_ino)

@@ -1,8 +1,8 @@
 """Reading the log of events: what a filter selects, and a page of it, in a bounded time.
 
-A search has no index: one for any part of a text (SQLite's FTS5 with trigrams) took 62 µs and 300 bytes for each event
-that is stored. It reads the rows instead, which takes a third of a second for a million, and stops after its time. The
-result then says how far it got.
+A search reads rows, those of the blocks that may have what it looks for (`event_blocks`), and stops after its time. The
+result then says how far it got. An index for any part of a text in the commit (SQLite's FTS5 with trigrams) took 62 µs
+and 300 bytes for each event that is stored.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     RowMapping,
+    Select,
     and_,
     func,
     or_,
@@ -26,21 +27,24 @@ from sqlalchemy import (
 )
 
 from tentaculo.model.clock import CorrectedTime
-from tentaculo.model.event import Event, EventFilter, FoundEvents
+from tentaculo.model.event import MAX_EVENT_ID, Event, EventFilter, FoundEvents
 from tentaculo.model.health import GATEWAY_NAME
 from tentaculo.model.text import fold_case, has_case
+from tentaculo.store.event_blocks import SEARCHED, Span, has_blocks, needles, spans
 from tentaculo.store.tables import aware_utc, events, naive_utc, storable
 
 SEARCH_SECONDS = 0.2
 """Seconds that one search reads rows."""
+WITHOUT_BLOCKS = 0.02
+"""Of these, seconds before the skip index is asked: reading it takes some 60 ms for a million events."""
 LOOK_EVERY = 4093
 """About so many rows are read between two looks at the time. A prime number: ids may be multiples of a thousand."""
 _MOST_LOOKS = 1000
+_BEFORE_ALL = -1
 _AT_ONCE = 8
 """Rows that a server sends at once: it may have to read `LOOK_EVERY` rows for each."""
 _LIKE = re.compile(r"[%_!]")
 _ESCAPE = "!"
-_SEARCHED = (events.c.source, events.c.type, events.c.payload, events.c.metadata)
 
 
 def read_events(
@@ -61,35 +65,75 @@ def read_events(
     """
     is_search = is_bounded or wanted.is_search
     indexed, others = _conditions(connection, wanted, is_search=is_search)
-    query = select(events).where(*indexed)
-    if after is not None:
-        query = query.where(events.c.id > after)
-    if before is not None:
-        query = query.where(events.c.id < before)
-    query = query.order_by(events.c.id.desc() if newest_first else events.c.id)
+    query = select(events).where(*indexed).order_by(events.c.id.desc() if newest_first else events.c.id)
+    place = Span(_BEFORE_ALL if after is None else after, MAX_EVENT_ID if before is None else before - 1)
     if not is_search or not others:
+        if after is not None:
+            query = query.where(events.c.id > after)
+        if before is not None:
+            query = query.where(events.c.id < before)
         query = query.where(*others)
         return FoundEvents([event_of(row) for row in connection.execute(query.limit(limit)).mappings()])
     is_found = and_(*others)
     # Rows that are looked at now and then bring the search back here, wherever nothing is found.
     query = query.add_columns(is_found.label("is_found")).where(or_(events.c.id % LOOK_EVERY == 0, is_found))
-    end = monotonic() + (SEARCH_SECONDS if seconds is None else seconds)
-    return _search(connection, query.limit(limit + _MOST_LOOKS), fold_case(storable(wanted.text)), limit, end)
+    search = _Search(connection, query, fold_case(storable(wanted.text)), limit)
+    now = monotonic()
+    end = now + (SEARCH_SECONDS if seconds is None else seconds)
+    blocks = needles(wanted)
+    if not blocks or not has_blocks(connection):
+        return FoundEvents(search.found, search.read(place, end))
+    # What many rows have is found before the blocks are read.
+    reached = search.read(place, min(end, now + WITHOUT_BLOCKS))
+    if reached is None or search.is_full or monotonic() >= end:
+        return FoundEvents(search.found, reached)
+    left = Span(place.after, reached - 1) if newest_first else Span(reached, place.upto)
+    for span in spans(connection, blocks, after=left.after, upto=left.upto, newest_first=newest_first):
+        reached = search.read(span, end) if span.after < span.upto else None
+        if reached is not None or search.is_full:
+            return FoundEvents(search.found, reached)
+        if monotonic() >= end:
+            # All of the span has been looked at, or excluded.
+            is_last = span.after <= left.after if newest_first else span.upto >= left.upto
+            return FoundEvents(search.found, None if is_last else span.after + 1 if newest_first else span.upto)
+    return FoundEvents(search.found)
 
 
-def _search(connection: Connection, query: Any, text: str, limit: int, end: float) -> FoundEvents:
-    found = list[Event]()
-    options = {"stream_results": True, "yield_per": _AT_ONCE}
-    with connection.execute(query, execution_options=options) as rows:
-        for number, row in enumerate(rows.mappings(), 1):
-            if row["is_found"] and (text.isascii() or text in fold_case("\0".join(row[one.name] for one in _SEARCHED))):
-                found.append(event_of(row))
-            if len(found) == limit:
-                return FoundEvents(found)
-            # Not at each row: a pause of a busy machine must not cut a short log.
-            if number == limit + _MOST_LOOKS or (row["id"] % LOOK_EVERY == 0 and monotonic() >= end):
-                return FoundEvents(found, reached=row["id"])
-    return FoundEvents(found)
+class _Search:
+    """One search of rows, span by span, until it has found enough."""
+
+    def __init__(self, connection: Connection, query: Select[Any], text: str, limit: int) -> None:
+        self.found = list[Event]()
+        self._connection = connection
+        self._query = query
+        self._text = text
+        self._limit = limit
+
+    def __repr__(self) -> str:
+        return f"<_Search: {len(self.found)} of {self._limit}>"
+
+    @property
+    def is_full(self) -> bool:
+        return len(self.found) == self._limit
+
+    def read(self, span: Span, end: float) -> int | None:
+        """Read the rows of `span` until `end`; the id of the last one that was looked at, None once none is left or wanted."""
+        query = self._query.where(events.c.id > span.after, events.c.id <= span.upto)
+        most = self._limit - len(self.found) + _MOST_LOOKS
+        options = {"stream_results": True, "yield_per": _AT_ONCE}
+        with self._connection.execute(query.limit(most), execution_options=options) as rows:
+            for number, row in enumerate(rows.mappings(), 1):
+                if row["is_found"] and self._has_text(row):
+                    self.found.append(event_of(row))
+                if self.is_full:
+                    return None
+                # Not at each row: a pause of a busy machine must not cut a short log.
+                if number == most or (row["id"] % LOOK_EVERY == 0 and monotonic() >= end):
+                    return int(row["id"])
+        return None
+
+    def _has_text(self, row: RowMapping) -> bool:
+        return self._text.isascii() or self._text in fold_case("\0".join(row[one.name] for one in SEARCHED))
 
 
 def _conditions(
@@ -108,10 +152,10 @@ def _conditions(
     if wanted.is_broadcast:
         others.append(events.c.broadcast.is_(True))
     if wanted.text:
-        others.append(_contains(connection, storable(wanted.text), _SEARCHED))
+        others.append(_contains(connection, storable(wanted.text), SEARCHED))
     if wanted.correlation:
         escaped = json.dumps(wanted.correlation, ensure_ascii=False)[1:-1]
-        others.append(_contains(connection, storable(escaped), _SEARCHED[2:]))
+        others.append(_contains(connection, storable(escaped), SEARCHED[2:]))
     if wanted.about:
         others.append(_is_about(connection, wanted.about))
     for column, values in ((events.c.type, wanted.types), (events.c.source, wanted.sources)):

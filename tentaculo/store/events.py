@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,7 +31,7 @@ from sqlalchemy import (
 
 from tentaculo.model.event import MAX_EVENT_ID, Event, StoredEvent, StoreOutcome
 from tentaculo.model.health import GATEWAY_NAME
-from tentaculo.store.tables import event_sequence, events, naive_utc, storable
+from tentaculo.store.tables import event_blocks, event_sequence, events, naive_utc, storable
 
 EventRow = Mapping[str, Any]
 Query = Callable[[Connection], Any]
@@ -230,6 +231,8 @@ def _trim_some(connection: Connection, kept: EventRetention, after: int) -> int 
         freed += size
     if gone:
         connection.execute(delete(events).where(events.c.id.in_(gone)))
+        # The few events of ours that are left there are read without the index.
+        connection.execute(delete(event_blocks).where(event_blocks.c.last_id <= gone[-1]))
         connection.execute(update(event_sequence).values(total_bytes=max(total - freed, 0)))
     return None if is_over else gone[-1]
 
@@ -256,6 +259,14 @@ def name_log(connection: Connection, home: str, known: tuple[str, int]) -> str:
     last = max(last_event_id(connection), least)
     _write_sequence(connection, is_new=row is None, name=name, home=home, last_id=last)
     return name
+
+
+def read_log_name(connection: Connection, home: str) -> str:
+    """The name of a log that can only be read. That of a copy follows from its home, so that all processes say the same."""
+    row = connection.execute(select(event_sequence.c.name, event_sequence.c.home)).one_or_none()
+    if row is None or row.name is None:
+        return hashlib.sha256(home.encode()).hexdigest()[:12]
+    return str(row.name) if row.home == home else hashlib.sha256(f"{row.name} {home}".encode()).hexdigest()[:12]
 
 
 def _write_sequence(connection: Connection, *, is_new: bool, **values: int | str) -> None:

@@ -97,6 +97,19 @@ event_sequence = Table(
     Column("total_bytes", BigInteger),
 )
 
+# One row for each block of events whose words have been looked at; `store/event_blocks.py` says what the bits mean.
+event_blocks = Table(
+    "tentaculo_event_blocks",
+    metadata,
+    # The last id of the block, and the one before its first.
+    Column("last_id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
+    Column("after_id", BigInteger, nullable=False),
+    # The name of the log that it was made of.
+    Column("log", String(32), nullable=False),
+    # NULL where its events may have any word.
+    Column("bits", LargeBinary),
+)
+
 # What one service did in one span of time. The key keeps a service's rows of one span side by side, and SQLite stores
 # them in its order (no rowid), so that a query reads neighbours; the index is for what concerns every service.
 history = Table(
@@ -275,6 +288,8 @@ tickets = Table(
     Column("expires_at", BigInteger, nullable=False),
     # The name of the process that gave it.
     Column("issued_by", Text, nullable=False),
+    # The fingerprint of the token that it was given to. NULL in rows of older versions.
+    Column("token", Text),
     Index("ix_tentaculo_tickets_expires_at", "expires_at"),
 )
 
@@ -288,6 +303,16 @@ sessions = Table(
     Column("token", Text, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     # Written at most once a minute.
+    Column("used_at", BigInteger, nullable=False),
+)
+
+# One row for each token that was used. The seconds since 1970 are those of the database's own clock.
+token_uses = Table(
+    "tentaculo_token_uses",
+    metadata,
+    # The fingerprint of the token.
+    Column("token", Text, primary_key=True),
+    # Written at most once a minute by each process.
     Column("used_at", BigInteger, nullable=False),
 )
 
@@ -335,6 +360,18 @@ lease = Table(
     Column("epoch", BigInteger, nullable=False),
     # Milliseconds since 1970 by the clock of the database.
     Column("ends_ms", BigInteger, nullable=False),
+)
+
+# One row for each endpoint whose clock is known: its offset from the database's clock, in milliseconds.
+clocks = Table(
+    "tentaculo_clocks",
+    metadata,
+    Column("service", Text, primary_key=True),
+    Column("endpoint", Text, primary_key=True),
+    Column("low_ms", Float(53), nullable=False),
+    Column("high_ms", Float(53), nullable=False),
+    # When that was so, by the database's clock, in milliseconds since 1970.
+    Column("at_ms", BigInteger, nullable=False),
 )
 
 schema_notes = Table(

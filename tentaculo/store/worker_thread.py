@@ -67,6 +67,11 @@ class StoreThread(Thread):
         return self._database.url
 
     @property
+    def is_readable(self) -> bool:
+        """Whether the database can be read, as far as known, though it may have a `problem`."""
+        return self._database.is_readable
+
+    @property
     def log_name(self) -> str:
         """The random name of the log of events; empty until the database was opened."""
         return self._database.log_name

@@ -7,7 +7,7 @@ far stay in the minute in which they were counted, and nothing is counted twice.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import assert_never
 
 from tentaculo.model.health import Endpoint, Health, ProbeResult
@@ -105,6 +105,15 @@ class HistoryCollector:
         self._states[service] = health, max(known[1], now - ago)
         self._add_time(service, known, self._states[service][1])
 
+    def forget_services(self, names: Collection[str]) -> None:
+        """Count services that were removed no more. What was counted of them is stored with the minute."""
+        now = self._running_time()
+        for name in names:
+            if (known := self._states.pop(name, None)) is not None:
+                self._add_time(name, known, now)
+            for endpoint in self._latest.pop(name, ()):
+                self._counted.pop(endpoint, None)
+
     def forget_health(self) -> None:
         """Count the states so far, and no more until the next `note_health`: another gateway counts them."""
         self.flush()
@@ -139,6 +148,9 @@ class HistoryCollector:
             uptime = self._uptimes.pop(service, Uptime())
             if uptime.available or uptime.unavailable or service in periods:
                 periods.setdefault(service, Period(service, MINUTE, start)).uptime = uptime
+        for service, uptime in self._uptimes.items():  # those that were removed
+            periods.setdefault(service, Period(service, MINUTE, start)).uptime = uptime
+        self._uptimes = {}
         if periods:
             self._record(list(periods.values()))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import log
 from typing import NamedTuple, Protocol
@@ -236,6 +236,9 @@ class RequestStats:
         self._times: dict[RouteKey, RouteTimes] = {}
         self._failed: dict[RouteKey, int] = {}
         self._streams: dict[RouteKey, int] = {}
+        self._left: dict[RouteKey, Tally] = {}
+        """What was counted of services that were removed since the last `drain`."""
+        self._gone: Collection[str] = frozenset()
         self.in_flight = 0
         """Exchanges under way, tunnels and event streams included. Count a request here when it arrives."""
         self._idle: asyncio.Event | None = None
@@ -284,12 +287,29 @@ class RequestStats:
             self._count_fault(record)
         elif record.route is not None:
             total.times.add_stream(record)
+            if record.route.service in self._gone:
+                return
             self._streams[record.route] = self._streams.get(record.route, 0) + 1
 
     def _begin(self, route: RouteKey | None, status_class: int) -> _Total:
+        if route is not None and route.service in self._gone:
+            # The last requests of a service that was removed: its series must not come back.
+            return _Total(RouteTimes() if status_class in (2, 3, 4) else None)
         times = self.times(route) if route is not None and status_class in (2, 3, 4) else None
         total = self._totals[route, status_class] = _Total(times)
         return total
+
+    def keep_services(self, removed: Collection[str], configured: Collection[str]) -> None:
+        """Forget the series of `removed` services; the next `drain` has what is new of them. The rest are `configured`."""
+        self._gone = {*(self._gone if self.in_flight else ()), *removed} - set(configured)
+        if not removed:
+            return
+        for route, tally in self._drain(frozenset(removed)).items():
+            self._left.setdefault(route, Tally()).merge(tally)
+        self._totals = {
+            key: one for key, one in self._totals.items() if key[0] is None or key[0].service not in removed
+        }
+        self._times = {key: one for key, one in self._times.items() if key.service not in removed}
 
     def times(self, route: RouteKey) -> RouteTimes:
         """How long the phases of the requests of `route` took."""
@@ -309,7 +329,7 @@ class RequestStats:
 
     def _count_fault(self, record: Ended) -> None:
         is_fault = record.status >= 500 and record.status != 501 if record.error is None else record.error in _FAULTS
-        if is_fault and record.route is not None:
+        if is_fault and record.route is not None and record.route.service not in self._gone:
             self.times(record.route).add_failure(record)
             self._failed[record.route] = self._failed.get(record.route, 0) + 1
 
@@ -329,14 +349,28 @@ class RequestStats:
         Upgraded connections are not in it, nor are clients that left and what the gateway answered by itself. Streams are
         in it without a latency.
         """
-        failed, self._failed = self._failed, {}
-        tallies = {route: Tally(failed=count) for route, count in failed.items()}
+        tallies, left, self._left = self._drain(None), self._left, {}
+        for route, tally in left.items():
+            tallies.setdefault(route, Tally()).merge(tally)
+        return tallies
+
+    def _drain(self, services: Collection[str] | None) -> dict[RouteKey, Tally]:
+        """The counts since the last call, of all services or of some."""
+
+        def take(counts: dict[RouteKey, int]) -> dict[RouteKey, int]:
+            taken = {route: count for route, count in counts.items() if services is None or route.service in services}
+            for route in taken:
+                del counts[route]
+            return taken
+
+        tallies = {route: Tally(failed=count) for route, count in take(self._failed).items()}
         for route, times in self._times.items():
+            if services is not None and route.service not in services:
+                continue
             latency = times.take().latency
             if latency.count:
                 tally = tallies.setdefault(route, Tally())
                 tally.ok, tally.latency = latency.count, latency
-        streams, self._streams = self._streams, {}
-        for route, count in streams.items():
+        for route, count in take(self._streams).items():
             tallies.setdefault(route, Tally()).ok += count
         return tallies

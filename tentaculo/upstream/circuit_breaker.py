@@ -11,14 +11,15 @@ or a probe, has succeeded since the first of them. Probes do nothing else here.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
+from typing import NamedTuple
 
 from tentaculo.config import services
 from tentaculo.config.schema import Config
 from tentaculo.model.health import BreakerState, BreakerView, Counts, Endpoint, Outcome, TrafficView
 from tentaculo.model.reason import Reason, because
+from tentaculo.upstream.sliding_window import SlidingWindow
 
 # Read on every proxied request: a global is a good deal cheaper than an attribute of an enum class.
 _CLOSED = BreakerState.CLOSED
@@ -28,8 +29,6 @@ _ROW_LASTS = 0.5
 """Seconds that failures in a row must last if many requests succeeded shortly before."""
 _TRIAL_LASTS = 10.0
 """Seconds after which a trial without an outcome is followed by another, or `open_for` if that is longer."""
-_STEPS = 10
-"""Marks that a window keeps: it moves in tenths of its length."""
 
 Signal = Callable[[Endpoint, bool], None]
 """Called with an endpoint, and whether a request there succeeded."""
@@ -45,54 +44,6 @@ def _no_change(_: Endpoint, __: BreakerState, ___: str) -> None:
 
 def _no_signal(_: Endpoint, __: bool) -> None:
     pass
-
-
-class SlidingWindow:
-    """The requests of the last `span` seconds, to a tenth of it.
-
-    It begins with its first mark: nothing is counted, and no clock is read, while all requests succeed. The caller counts
-    the successes in a plain number; the window keeps what that number was at a few moments.
-    """
-
-    __slots__ = ("_failed", "_marks", "_span")
-
-    def __init__(self, span: float) -> None:
-        self._span = span
-        self._failed = 0
-        # When, and the two counts as they were just before.
-        self._marks: deque[tuple[float, int, int]] = deque()
-
-    def __repr__(self) -> str:
-        return f"<Window of {self._span:g} s, {len(self._marks)} marks>"
-
-    def note_failure(self, moment: float, ok: int) -> None:
-        """Count a failed request; `ok` requests have succeeded until now."""
-        self.mark(moment, ok)
-        self._failed += 1
-
-    def mark(self, moment: float, ok: int) -> None:
-        """Count from now on, if not from earlier; `ok` requests have succeeded until now."""
-        marks = self._marks
-        self._forget(moment)
-        if not marks or moment - marks[-1][0] >= self._span / _STEPS:
-            marks.append((moment, ok, self._failed))
-
-    def counts(self, moment: float, ok: int) -> Counts:
-        """The requests in the window at `moment`; `ok` requests have succeeded until now."""
-        self._forget(moment)
-        if not self._marks:
-            return Counts()
-        _, ok_before, failed_before = self._marks[0]
-        return Counts(ok - ok_before, self._failed - failed_before)
-
-    def clear(self) -> None:
-        """Forget all requests."""
-        self._marks.clear()
-
-    def _forget(self, moment: float) -> None:
-        marks = self._marks
-        while marks and moment - marks[0][0] >= self._span:
-            marks.popleft()
 
 
 class CircuitBreaker:
@@ -127,7 +78,6 @@ class CircuitBreaker:
         "_opened_at",
         "_reason",
         "_row_began",
-        "_rules",
         "_signal",
         "_state",
         "_ticket",
@@ -136,6 +86,7 @@ class CircuitBreaker:
         "_window",
         "closed_ticket",
         "is_watchful",
+        "rules",
         "succeeded",
         "upstream",
     )
@@ -152,7 +103,7 @@ class CircuitBreaker:
     ) -> None:
         self.upstream = upstream
         self._note_change = note_change
-        self._rules = rules
+        self.rules = rules
         self._clock = clock
         self._now = now
         self._signal = signal
@@ -184,7 +135,7 @@ class CircuitBreaker:
     def __repr__(self) -> str:
         view = self.view()
         waits = f", trial in {view.retry_after:.1f} s" if view.state is BreakerState.OPEN else ""
-        return f"<Breaker {view.state}, {view.failure_count} of {self._rules.failures} failures{waits}>"
+        return f"<Breaker {view.state}, {view.failure_count} of {self.rules.failures} failures{waits}>"
 
     @property
     def is_closed(self) -> bool:
@@ -199,7 +150,7 @@ class CircuitBreaker:
         if moment < self._until:
             return 0
         self._state = BreakerState.HALF_OPEN
-        self._until = moment + max(self._rules.open_for, _TRIAL_LASTS)
+        self._until = moment + max(self.rules.open_for, _TRIAL_LASTS)
         self._ticket += 1
         return self._ticket
 
@@ -240,6 +191,15 @@ class CircuitBreaker:
             self._window.mark(self._clock(), self.succeeded)
         self._is_failing = is_failing
         self._watch()
+
+    def follow(self, rules: services.BreakerSettings) -> None:
+        """Follow other rules from the next outcome on."""
+        self.rules = rules
+        self._window.span = self._failures.span = rules.window
+
+    def retire(self) -> None:
+        """Report nothing any more: the endpoint is no longer configured, and its last requests end by themselves."""
+        self._signal, self._note_change = _no_signal, _no_change
 
     def correct(self, moment: Callable[[datetime], datetime]) -> None:
         """Correct the moments that are shown after the system clock was set."""
@@ -295,7 +255,7 @@ class CircuitBreaker:
 
     def _judge(self, why: str, *, is_timeout: bool) -> None:
         """Count a failure, and open the breaker if it is one too many."""
-        moment, rules = self._clock(), self._rules
+        moment, rules = self._clock(), self.rules
         if self._state is BreakerState.HALF_OPEN and is_timeout and self._has_passed_probe:
             self._close()
         self._count += 1
@@ -335,7 +295,7 @@ class CircuitBreaker:
         self._state = BreakerState.OPEN
         self._ticket += 1
         self.closed_ticket = 0
-        self._until = moment + self._rules.open_for
+        self._until = moment + self.rules.open_for
         self._reason = reason
         self._has_passed_probe = False
 
@@ -343,6 +303,13 @@ class CircuitBreaker:
 def _because(code: str, why: str, **values: object) -> Reason:
     """The reason of a code, and of the failure that was one too many where that has words."""
     return because(f"{code}_because", what=why, **values) if why else because(code, **values)
+
+
+class PreparedBreakers(NamedTuple):
+    """The breakers of a configuration, and the rules of those that get other ones."""
+
+    breakers: dict[Endpoint, CircuitBreaker]
+    changed: dict[Endpoint, services.BreakerSettings]
 
 
 class CircuitBreakers:
@@ -356,17 +323,32 @@ class CircuitBreakers:
     ) -> None:
         self.on_change: list[NoteChange] = []
         """Called when a breaker opens or closes, in the event loop, so they must not block."""
-        self._breakers = {
-            upstream: CircuitBreaker(
-                upstream, service.breaker, clock=clock, now=now, signal=signal, note_change=self._note_change
-            )
-            for service in config.services.values()
-            for upstream in service.upstreams
-        }
+        self._clock, self._now, self._signal = clock, now, signal
+        self._breakers: dict[Endpoint, CircuitBreaker] = {}
+        self.use(self.prepare(config))
 
     def __repr__(self) -> str:
         closed = sum(breaker.is_closed for breaker in self._breakers.values())
         return f"<Breakers: {closed} of {len(self._breakers)} closed>"
+
+    def prepare(self, config: Config) -> PreparedBreakers:
+        """The breakers of a configuration: those of endpoints that are here already, and new ones. Changes nothing."""
+        rules = {one: service.breaker for service in config.services.values() for one in service.upstreams}
+        made = {one: self._breakers.get(one) or self._make(one, rules[one]) for one in rules}
+        changed = {one: rules[one] for one, breaker in made.items() if breaker.rules != rules[one]}
+        return PreparedBreakers(made, changed)
+
+    def _make(self, upstream: Endpoint, rules: services.BreakerSettings) -> CircuitBreaker:
+        note = self._note_change
+        return CircuitBreaker(upstream, rules, clock=self._clock, now=self._now, signal=self._signal, note_change=note)
+
+    def use(self, prepared: PreparedBreakers) -> None:
+        """Put what was prepared in place."""
+        for upstream in self._breakers.keys() - prepared.breakers.keys():
+            self._breakers[upstream].retire()
+        for upstream, rules in prepared.changed.items():
+            prepared.breakers[upstream].follow(rules)
+        self._breakers = prepared.breakers
 
     def _note_change(self, upstream: Endpoint, state: BreakerState, reason: Reason) -> None:
         for listener in self.on_change:
@@ -375,6 +357,11 @@ class CircuitBreakers:
     def of(self, upstream: Endpoint) -> CircuitBreaker:
         """The breaker of one configured endpoint; KeyError for any other."""
         return self._breakers[upstream]
+
+    @property
+    def breakers(self) -> Mapping[Endpoint, CircuitBreaker]:
+        """The breaker of each configured endpoint."""
+        return self._breakers
 
     def correct(self, moment: Callable[[datetime], datetime]) -> None:
         """Correct the moments of every breaker after the system clock was set."""

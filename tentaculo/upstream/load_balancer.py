@@ -12,30 +12,14 @@ import asyncio
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from tentaculo.model.health import BreakerState, Endpoint, Outcome
 from tentaculo.upstream.circuit_breaker import CircuitBreaker
 from tentaculo.upstream.concurrency_limit import ConcurrencyLimit
+from tentaculo.upstream.outlier_detection import OutlierDetector
 from tentaculo.upstream.pool import Pool
 from tentaculo.upstream.retry_budget import HEDGE_SHARE, RetryBudget
-
-_WEIGHT = 1 / 16
-"""Weight of the latest request in the share of failures, which so covers about 16 requests."""
-_MUCH = 0.28
-"""Share of failures that ejects an endpoint (six failures in a row from zero). That is above the breaker's five, so where
-the breaker counts them too, it opens first and records the reason."""
-_TIMES = 3.0
-"""The share must be this many times that of the best of the others."""
-_PROBATION = 0.25
-"""Share of failures with which an endpoint starts after an ejection: one or two more failures eject it again."""
-_FORGIVEN = 0.02
-"""Share of failures below which it becomes 0: after about 40 successes in a row."""
-_SHORTEST, _LONGEST = 1.0, 30.0
-"""Seconds of the shortest ejection, and of the longest."""
-_PART = 1 / 8
-"""An ejection lasts for this part of the time since the first of consecutive ones: an endpoint that failed for a minute
-is tried again within eight seconds."""
 
 _DECAY = 10.0
 """Seconds in which a measured latency loses two thirds of what it says, while it is not measured again."""
@@ -44,68 +28,6 @@ _NOTICEABLE = 0.002
 """Seconds of a latency that matters. Shorter ones count as equal, so that fast endpoints take turns."""
 
 _SUCCESS = Outcome.SUCCESS
-_NEUTRAL = Outcome.NEUTRAL
-
-
-class OutlierDetector:
-    """The record of one endpoint. `clock` is monotonic, in seconds; it is not read while requests succeed."""
-
-    __slots__ = ("_bad_since", "_clock", "_until", "failing", "has_worked", "is_preferred", "probe_failing")
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._until = 0.0
-        # When the first of consecutive ejections began; 0 without one.
-        self._bad_since = 0.0
-        self.failing = 0.0
-        """Share of failures among its latest requests, from 0 to 1, the latest counting most."""
-        self.has_worked = False
-        """Whether a request has succeeded since the last probe."""
-        self.probe_failing = False
-        """Whether its probes fail, and no request has succeeded since."""
-        self.is_preferred = True
-        """Whether it was neither ejected nor failing its probes at the last `refresh`."""
-
-    def __repr__(self) -> str:
-        probes = ", probes fail" if self.probe_failing else ""
-        ejected = f", ejected for {self._until - self._clock():.1f} s" if self._until else ""
-        return f"<OutlierDetector: {self.failing:.0%} fail{probes}{ejected}>"
-
-    def note_outcome(self, outcome: Outcome, others: Iterable[OutlierDetector]) -> None:
-        """Count a request; `others` are the detectors of the service's other endpoints."""
-        if outcome is _SUCCESS:
-            self.has_worked = True
-            if self.failing or self.probe_failing:
-                self._succeed()
-        elif outcome is not _NEUTRAL:
-            self.failing += (1 - self.failing) * _WEIGHT
-            if not self._until and self.failing >= max(_MUCH, _TIMES * min(other.failing for other in others)):
-                moment = self._clock()
-                self._bad_since = self._bad_since or moment
-                self._until = moment + min(max(_SHORTEST, (moment - self._bad_since) * _PART), _LONGEST)
-                self.is_preferred = False
-
-    def note_probe(self, *, is_well: bool) -> None:
-        """Take the result of a probe. A failed one counts only if no request has succeeded since the previous probe."""
-        self.probe_failing = not is_well and not self.has_worked
-        self.has_worked = False
-        self.is_preferred = not self.probe_failing and not self._until
-
-    def refresh(self) -> bool:
-        """End an ejection whose time is over. Returns whether the endpoint is preferred."""
-        if self._until and self._clock() >= self._until:
-            self._until = 0.0
-            self.failing = min(self.failing, _PROBATION)
-        self.is_preferred = not self.probe_failing and not self._until
-        return self.is_preferred
-
-    def _succeed(self) -> None:
-        self.failing -= self.failing * _WEIGHT
-        if self.failing < _FORGIVEN:
-            self.failing, self._bad_since = 0.0, 0.0
-        if self.probe_failing:
-            self.probe_failing = False
-            self.is_preferred = not self._until
 
 
 class EndpointState:
@@ -263,14 +185,14 @@ class LoadBalancer:
         *,
         in_turn: bool = False,
         concurrency: ConcurrencyLimit | None = None,
+        is_joined: bool = True,
     ) -> None:
+        """One that is not joined, of a generation that is being prepared, is used after its `join`."""
         self.endpoints = tuple(endpoints)
         self._in_turn = in_turn
         self.concurrency = concurrency
         """Limits the requests of the service in flight; None where nothing does."""
         self._place = 0.0
-        for endpoint in self.endpoints:
-            endpoint.others = tuple(other.outliers for other in self.endpoints if other is not endpoint)
         self._only = self.endpoints[0] if len(self.endpoints) == 1 else None
         self._choices = 0
         self._queue = queue
@@ -280,9 +202,23 @@ class LoadBalancer:
         """Requests that were hedged, and those of them to which the second endpoint responded first."""
         self.waiting: deque[asyncio.Future[None]] = deque()
         """Requests that wait for room; new ones queue behind them."""
+        if is_joined:
+            self.join()
 
     def __repr__(self) -> str:
         return f"<LoadBalancer: {len(self.endpoints)} endpoints, {len(self.waiting)} requests wait>"
+
+    def join(self, before: LoadBalancer | None = None) -> None:
+        """Compare the endpoints with each other from now on, and continue what `before` did for the same service.
+
+        Its requests share the queue: whichever endpoint has room, the one that has waited longest tries again.
+        """
+        for endpoint in self.endpoints:
+            endpoint.others = tuple(other.outliers for other in self.endpoints if other is not endpoint)
+        if before is not None:
+            self.waiting, self._choices, self._place = before.waiting, before._choices, before._place
+            self._retries, self._hedge_budget = before._retries, before._hedge_budget
+            self.hedges, self.hedges_won = before.hedges, before.hedges_won
 
     def acquire(self, tried: Sequence[EndpointState] = ()) -> Lease | None:
         """A place at the next endpoint that is not in `tried`, or None if none takes a request now."""

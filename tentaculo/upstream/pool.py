@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from tentaculo.config.schema import LimitSettings
+from tentaculo.config.limits import LimitSettings
 from tentaculo.model.failure import Failure, UpstreamError
 from tentaculo.model.health import Endpoint
 from tentaculo.net.connecting import Addresses, LookUp, is_shortage, look_up
@@ -47,11 +47,11 @@ class Pool:
         run out, and returns whether there were any.
         """
         self.upstream = upstream
-        self._limits = limits
+        self.limits = limits
         self._idle: deque[UpstreamConnection] = deque()
         self._heads = ResponseHeadCache()
         self._tls = (tls or ssl.create_default_context()) if upstream.tls else None
-        self._server_name = server_name or upstream.host.partition("%")[0]
+        self.server_name = server_name or upstream.host.partition("%")[0]
         self._addresses = Addresses(
             upstream.host, upstream.port, limits.resolve, look_up=look_up, on_change=self._close_others
         )
@@ -107,14 +107,14 @@ class Pool:
 
     async def _open(self, address: str) -> UpstreamConnection:
         loop = asyncio.get_running_loop()
-        connection = UpstreamConnection(loop, self._turns, self._limits.headers, self._heads, address, self._forget)
+        connection = UpstreamConnection(loop, self._turns, self.limits.headers, self._heads, address, self._forget)
         try:
             await loop.create_connection(
                 lambda: connection,
                 address,
                 self.upstream.port,
                 ssl=self._tls,
-                server_hostname=self._server_name if self._tls is not None else None,
+                server_hostname=self.server_name if self._tls is not None else None,
             )
         except BaseException:
             connection.abort()
@@ -136,7 +136,7 @@ class Pool:
             return
         idle = self._idle
         idle.append(connection)
-        if len(idle) > self._limits.pool or idle[0].idle_since < connection.idle_since - MAX_IDLE:
+        if len(idle) > self.limits.pool or idle[0].idle_since < connection.idle_since - MAX_IDLE:
             idle.popleft().abort()
 
     def shrink(self) -> int:
@@ -152,6 +152,11 @@ class Pool:
     def _forget(self, connection: UpstreamConnection) -> None:
         if connection in self._idle:
             self._idle.remove(connection)
+
+    def retire(self) -> None:
+        """Close the idle connections, and each other one when its exchange ends: the endpoint is no longer configured."""
+        self.limits = self.limits.replace(pool=0)
+        self.close()
 
     def close(self) -> None:
         """Close the idle connections."""

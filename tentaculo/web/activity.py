@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from heapq import nlargest
+from itertools import chain
+from operator import attrgetter
 from typing import Final
 
 from tentaculo.model.event import Event
@@ -57,11 +59,42 @@ def entries(
 
     A change of state that an incident tells is not told twice.
     """
-    known_incidents = list(incidents)
-    told = [
-        (incident.root, incident.started_at - _MARGIN, (incident.ended_at or now) + _MARGIN)
-        for incident, _ in known_incidents
-    ]
+    known = list(incidents)
+    changed = chain.from_iterable(untold([incident for incident, _ in known], changes, now))
+    return listed(known, changed, events, since, now, t)
+
+
+def untold(
+    incidents: Iterable[Incident], changes: Mapping[str, Sequence[StateChange]], now: datetime
+) -> Iterator[list[StateChange]]:
+    """The last changes of state of each service that no incident tells."""
+    told: dict[str, list[tuple[datetime, datetime]]] = {}
+    for incident in incidents:
+        span = incident.started_at - _MARGIN, (incident.ended_at or now) + _MARGIN
+        told.setdefault(incident.root, []).append(span)
+    for service, known in changes.items():
+        spans = _joined(told.get(service, ()))
+        starts = [start for start, _ in spans]
+        found: list[StateChange] = []
+        for change in reversed(known):
+            place = bisect_right(starts, change.at)
+            if change.before is not Health.UNKNOWN and not (place and change.at <= spans[place - 1][1]):
+                found.append(change)
+            # No more of one service are ever listed, and one that flaps has thousands.
+            if len(found) == MOST:
+                break
+        yield found
+
+
+def listed(
+    known_incidents: Sequence[tuple[Incident, Sequence[Note]]],
+    untold: Iterable[StateChange],
+    events: Iterable[Event],
+    since: datetime,
+    now: datetime,
+    t: Language,
+) -> list[Entry]:
+    """The same entries, of the changes that `untold` gave."""
     # No entry of another incident is among the newest, and to word hundreds takes long.
     newest = nlargest(MOST_INCIDENTS, known_incidents, key=lambda one: one[0].started_at)
     latest = nlargest(MOST, known_incidents, key=_last_moment)
@@ -70,23 +103,17 @@ def entries(
     for incident, notes in known_incidents:
         if incident.id in shown:
             found += _of_incident(incident, notes, now, t)
-    for service, known in changes.items():
-        spans = _joined((start, end) for root, start, end in told if root == service)
-        starts = [start for start, _ in spans]
-        untold: list[StateChange] = []
-        for change in reversed(known):
-            place = bisect_right(starts, change.at)
-            if change.before is not Health.UNKNOWN and not (place and change.at <= spans[place - 1][1]):
-                untold.append(change)
-            # No more of one service are ever listed, and one that flaps has thousands.
-            if len(untold) == MOST:
-                break
-        found += [_of_change(change, t) for change in untold]
-    found += [_of_event(event, t) for event in events]
+    # Only the newest are worded: of a thousand services there are thousands.
+    found += [_of_change(change, t) for change in nlargest(MOST, untold, key=_moment_of_change)]
+    found += [_of_event(event, t) for event in nlargest(MOST, events, key=_moment_of_event)]
     found.sort(key=lambda entry: entry.at, reverse=True)
     anchored = [entry for entry in found if entry.anchor][:MOST_INCIDENTS]
     others = [entry for entry in found if not entry.anchor and entry.at >= since][: MOST - len(anchored)]
     return sorted([*anchored, *others], key=lambda entry: entry.at, reverse=True)
+
+
+_moment_of_change = attrgetter("at")
+_moment_of_event = attrgetter("received_at")
 
 
 def _last_moment(one: tuple[Incident, Sequence[Note]]) -> datetime:

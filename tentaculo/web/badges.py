@@ -197,7 +197,9 @@ class Badges:
         made_at, badge = self._overall.get(t.code, (float("-inf"), None))
         if badge is None or self._clock() - made_at >= 1:
             services = await self._slices.collect(self._views())
+            await asyncio.sleep(0)
             named = wording.worst(services)
+            await asyncio.sleep(0)
             tone = wording.state(named[0], t).tone if named else "off"
             message = wording.headline(services, t).rstrip(".")
             badge = made(self._info.title or t("badge.status"), message, tone)

@@ -25,6 +25,7 @@ from tentaculo.web import (
     activity,
     incident_answers,
     incident_words,
+    lanes,
     overview,
     precursor_rows,
     reasons,
@@ -147,7 +148,8 @@ class IncidentPage:
         found = past.timeline if past is not None else Timeline()
         context = past.context if past is not None else IncidentContext()
         if not viewer.is_signed_in:
-            incident, notes, found = incident_words.without_private(incident), (), public_timeline(found)
+            incident, notes = incident_words.without_private(incident), ()
+            found = await public_timeline(found, self._renderer.slices)
             context = IncidentContext(tuple(map(incident_words.without_private, context.earlier)))
         state, severity = incident_words.state(incident, t), timeline.state_key(incident.severity)
         end = incident.ended_at or now
@@ -193,7 +195,7 @@ class IncidentPage:
             ],
             "notes": [incident_words.said(one, now, t) for one in notes],
             "before": [
-                (one.received_at, wording.clock(one.received_at, now, t), overview.event_title(one, t))
+                (one.received_at, wording.clock(one.received_at, now, t), lanes.event_title(one, t))
                 for one in context.before
             ],
             "statistics": await self._statistics(incident, t) if viewer.is_signed_in else [],
@@ -283,7 +285,7 @@ def _marks(
         place = axis.percent(event.received_at)
         if place[:-3] not in taken:
             taken.add(place[:-3])
-            yield "event", place, reasons.plain(overview.event_title(event, t))
+            yield "event", place, reasons.plain(lanes.event_title(event, t))
 
 
 def _earlier(incident: Incident, now: datetime, t: Language) -> Earlier:

@@ -94,12 +94,12 @@ class Renderer:
         info: PageInfo | None = None,
         live: LivePages | None = None,
     ) -> None:
-        """`info` has the name of the pages, and the zone of their times. `live` serves those who follow a page.
+        """`slices` are those of all pages. `info` has their name, and the zone of their times. `live` serves those who follow one.
 
         It reads files, so call it in a thread.
         """
         languages.catalogue()
-        self._slices = slices
+        self.slices = slices
         self._clock = clock
         self._info = info or PageInfo()
         self._live = live
@@ -207,7 +207,7 @@ class Renderer:
         loaded = await asyncio.to_thread(templating.template, template)
         values = await context()
         zone = self._info.zone
-        parts = await self._slices.collect(
+        parts = await self.slices.collect(
             loaded.generate(
                 style=self._style(template).text,
                 script=self._script.text,

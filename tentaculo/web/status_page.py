@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import chain
 from typing import Any, Protocol
 
 from aiohttp import web
@@ -18,10 +20,9 @@ from tentaculo.model.history import HistorySummary
 from tentaculo.model.incident import Incident, MaintenanceWindow, Note
 from tentaculo.model.page import PageInfo
 from tentaculo.model.service_rates import RecentRates, UsualRates
-from tentaculo.model.text import join_names
 from tentaculo.model.timeline import Timeline, TimelineRequest
 from tentaculo.server.native_routes import Slices
-from tentaculo.web import activity, overview, summary, warning_rows, wording
+from tentaculo.web import activity, overview, sentences, summary, warning_rows, wording
 from tentaculo.web.overview import MOST_WINDOWS, Fleet, Section, window_row
 from tentaculo.web.past_reader import PastReader
 from tentaculo.web.rendering import Renderer, icon
@@ -33,6 +34,11 @@ _MOST_DETAILED = overview.MOST_TROUBLES + overview.MOST_QUIET
 _MOST_PASTS = 100
 """Services whose availability over 90 days is read: that of a thousand would keep the database busy for seconds."""
 _LONGEST_FILTER = 80
+
+
+async def _leave() -> None:
+    """Leave the event loop to others: of a thousand services the next step takes milliseconds."""
+    await asyncio.sleep(0)
 
 
 class PastQueries(Protocol):
@@ -81,9 +87,7 @@ class PageQuery:
         if sort not in overview.SORTS:
             raise Problem(Failure.BAD_REQUEST, f"sort may be {', '.join(overview.SORTS)}.")
         if group and group not in groups:
-            raise Problem(
-                Failure.BAD_REQUEST, f"group may be {join_names(groups)}." if groups else "There is no group."
-            )
+            raise Problem(Failure.BAD_REQUEST, "group must be the name of a group." if groups else "There is no group.")
         wanted = query.get("filter", "").strip()[:_LONGEST_FILTER]
         return cls(None if key is None else RANGES[key], sort, wanted, group)
 
@@ -146,7 +150,7 @@ class StatusPage:
         now, incidents, t = self._now(), self._incidents(), viewer.texts
         if not viewer.is_signed_in:
             services, incidents = await self._slices.collect(map(public_view, services)), public_incidents(incidents)
-        in_trouble = any(map(wording.is_trouble, services))
+        in_trouble = any(await self._slices.collect(map(wording.is_trouble, services)))
         chosen = query.range or RANGES["3h" if in_trouble else "24h"]
         fleet = Fleet(
             now,
@@ -163,18 +167,24 @@ class StatusPage:
             not_shown=viewer.not_shown,
             t=t,
         )
+        await _leave()
         fleet = await self._with_past(fleet)
         if fleet.is_public and fleet.timeline is not None:
-            fleet = replace(fleet, timeline=public_timeline(fleet.timeline))
+            fleet = replace(fleet, timeline=await public_timeline(fleet.timeline, self._slices))
         incident = fleet.worst_incident
+        await _leave()
         listing = overview.list_services(fleet)
+        await _leave()
         first = dict(await self._slices.collect(summary.summarise(fleet)))
+        lead = sentences.joined(await self._slices.collect(summary.lead(fleet)))
+        happened = await self._activity(fleet)
         rows = await self._slices.collect(overview.row(fleet, view) for view in listing.rows)
         make = overview.brief_row if listing.is_folded else overview.row
         calm = await self._slices.collect(make(fleet, view) for view in listing.quiet)
         quiet = overview.sections(fleet, listing.quiet, calm)
         return {
             **first,
+            "lead": lead,
             "viewer": viewer,
             "incident": incident,
             "is_muted": incident is not None and incident.is_muted(now),
@@ -198,7 +208,7 @@ class StatusPage:
             "left_out": listing.left_out,
             "opens": not in_trouble,
             "count": len(services),
-            "days": activity.by_day(self._activity(fleet), self._info.zone),
+            "days": activity.by_day(happened, self._info.zone),
             "is_past_known": fleet.timeline is not None,
             "canvas": f"0 0 {WIDTH} {HEIGHT}",
             "usual_y": USUAL_Y,
@@ -214,13 +224,16 @@ class StatusPage:
             "uptime": t.duration((now - self._started_at()).total_seconds()),
         }
 
-    def _activity(self, fleet: Fleet) -> list[activity.Entry]:
+    async def _activity(self, fleet: Fleet) -> list[activity.Entry]:
         found = fleet.timeline or Timeline()
         notes = {incident.id: noted for incident, noted in fleet.incidents}
         known = {one.id: one for one in found.incidents} | {one.id: one for one, _ in fleet.incidents}
-        return activity.entries(
-            [(one, notes.get(one.id, ())) for one in known.values()],
-            found.changes,
+        incidents = [(one, notes.get(one.id, ())) for one in known.values()]
+        untold = await self._slices.collect(activity.untold(known.values(), found.changes, fleet.now))
+        await _leave()
+        return activity.listed(
+            incidents,
+            chain.from_iterable(untold),
             found.events,
             fleet.now - timedelta(seconds=fleet.range.seconds),
             fleet.now,
@@ -237,6 +250,7 @@ class StatusPage:
             for view in wording.worst(fleet.services)[:1]
             if wording.is_trouble(view)
         )
+        await _leave()
         past = await self._past.read((fleet.range.key, failing), lambda: self._read_past(fleet, failing))
         if past is None:
             return fleet
@@ -251,6 +265,7 @@ class StatusPage:
 
     async def _read_past(self, fleet: Fleet, failing: tuple[tuple[str, datetime], ...]) -> Past:
         usual_order = overview.list_services(replace(fleet, sort="state", wanted="", group=""))
+        await _leave()
         rows = (*usual_order.rows, *([] if usual_order.is_folded else usual_order.quiet), *fleet.services)
         detailed = tuple(dict.fromkeys(view.name for view in rows))[:_MOST_DETAILED]
         names = tuple(dict.fromkeys((*detailed, *(view.name for view in fleet.services))))[: overview.MOST_LISTED]

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from aiohttp import web
 
 from tentaculo.model.health import BreakerView, Health, ServiceView, StateChange
 from tentaculo.model.incident import Incident, Note
+from tentaculo.model.scopes import INCIDENTS_WRITE
 from tentaculo.model.timeline import Timeline
-from tentaculo.server.caller import CALLER
+from tentaculo.server.caller import SENDER, may
+from tentaculo.server.native_routes import Slices
 from tentaculo.web import incident_words, reasons
 from tentaculo.web.languages import Language, language, language_of
 
@@ -25,7 +28,9 @@ class Viewer:
     is_signed_in: bool = False
     """Whether addresses, what services said, notes and names of callers are shown."""
     has_session: bool = False
-    """Whether it is a browser that has signed in: it may sign out, and act."""
+    """Whether it is a browser that has signed in: it may sign out."""
+    may_act: bool = False
+    """Whether its token has the scope of the actions on the pages, so that they are offered."""
     language: str = "en"
     """Of the page's text: a code of `languages.NAMES`."""
     can_sign_in: bool = True
@@ -47,12 +52,14 @@ def viewer_of(request: web.Request, *, is_public: bool, can_sign_in: bool) -> Vi
 
     `?as=public` asks for what everybody may see, also for a viewer who has signed in.
     """
-    caller = request.get(CALLER)
-    is_known = caller is not None and caller.is_authenticated
+    sender = request.get(SENDER)
+    is_known = sender is not None and sender.is_authenticated
     as_public = request.query.get("as") == "public"
+    has_session = sender is not None and sender.session is not None and not as_public
     return Viewer(
         is_signed_in=(is_known or not is_public) and not as_public,
-        has_session=caller is not None and caller.session is not None and not as_public,
+        has_session=has_session,
+        may_act=has_session and may(request, INCIDENTS_WRITE),
         language=language_of(request),
         can_sign_in=can_sign_in,
     )
@@ -75,11 +82,14 @@ def public_incidents(known: Sequence[tuple[Incident, Sequence[Note]]]) -> list[t
     return [(incident_words.without_private(incident), ()) for incident, _ in known]
 
 
-def public_timeline(found: Timeline) -> Timeline:
+async def public_timeline(found: Timeline, slices: Slices) -> Timeline:
     """The past, without events and without what services said."""
+    # A service that flaps has thousands of changes, so that one change is a step.
+    steps = (_public_change(change) for known in found.changes.values() for change in known)
+    changes = iter(await slices.collect(steps))
     return replace(
         found,
-        changes={service: tuple(map(_public_change, known)) for service, known in found.changes.items()},
+        changes={service: tuple(islice(changes, len(known))) for service, known in found.changes.items()},
         incidents=tuple(map(incident_words.without_private, found.incidents)),
         earlier={root: incident_words.without_private(incident) for root, incident in found.earlier.items()},
         events=(),

@@ -99,6 +99,11 @@ def rank(view: ServiceView) -> int:
     return _RANKS[state_key(view)]
 
 
+def is_trouble_rank(place: int) -> bool:
+    """Whether a person should look at a service of this rank."""
+    return place <= _RANKS["slow"]
+
+
 def is_cut_off(view: ServiceView) -> bool:
     """Whether an open breaker refuses the requests of a service that nothing else keeps from them."""
     return view.breaker.state is BreakerState.OPEN and view.health in (Health.UP, Health.DEGRADED, Health.UNKNOWN)

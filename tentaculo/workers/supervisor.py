@@ -14,23 +14,29 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Protocol
 
 import structlog
 
+from tentaculo.config.accepted_tokens import AcceptedTokens
 from tentaculo.config.schema import Config
-from tentaculo.net.systemd_notify import ServiceManager
 from tentaculo.server import listeners
+from tentaculo.server.handover import Handover, Predecessor, ProcessContext
 from tentaculo.server.listeners import STOP_SIGNALS, ListeningAddresses, format_address, ignore_hangup
+from tentaculo.server.listening_sockets import Sockets, open_sockets
 from tentaculo.tasks import TaskGroup
 from tentaculo.telemetry import logging
 from tentaculo.workers.channel import (
     ADOPT,
+    LEAD,
+    LEAD_RELEASED,
+    LEADER,
     PING,
     PONG,
     READY,
     RELEASE,
+    RETIRE,
+    SERVING,
     STOP,
     STOP_NOW,
     STOPPING,
@@ -38,7 +44,7 @@ from tentaculo.workers.channel import (
     pair,
     recipients,
 )
-from tentaculo.workers.worker_process import ATTEMPTS, RestartPolicy, Sockets, WorkerSpec, open_sockets
+from tentaculo.workers.worker_process import ATTEMPTS, Worker, WorkerSlot, WorkerSpec, how_it_ended
 
 log = structlog.get_logger(__name__)
 
@@ -68,25 +74,42 @@ class StorePreparation(Protocol):
 
 def supervise(
     config: Config,
-    hashes: Sequence[str],
+    hashes: AcceptedTokens,
     ready: Callable[[ListeningAddresses], None],
     prepare: Callable[[], StorePreparation | None] = lambda: None,
-    manager: ServiceManager | None = None,
+    context: ProcessContext | None = None,
 ) -> None:
     """Run `server.workers` gateways until SIGTERM or SIGINT; a second signal stops them without waiting.
 
-    `ready` is called once every worker accepts requests. What `prepare` makes prepares the database. `manager`
-    learns of the stop. Raises `CannotListenError`, and `WorkersFailed` if the workers end before that.
+    `ready` is called once every worker accepts requests. What `prepare` makes prepares the database. `context` has what
+    this process takes over, and what SIGUSR2 replaces it by. Raises `CannotListenError`, and `WorkersFailed` if the
+    workers end before they are ready.
     """
-    with open_sockets(config.server.addresses, config.server.workers) as sockets:
-        addresses = tuple((str(name[0]), int(name[1])) for name in (sock.getsockname() for sock in sockets[0]))
+    context = context or ProcessContext()
+    predecessor = context.predecessor
+    with open_sockets(config.server.addresses, config.server.workers, context.inherited) as sockets:
+        names = dict.fromkeys(sock.getsockname()[:2] for sock in sockets[0])
+        addresses = tuple((str(host), int(port)) for host, port in names)
         listen = tuple(format_address(host, port) for host, port in addresses)
         config = config.replace(server=config.server.replace(listen=listen))
         descriptors = tuple(tuple(sock.fileno() for sock in group) for group in sockets)
-        job = WorkerSpec(config, tuple(hashes), f"tentaculo-link-{secrets.token_hex(4)}", descriptors)
+        job = WorkerSpec(
+            config,
+            tuple(hashes),
+            f"tentaculo-link-{secrets.token_hex(4)}",
+            descriptors,
+            keeps_sockets=context.inherited.is_activated,
+            has_predecessor=predecessor is not None,
+        )
         writer = logging.set_up(config.log, shares=True)
+
+        def on_ready() -> None:
+            if predecessor is not None:
+                predecessor.report_ready(addresses)
+            ready(ListeningAddresses(addresses))
+
+        supervisor = Supervisor(job, on_ready, sockets=sockets, context=context)
         try:
-            supervisor = Supervisor(job, lambda: ready(ListeningAddresses(addresses)), sockets=sockets, manager=manager)
             asyncio.run(_run(supervisor, prepare()))
         finally:
             writer.close()
@@ -104,29 +127,6 @@ async def _run(supervisor: Supervisor, preparation: StorePreparation | None) -> 
             await preparation.close()
 
 
-@dataclass(slots=True)
-class Worker:
-    """A worker's process."""
-
-    number: int
-    process: subprocess.Popen[bytes]
-    channel: WorkerChannel
-    ready_at: float | None = None
-    """When it began to accept requests, by the loop's clock; None before."""
-    unanswered: int = 0
-    """Pings in a row without a response. Seconds would also count the time in which this process did not run."""
-
-
-@dataclass(slots=True)
-class WorkerSlot:
-    """The place of one worker, which stays when the worker is replaced."""
-
-    restart_policy: RestartPolicy = field(default_factory=RestartPolicy)
-    worker: Worker | None = None
-    timer: asyncio.TimerHandle | None = None
-    """For the next start; None where there is no pause."""
-
-
 class Supervisor:
     """Keeps one worker in each place until a stop. Everything happens in callbacks of the event loop."""
 
@@ -136,15 +136,18 @@ class Supervisor:
         on_ready: Callable[[], None],
         command: Sequence[str] = COMMAND,
         sockets: Sockets = (),
-        manager: ServiceManager | None = None,
+        context: ProcessContext | None = None,
     ) -> None:
         """`on_ready` is called once every worker accepts requests. `command` receives three arguments: the number of the worker
         and the descriptors of its specification and of its channel.
 
-        `sockets` are the listening sockets of each worker, which the job lists by their descriptors. `manager` learns of
-        the stop.
+        `sockets` are the listening sockets of each worker, which the job lists by their descriptors. `context` is as for
+        `supervise`.
         """
-        self._manager = manager or ServiceManager()
+        context = context or ProcessContext()
+        self._manager = context.manager
+        self._handover = context.handover
+        self._predecessor = context.predecessor
         self._sockets = [sock for group in sockets for sock in group]
         self._tasks = TaskGroup("supervisor")
         self._adopted: set[int] = set()
@@ -154,8 +157,12 @@ class Supervisor:
         self._descriptor = job.write()
         self._on_ready = on_ready
         self._places = {number: WorkerSlot() for number in range(1, job.workers + 1)}
+        self._serving = len(self._places)
+        """The workers that serve, as all of them know."""
         self._has_started = False
         self._is_stopping = False
+        self._is_retiring = False
+        self._handing_over: asyncio.Task[None] | None = None
         self._failure: str | None = None
         self._pings: asyncio.TimerHandle | None = None
         self._over = asyncio.Event()
@@ -169,6 +176,9 @@ class Supervisor:
         for one in STOP_SIGNALS:
             loop.add_signal_handler(one, self.stop)
         loop.add_signal_handler(signal.SIGHUP, ignore_hangup)
+        loop.add_signal_handler(signal.SIGUSR2, self._replace_all)
+        if self._predecessor is not None:
+            self._tasks.start(self._lead_after(self._predecessor), "lead")
         try:
             for number in self._places:
                 self._start(number)
@@ -177,7 +187,7 @@ class Supervisor:
         finally:
             if self._pings is not None:
                 self._pings.cancel()
-            for one in (*STOP_SIGNALS, signal.SIGHUP):
+            for one in (*STOP_SIGNALS, signal.SIGHUP, signal.SIGUSR2):
                 loop.remove_signal_handler(one)
             os.close(self._descriptor)
             await self._tasks.close()
@@ -212,6 +222,8 @@ class Supervisor:
         log.info("worker started", worker=number, pid=process.pid)
         if self._is_stopping:
             channel.order(STOP)
+        if self._job.has_predecessor and self._predecessor is None:
+            channel.order(LEAD)
 
     def _spawn(self, number: int, channel: socket.socket) -> subprocess.Popen[bytes]:
         descriptors = (self._descriptor, channel.fileno())
@@ -230,14 +242,19 @@ class Supervisor:
         code = worker.process.wait()
         place = self._places[worker.number]
         place.worker = None
-        if self._is_stopping:
+        if self._is_stopping or self._is_retiring:
+            if worker.number == LEADER:
+                self._release_lead()
             self._finish()
             return
         self._have_adopted(worker.number)
+        self._report_serving()
         lived = 0.0 if worker.ready_at is None else asyncio.get_running_loop().time() - worker.ready_at
         pause = place.restart_policy.pause(lived, was_ready=worker.ready_at is not None, was_stopped=code == 0)
-        (log.info if code == 0 else log.error)("worker ended", worker=worker.number, how=_how(code), next_in=pause)
-        self._replace(worker.number, pause, _how(code))
+        (log.info if code == 0 else log.error)(
+            "worker ended", worker=worker.number, how=how_it_ended(code), next_in=pause
+        )
+        self._replace(worker.number, pause, how_it_ended(code))
 
     def _replace(self, number: int, pause: float, how: str) -> None:
         # Where others serve, one hopeless place is no reason to end them.
@@ -258,7 +275,12 @@ class Supervisor:
             self._note_ready(worker)
             return
         if message == STOPPING:
+            worker.is_stopping = True
             self._have_adopted(worker.number)
+            self._report_serving()
+            return
+        if message == LEAD_RELEASED:
+            self._release_lead()
             return
         channels = {other.number: other.channel for other in self._workers}
         for number in recipients(message, worker.number, channels):
@@ -266,7 +288,7 @@ class Supervisor:
 
     def _have_adopted(self, number: int) -> None:
         """Have the other workers accept the connections of one that does so no more, until its successor does."""
-        if not self._sockets:
+        if not self._sockets or self._is_retiring:
             return
         self._adopted.add(number)
         for other in self._workers:
@@ -282,11 +304,20 @@ class Supervisor:
                 other.channel.order(RELEASE + bytes([worker.number]))
         for number in self._adopted:
             worker.channel.order(ADOPT + bytes([number]))
+        self._report_serving()
         if self._has_started or self._is_stopping:
             return
         if all(place.worker and place.worker.ready_at for place in self._places.values()):
             self._has_started = True
             self._on_ready()
+
+    def _report_serving(self) -> None:
+        """Report to the workers how many of them share the traffic. They begin with the number of all."""
+        number = sum(worker.ready_at is not None and not worker.is_stopping for worker in self._workers)
+        if self._has_started and number and number != self._serving:
+            self._serving = number
+            for worker in self._workers:
+                worker.channel.order(SERVING + bytes([number]))
 
     def _ping(self) -> None:
         for worker in self._workers:
@@ -300,6 +331,39 @@ class Supervisor:
                 worker.unanswered += 1
                 worker.channel.order(PING)
         self._pings = asyncio.get_running_loop().call_later(PING_EVERY, self._ping)
+
+    # -- replacing all of them ---------------------------------------------------------------------------------
+
+    async def _lead_after(self, predecessor: Predecessor) -> None:
+        """Have worker 1 lead once the predecessor leads no more."""
+        await predecessor.lead_released()
+        self._predecessor = None
+        for worker in self._workers:
+            worker.channel.order(LEAD)
+
+    def _replace_all(self) -> None:
+        if self._handover is None or self._is_stopping or not self._has_started:
+            log.warning("successor not started", reason="the gateway is starting or stopping")
+        elif self._handing_over is None or self._handing_over.done():
+            self._handing_over = self._tasks.start(self._hand_over(self._handover), "handover")
+
+    async def _hand_over(self, handover: Handover) -> None:
+        """Have a successor take the listening sockets over. Then the workers finish what has begun."""
+        if not await handover.run(self._sockets):
+            return
+        self._is_retiring = True
+        for place in self._places.values():
+            if place.timer is not None:
+                place.timer.cancel()
+        left = [sock for sock in self._sockets if sock.getsockname()[:2] not in handover.kept]
+        await listeners.empty_queues(left)
+        for worker in self._workers:
+            worker.channel.order(RETIRE)
+        self._finish()
+
+    def _release_lead(self) -> None:
+        if self._handover is not None and self._handover.successor is not None:
+            self._handover.successor.release_lead()
 
     # -- stopping ----------------------------------------------------------------------------------------------
 
@@ -315,8 +379,11 @@ class Supervisor:
     def _stop(self) -> None:
         """Stop every worker, once. The supervisor ends with the last one."""
         self._is_stopping = True
+        if self._handing_over is not None and not self._is_retiring:
+            self._handing_over.cancel()
         log.info("stopping", workers=len(self._workers))
-        self._manager.stopping()
+        if not self._is_retiring:
+            self._manager.stopping()
         for place in self._places.values():
             if place.timer is not None:
                 place.timer.cancel()
@@ -326,7 +393,8 @@ class Supervisor:
 
     async def _order_stop(self) -> None:
         """Have the workers accept what waits in the shared queues, which end with the last socket; then stop them."""
-        if self._workers:
+        kept = self._is_retiring or self._job.keeps_sockets
+        if self._workers and not kept:
             await listeners.empty_queues(self._sockets)
         for sock in self._sockets:
             sock.close()
@@ -342,13 +410,3 @@ class Supervisor:
     def _finish(self) -> None:
         if not self._workers:
             self._over.set()
-
-
-def _how(code: int) -> str:
-    """How a process ended, in words."""
-    if code >= 0:
-        return f"exit code {code}"
-    try:
-        return signal.Signals(-code).name
-    except ValueError:
-        return f"signal {-code}"

@@ -13,8 +13,9 @@ from urllib.parse import urlencode
 import pytest
 from sqlalchemy import text
 
-from tentaculo.config.schema import AuthSettings
+from tentaculo.config.accepted_tokens import AuthSettings
 from tentaculo.security import sign_in
+from tentaculo.security.cors import CorsPolicy
 from tentaculo.server.native_routes import open_paths
 from tentaculo.store import worker_thread
 from tests.conftest import TOKEN, Live, Start
@@ -344,7 +345,7 @@ async def test_it_opens_no_other_path_and_changes_nothing(private: Live) -> None
 
 def native_routes(live: Live) -> set[tuple[str, str]]:
     """Method and path of every native route."""
-    application = live.gateway._application()
+    application = live.gateway._application(live.gateway.config, CorsPolicy(live.gateway.config.cors), [])
     return {
         (route.method, route.resource.canonical) for route in application.router.routes() if route.resource is not None
     }

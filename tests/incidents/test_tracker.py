@@ -350,7 +350,7 @@ def test_one_that_is_over_when_the_gateway_comes_back_ends_then_and_says_what_is
 def test_a_service_that_is_gone_from_the_configuration_has_no_open_incident() -> None:
     new = restarted(Scenario().sees("hermes"), "switch")
     assert new.open == []
-    assert new.last.ending == "The service is no longer configured."
+    assert new.last.ending == "The service was removed from the configuration."
     assert new.incidents.take_changed() == [new.last]
 
 

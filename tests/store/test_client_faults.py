@@ -19,8 +19,8 @@ from sqlalchemy import Engine, event, make_url
 from tentaculo.model.health import Health
 from tentaculo.store import client, database, migrate, tables, worker_thread
 from tentaculo.store.client import StoreClient
-from tentaculo.store.database import LOG_LIMIT
 from tentaculo.store.errors import StoreUnavailable
+from tentaculo.store.sqlite_file import LOG_LIMIT
 from tentaculo.store.work_queue import WorkQueue
 from tests.support import store_samples
 from tests.support.databases import locked, sqlite, statuses

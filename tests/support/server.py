@@ -9,8 +9,10 @@ from typing import NamedTuple, cast
 
 from aiohttp import web
 
+from tentaculo.config.accepted_tokens import AuthSettings
+from tentaculo.config.limits import LimitSettings
 from tentaculo.config.reader import read
-from tentaculo.config.schema import AuthSettings, Config, CorsSettings, LimitSettings
+from tentaculo.config.schema import Config, CorsSettings
 from tentaculo.gateway.target_rotation import learning
 from tentaculo.model.text import utc_now
 from tentaculo.net.turns import TurnScheduler
@@ -28,6 +30,7 @@ from tentaculo.server.gateway_responses import GatewayResponses
 from tentaculo.server.listeners import ConnectionLimits
 from tentaculo.server.native_routes import NativeRoutes, open_paths, set_headers
 from tentaculo.server.route_table import RouteTable
+from tentaculo.server.rules import RequestRules
 from tentaculo.telemetry.request_log import RequestLog
 from tentaculo.upstream.circuit_breaker import CircuitBreakers
 
@@ -102,14 +105,17 @@ async def serving(
 class NoTicketStore:
     """A store of tickets that is away."""
 
-    async def add(self, digest: str, issuer: str, lifetime: int) -> bool:
+    async def add(self, digest: str, issuer: str, token: str, lifetime: int) -> bool:
         return False
 
-    async def take(self, digest: str) -> bool | None:
+    async def take(self, digest: str) -> str | None:
         return None
 
     async def remove(self, digests: Sequence[str]) -> bool:
         return False
+
+    async def unused(self, issuer: str) -> set[str] | None:
+        return None
 
 
 class NoSessionStore:
@@ -170,7 +176,6 @@ async def serving_application(
         config,
         CircuitBreakers(config, loop.time, utc_now),
         ProxyDependencies(
-            cors=policy,
             responses=responses,
             requests=requests,
             why_off=str,
@@ -182,14 +187,16 @@ async def serving_application(
         ),
     )
     dispatcher = Dispatcher(
-        server.request_handler,
-        RouteTable(config, NativeRoutes(app, open_paths(auth or AuthSettings(), services)).find, (), {}, str),
+        RequestRules(
+            server.request_handler,
+            RouteTable(config, NativeRoutes(app, open_paths(auth or AuthSettings(), services)).find, (), {}, str),
+            access,
+            is_trusted=lambda peer: False,
+            max_head=config.limits.headers,
+        ),
         proxy,
-        access=access,
         responses=responses,
         requests=requests,
-        is_trusted=lambda peer: False,
-        max_head=config.limits.headers,
         memory=turns.memory,
     )
     server.request_handler = dispatcher.handle

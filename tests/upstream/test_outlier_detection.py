@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tentaculo.model.health import Outcome
-from tentaculo.upstream.load_balancer import OutlierDetector
+from tentaculo.upstream.outlier_detection import OutlierDetector
 
 SUCCESS, FAILURE, NEUTRAL = Outcome.SUCCESS, Outcome.FAILURE, Outcome.NEUTRAL
 

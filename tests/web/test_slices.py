@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from typing import Any
 
 import jinja2
 import pytest
 
+from tentaculo.model.health import Health
 from tentaculo.model.history import HOUR, Histogram, HistorySummary, Period, Tally
+from tentaculo.model.page import PageInfo, ServiceInfo
+from tentaculo.model.timeline import Timeline, TimelineRequest
 from tentaculo.server import native_routes, templating
 from tentaculo.web.latency_chart import latency_chart
 from tests.server.test_native_response import Turns
 from tests.store.test_incidents import incident
-from tests.support.native_gateway import TOKEN, Gateway, view
+from tests.support.calls import counting_calls
+from tests.support.native_gateway import TOKEN, Gateway, PageStore, State, event, running, view
+from tests.web.test_status_page import change, rates
 
 SERVICES = 300
 
@@ -70,3 +76,60 @@ async def test_no_template_is_compiled_and_no_chart_drawn_on_the_event_loop(
     assert threads["compile"]
     assert bool(threads["chart"]) is ("services" in path)
     assert threading.get_ident() not in threads["compile"] | threads["chart"]
+
+
+MOST_CALLS = 20_000
+"""Calls of functions in one turn of the event loop: these take about 2 ms."""
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/status", "/status?range=90d", "/status?range=24h&sort=p95", "/status?filter=9", "/status?group=group-3"),
+        *("/status/services/service-17", "/status/events", "/status/incidents", "/status/incidents.atom"),
+        *("/status/badge.svg", "/status/badges/service-1.svg?show=uptime"),
+        *("/status/api/v2/summary.json", "/vx11/status"),
+    ],
+)
+def test_a_thousand_services_hold_the_event_loop_for_no_long_time(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [f"service-{number}" for number in range(1000)]
+    state = State(
+        services=tuple(view(name, 8001, (Health.UP, Health.DOWN)[n % 17 == 0]) for n, name in enumerate(names))
+    )
+    state.info = PageInfo(
+        "Casa", services={name: ServiceInfo("", "Ana", f"group-{n % 20}") for n, name in enumerate(names)}
+    )
+    state.events = [event(number, payload={"text": "x" * 500}) for number in range(200)]
+    state.rates = {name: rates(300, 3) for name in names[:100]}
+    flaps = [change(name, (Health.UP, Health.DOWN)[n % 2], 1440 * (80 - n)) for name in names[:400] for n in range(6)]
+    read = Timeline(
+        {name: tuple(flaps[6 * n : 6 * n + 6]) for n, name in enumerate(names[:400])}, events=tuple(state.events)
+    )
+
+    async def timeline(self: PageStore, wanted: TimelineRequest) -> Timeline:
+        return read
+
+    monkeypatch.setattr(PageStore, "timeline", timeline)
+    monkeypatch.setattr(native_routes, "SLICE_SECONDS", 0.0)
+    longest: list[int] = [0]
+    run = asyncio.Handle._run
+
+    def counted(handle: asyncio.Handle) -> None:
+        with counting_calls() as calls:
+            run(handle)
+        longest[0] = max(longest[0], calls.total)
+
+    async def ask() -> None:
+        async with running(state) as gateway:
+            # What is loaded and compiled at the first request is not counted.
+            for _ in range(2):
+                state.clock += 60
+                async with gateway.client.get(path, headers={"X-VX11-Token": TOKEN}) as response:
+                    assert response.status == 200
+                    await response.read()
+                monkeypatch.setattr(asyncio.Handle, "_run", counted)
+
+    # The callbacks of this loop can be counted, and those of uvloop cannot.
+    with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+        runner.run(ask())
+    assert 0 < longest[0] <= MOST_CALLS

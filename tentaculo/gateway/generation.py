@@ -1,0 +1,341 @@
+"""Generations of the configuration: each is built beside the one that is served, and put in place as a whole.
+
+    prepare   mostly in a thread: builds and checks all that the configuration needs, and changes nothing
+    swap      in one turn of the event loop: every request from then on is judged and served by the new generation
+
+What is equal in both is kept: connections, requests in flight, circuit breakers, health, learned limits, sessions,
+subscribers. [Reload](../../docs/reload.md) says what each change keeps.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar, cast
+
+import structlog
+from aiohttp import web
+
+from tentaculo.config.accepted_tokens import AcceptedTokens, token_lines
+from tentaculo.config.comparison import Changes, appliable, compare, digest
+from tentaculo.config.schema import Config
+from tentaculo.config.types import trusted_proxy_matcher
+from tentaculo.events.hub import Hub
+from tentaculo.gateway.authentication import Authentication
+from tentaculo.gateway.clock_watch import ClockWatch
+from tentaculo.gateway.health_service import HealthService
+from tentaculo.gateway.incident_service import IncidentService
+from tentaculo.gateway.leading import Leading
+from tentaculo.gateway.shutdown import CLOSE_WAIT
+from tentaculo.gateway.slow_watch import SlowWatch
+from tentaculo.gateway.usual_cache import UsualCache
+from tentaculo.model.event import RecordOwnEvent
+from tentaculo.net.memory import MemoryBudget, memory_limit
+from tentaculo.proxy.handler import Proxy
+from tentaculo.security.cors import CorsPolicy
+from tentaculo.security.tokens import Tokens
+from tentaculo.server.access_control import AccessControl
+from tentaculo.server.dispatcher import Dispatcher
+from tentaculo.server.gateway_responses import GatewayResponses
+from tentaculo.server.listeners import ConnectionLimits, Listeners
+from tentaculo.server.native_routes import NativeRoutes, open_paths
+from tentaculo.server.request_limits import RequestLimits, SharedLimits
+from tentaculo.server.route_entries import Route
+from tentaculo.server.route_networks import RouteNetworks
+from tentaculo.server.route_table import RouteTable
+from tentaculo.server.rules import RequestRules
+from tentaculo.store.client import StoreClient
+from tentaculo.tasks import TaskGroup
+
+if TYPE_CHECKING:
+    from tentaculo.config.rotation import RotationSettings
+    from tentaculo.gateway.target_rotation import TargetRotation
+    from tentaculo.proxy.state import Chooser, Rewards
+    from tentaculo.proxy.target_group import TargetGroup
+
+log = structlog.get_logger(__name__)
+
+_SWITCH = 0.0005
+"""Seconds that the event loop waits for the interpreter while a generation is built; Python's own 5 ms would delay each
+request by as much."""
+
+Step = Callable[[], None]
+
+
+class StaleGenerationError(Exception):
+    """The generation was prepared upon one that is no longer served. Prepare it again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """A configuration, with all that was built for it."""
+
+    number: int
+    """1 for that of the start."""
+    config: Config
+    """What is served: without the changes that only a restart applies."""
+    etag: str
+    """Identifies the configuration that was asked for, with its accepted tokens: the same in every process that has it."""
+    changes: Changes
+    """What it changes of the generation before."""
+    tokens: Tokens
+    cors: CorsPolicy
+    rules: RequestRules
+    """How requests are judged, and the handlers of the gateway's own paths."""
+    hashes: frozenset[str] = field(repr=False)
+    steps: Sequence[Step] = field(repr=False, default=())
+    """What puts its parts in place, in this order."""
+    memory_limit: int | None = None
+    """None where it does not change."""
+    on_drain: Sequence[Step] = field(repr=False, default=())
+    """What ends the streams of its pages."""
+
+    def end_streams(self) -> None:
+        """End the streams of its pages."""
+        for end in self.on_drain:
+            end()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FollowingParts:
+    """The parts of a gateway that outlive a generation, and follow the next one."""
+
+    application: Callable[[Config, CorsPolicy, list[Step]], web.Application]
+    """Makes the application of the gateway's own paths, and adds what ends the streams of its pages."""
+    health_service: HealthService
+    incident_service: IncidentService
+    proxy: Proxy
+    leading: Leading
+    listeners: Listeners
+    rotations: Rotations
+    slow_watch: SlowWatch
+    usual: UsualCache
+    clocks: ClockWatch
+    hub: Hub
+    connections: ConnectionLimits
+    memory: MemoryBudget
+    workers: int
+    """Processes that share the memory budget."""
+    responses: GatewayResponses
+    authentication: Authentication
+    record: RecordOwnEvent
+    limits: SharedLimits
+
+
+class Generations:
+    """Prepares generations, and knows the one that is served."""
+
+    def __init__(
+        self, parts: FollowingParts, config: Config, hashes: AcceptedTokens, tokens: Tokens, cors: CorsPolicy
+    ) -> None:
+        self._parts = parts
+        self._start = config, token_lines(hashes), tokens, cors
+        self._current: Generation | None = None
+        self.dispatcher: Dispatcher | None = None
+
+    def __repr__(self) -> str:
+        return f"<Generations: {self._current!r}>"
+
+    @property
+    def current(self) -> Generation:
+        """The one that is served."""
+        assert self._current is not None
+        return self._current
+
+    @property
+    def config(self) -> Config:
+        """The configuration that is served."""
+        return self._start[0] if self._current is None else self._current.config
+
+    async def begin(self) -> web.AppRunner:
+        """Build that of the start. The runner serves the gateway's own paths, and is to be cleaned up at the end."""
+        config, hashes, tokens, cors = self._start
+        on_drain: list[Step] = []
+        app, proxy = self._parts.application(config, cors, on_drain), self._parts.proxy
+        routes = self._routes(config, app, proxy.routes, proxy.health_routes)
+        runner = await _running(app)
+        self._current = Generation(
+            *(1, config, digest(config, hashes), Changes(added=tuple(config.services)), tokens, cors),
+            self._rules(config, tokens, cors, routes, runner),
+            hashes,
+            on_drain=on_drain,
+        )
+        self._parts.limits.use(self._current.rules.limits)
+        return runner
+
+    def use_tokens(self, tokens: Tokens) -> None:
+        """Accept these tokens from now on, by the configuration that is served."""
+        current = self.current
+        current.rules.access.tokens = tokens
+        lines = token_lines([settings for settings, _, _ in tokens.listed])
+        self._current = replace(current, tokens=tokens, hashes=lines)
+        self._parts.authentication.use(tokens)
+
+    async def prepare(self, config: Config, hashes: AcceptedTokens) -> Generation:
+        """Build and check all that `config` needs. Changes nothing of what is served; raises what is wrong."""
+        current, parts = self.current, self._parts
+        changes, served = compare(current.config, config), appliable(current.config, config)
+        lines = token_lines(hashes)
+        if lines != current.hashes:
+            changes = changes.with_key("auth.tokens")
+        tokens, cors = parts.authentication.accepted(served, hashes), CorsPolicy(served.cors)
+        on_drain: list[Step] = []
+        is_other_memory = served.limits.memory != current.config.limits.memory
+
+        def build() -> tuple[web.Application, RouteTable, list[Step], str]:
+            health = parts.health_service.prepare(served, changes)
+            proxy = parts.proxy.prepare(served, health.breakers)
+            steps: list[Step] = [
+                health.use,
+                partial(parts.proxy.use, proxy),
+                parts.incident_service.prepare(served, changes),
+                parts.clocks.prepare(served),
+            ]
+            app = parts.application(served, cors, on_drain)
+            routes = self._routes(served, app, proxy.routes, proxy.health_routes)
+            return app, routes, steps, digest(config, lines)
+
+        app, routes, steps, etag = await _beside_the_loop(build)
+        rules = self._rules(served, tokens, cors, routes, await _running(app))
+        if self.current is not current:
+            raise StaleGenerationError
+        return Generation(
+            *(current.number + 1, served, etag, changes, tokens, cors, rules, lines),
+            steps=steps,
+            memory_limit=memory_limit(served.limits.memory, parts.workers) if is_other_memory else None,
+            on_drain=on_drain,
+        )
+
+    def swap(self, generation: Generation, by: str = "", *, close_removed: bool = False) -> Changes:
+        """Serve `generation` from now on, in this turn of the event loop; `by` says who asked for it.
+
+        Requests in flight to services that it removes end by themselves, or with `close_removed` now.
+
+        Raises `StaleGenerationError`, before anything is changed, where it was prepared upon another generation than the
+        one that is served.
+        """
+        before = self.current
+        if generation.number != before.number + 1 or not generation.steps:
+            raise StaleGenerationError
+        steps: tuple[Step, ...] = (*generation.steps, partial(self._follow, generation), *before.on_drain)
+        for step in steps:
+            try:
+                step()
+            except Exception:  # the rest must still be put in place: one part alone would serve another configuration
+                log.exception("reload step failed", step=str(step))
+        # What was prepared is in place, and would keep the parts of the generation before in memory.
+        self._current = replace(generation, steps=())
+        changes = generation.changes
+        if close_removed and changes.removed:
+            self._parts.proxy.end_services(changes.removed)
+        said = {"generation": generation.number, **changes.as_json(), "kept": len(changes.kept)}
+        log.info("configuration reloaded", by=by, **said)
+        self._parts.record("configuration.reloaded", by=by, etag=generation.etag, **said)
+        return changes
+
+    def _follow(self, generation: Generation) -> None:
+        """Have all that is not built follow `generation`."""
+        parts, config, changes = self._parts, generation.config, generation.changes
+        limits = config.limits
+        parts.responses.use_cors(generation.cors)
+        if self.dispatcher is not None:
+            self.dispatcher.use(generation.rules)
+        parts.limits.use(generation.rules.limits)
+        parts.authentication.use(generation.tokens)
+        parts.proxy.traffic.keep_services(changes.removed, config.services)
+        parts.connections.use(limits.connections, limits.connections_per_address)
+        parts.hub.use(limit=limits.subscribers, queue=limits.subscriber_queue)
+        if generation.memory_limit is not None:
+            parts.memory.limit = generation.memory_limit
+        parts.slow_watch.use(config)
+        parts.usual.use(tuple(config.services))
+        parts.leading.use(config)
+        parts.listeners.limit_stall(limits.stall)
+        parts.rotations.follow(parts.proxy.groups)
+
+    def _routes(
+        self, config: Config, app: web.Application, proxied: Sequence[Route], health: Mapping[str, Route]
+    ) -> RouteTable:
+        native = NativeRoutes(app, open_paths(config.auth, config.services), config.names)
+        return RouteTable(config, native.find, proxied, health, self._parts.health_service.board.health_path)
+
+    def _rules(
+        self, config: Config, tokens: Tokens, cors: CorsPolicy, routes: RouteTable, runner: web.AppRunner
+    ) -> RequestRules:
+        parts = self._parts
+        earlier = self._current.rules.limits if self._current is not None else None
+        return RequestRules(
+            cast(web.Server, runner.server).request_handler,
+            routes,
+            AccessControl(
+                tokens, cors, parts.authentication.tickets, parts.authentication.sessions, config.server.hosts
+            ),
+            trusted_proxy_matcher(config.server.trusted_proxies),
+            config.limits.headers,
+            RequestLimits(config, parts.limits, earlier) or None,
+            RouteNetworks(config, parts.limits.note_network) or None,
+        )
+
+
+T = TypeVar("T")
+
+
+async def _beside_the_loop(build: Callable[[], T]) -> T:
+    """The result of `build`, which runs in a thread and gives the event loop its turns as often as it wants them."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(_SWITCH)
+    try:
+        return await asyncio.to_thread(build)
+    finally:
+        sys.setswitchinterval(before)
+
+
+async def _running(app: web.Application) -> web.AppRunner:
+    runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=CLOSE_WAIT)
+    await runner.setup()
+    return runner
+
+
+class Rotations:
+    """Records the groups of targets, once there are any."""
+
+    def __init__(
+        self, tasks: TaskGroup, record: RecordOwnEvent, store_client: StoreClient, *, instance: str, worker: int | None
+    ) -> None:
+        self._tasks = tasks
+        self._record = record
+        self._store_client = store_client
+        self._instance = instance
+        self._worker = worker
+        self._rotation: TargetRotation | None = None
+
+    def __repr__(self) -> str:
+        return f"<Rotations: {self._rotation!r}>"
+
+    def follow(self, groups: Sequence[TargetGroup]) -> None:
+        """Record these groups from now on."""
+        if self._rotation is not None:
+            self._rotation.use(groups)
+        elif groups:
+            # Only a gateway with groups pays for it.
+            from tentaculo.gateway.target_rotation import TargetRotation, read_newest
+
+            self._rotation = TargetRotation(
+                groups, self._record, read_newest(self._store_client), instance=self._instance, worker=self._worker
+            )
+            self._tasks.start(self._rotation.run(), "target rotation")
+
+    def record(self) -> None:
+        """Record what is new of them."""
+        if self._rotation is not None:
+            self._rotation.record()
+
+
+def learning(settings: RotationSettings) -> tuple[Chooser, Rewards]:
+    """What the group of `settings` learns with."""
+    from tentaculo.gateway.target_rotation import learning
+
+    return learning(settings)

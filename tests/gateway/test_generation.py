@@ -1,0 +1,229 @@
+"""Reload: one generation of the configuration is replaced by another, also for connections that remember the first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tentaculo.gateway.generation import StaleGenerationError
+from tentaculo.model.health import Health
+from tentaculo.security.tokens import hash_token
+from tests.conftest import TOKEN
+from tests.support.reloading import OTHER, ask, service, serving
+from tests.support.waits import eventually
+from tests.support.wire import answering, dial, ok, upstream
+
+ORIGIN = "https://page.example"
+
+
+class TestKeptConnections:
+    """A client repeats one request on one connection: what the connection remembers must end with its generation."""
+
+    pytestmark = pytest.mark.usefixtures("both_ways")
+
+    async def test_a_revoked_token(self, tmp_path: Path) -> None:
+        async with (
+            upstream(answering(ok(b"in"))) as up,
+            serving(tmp_path, {"madre": service(up)}) as served,
+            dial(served.port) as wire,
+            dial(served.port) as other,
+        ):
+            for _ in range(3):
+                assert (await ask(wire)).status == 200
+                assert (await ask(other, token=OTHER)).status == 200
+            await served.reload([hash_token(OTHER)])
+            assert (await ask(wire)).status == 403
+            assert (await ask(other, token=OTHER)).status == 200
+            assert (await ask(wire)).status == 403
+            await served.reload([hash_token(OTHER), hash_token(TOKEN)])
+            assert (await ask(wire)).status == 200
+
+    async def test_a_revoked_token_at_a_native_path(self, tmp_path: Path) -> None:
+        body = b'{"type":"vx11.test","source":"test","payload":{}}'
+        async with serving(tmp_path, {}, events={"wait": 0.05}) as served, dial(served.port) as wire:
+
+            async def post() -> int:
+                head = f"POST /events/ingest HTTP/1.1\r\nHost: localhost\r\nX-VX11-Token: {TOKEN}\r\n"
+                await wire.send(
+                    f"{head}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+                )
+                return (await wire.response("POST")).status
+
+            before = {await post() for _ in range(3)}
+            assert not before & {401, 403}
+            await served.reload([hash_token(OTHER)])
+            assert {await post() for _ in range(2)} == {403}
+
+    async def test_a_route_that_is_guarded_from_now_on(self, tmp_path: Path) -> None:
+        async with upstream(answering(ok(b"in"))) as up:
+            opened = service(up, {"prefix": "/madre", "auth": "none"})
+            async with serving(tmp_path, {"madre": opened}) as served, dial(served.port) as wire:
+                for _ in range(3):
+                    assert (await ask(wire, token=None)).status == 200
+                await served.reload(services={"madre": service(up)})
+                assert (await ask(wire, token=None)).status == 401
+                await served.reload(services={"madre": opened})
+                assert (await ask(wire, token=None)).status == 200
+
+    async def test_a_route_of_another_service(self, tmp_path: Path) -> None:
+        async with upstream(answering(ok(b"one"))) as one, upstream(answering(ok(b"two"))) as two:
+            both = {"one": service(one), "two": service(two, {"prefix": "/other"})}
+            async with serving(tmp_path, both) as served, dial(served.port) as wire:
+                for _ in range(3):
+                    assert (await ask(wire)).body == b"one"
+                await served.reload(services={"one": service(one, {"prefix": "/other"}), "two": service(two)})
+                assert (await ask(wire)).body == b"two"
+                assert (await ask(wire, target="/other/x")).body == b"one"
+
+    async def test_another_url_of_a_service(self, tmp_path: Path) -> None:
+        async with (
+            upstream(answering(ok(b"one"))) as one,
+            upstream(answering(ok(b"two"))) as two,
+            serving(tmp_path, {"madre": service(one)}) as served,
+            dial(served.port) as wire,
+        ):
+            for _ in range(3):
+                assert (await ask(wire)).body == b"one"
+            await served.reload(services={"madre": service(two, token="of-the-service")})
+            assert (await ask(wire)).body == b"two"
+            assert two.requests[-1].get("X-VX11-Token") == "of-the-service"
+            assert not any(request.get("X-VX11-Token") for request in one.requests)
+
+    async def test_trusted_proxies(self, tmp_path: Path) -> None:
+        async with upstream(answering(ok(b"in"))) as up, serving(tmp_path, {"madre": service(up)}) as served:
+            server = served.data["server"]
+            async with dial(served.port) as wire:
+
+                async def seen() -> str | None:
+                    await ask(wire, "X-Forwarded-For: 192.0.2.7")
+                    return up.requests[-1].get("X-Forwarded-For")
+
+                assert {await seen() for _ in range(3)} == {"127.0.0.1"}
+                await served.reload(server={**server, "trusted_proxies": ["127.0.0.0/8"]})
+                assert {await seen() for _ in range(2)} == {"192.0.2.7, 127.0.0.1"}
+                await served.reload(server=server)
+                assert {await seen() for _ in range(2)} == {"127.0.0.1"}
+
+    async def test_cors(self, tmp_path: Path) -> None:
+        async with (
+            upstream(answering(ok(b"in"))) as up,
+            serving(tmp_path, {"madre": service(up)}) as served,
+            dial(served.port) as wire,
+        ):
+
+            async def allowed(target: str) -> str | None:
+                return (await ask(wire, f"Origin: {ORIGIN}", target=target)).get("Access-Control-Allow-Origin")
+
+            for target in ("/madre/x", "/health", "/nowhere"):
+                assert {await allowed(target) for _ in range(3)} == {None}
+            await served.reload(cors={"origins": [ORIGIN]})
+            for target in ("/madre/x", "/health", "/nowhere"):
+                assert {await allowed(target) for _ in range(3)} == {ORIGIN}
+            await served.reload(cors={"origins": []})
+            for target in ("/madre/x", "/health", "/nowhere"):
+                assert {await allowed(target) for _ in range(3)} == {None}
+
+    async def test_a_removed_service(self, tmp_path: Path) -> None:
+        async with (
+            upstream(answering(ok(b"in"))) as up,
+            serving(tmp_path, {"madre": service(up)}) as served,
+            dial(served.port) as wire,
+        ):
+            for _ in range(3):
+                assert (await ask(wire)).status == 200
+            await served.reload(services={})
+            assert (await ask(wire)).status == 404
+            assert (await ask(wire, target="/madre/health")).status == 404
+            assert (await ask(wire, target="/vx11/history/madre")).status == 404
+
+    async def test_response_headers_of_a_route(self, tmp_path: Path) -> None:
+        async with (
+            upstream(answering(ok(b"in"))) as up,
+            serving(tmp_path, {"madre": service(up)}) as served,
+            dial(served.port) as wire,
+        ):
+            assert {(await ask(wire)).get("X-Rule") for _ in range(3)} == {None}
+            ruled = service(up, {"prefix": "/madre", "set_response_headers": {"X-Rule": "set"}})
+            await served.reload(services={"madre": ruled})
+            assert {(await ask(wire)).get("X-Rule") for _ in range(3)} == {"set"}
+
+
+async def test_what_a_reload_says(tmp_path: Path) -> None:
+    async with upstream(answering(ok())) as up, upstream(answering(ok())) as new:
+        before = {
+            "madre": service(up),
+            "hermes": service(up, {"prefix": "/hermes"}),
+            "old": service(up, {"prefix": "/old"}),
+        }
+        async with serving(tmp_path, before) as served:
+            first = served.gateway.generations.current
+            after = {
+                "madre": service(up),
+                "hermes": service(new, {"prefix": "/hermes"}),
+                "fresh": service(up, {"prefix": "/f"}),
+            }
+            generation = await served.reload(
+                services=after, server={**served.data["server"], "port": 1, "keepalive": 5}, limits={"body": 10}
+            )
+            changes = generation.changes
+            assert (changes.added, changes.removed) == (("fresh",), ("old",))
+            assert (changes.changed, changes.kept) == (("hermes",), ("madre",))
+            assert set(changes.changed_keys) == {"server.keepalive", "limits.body"}
+            assert set(changes.needs_restart) == {"server.port"}
+            current = served.gateway.generations.current
+            assert current.number == 2
+            assert current.etag != first.etag
+            assert served.gateway.config.limits.body == 10
+            assert served.gateway.config.server.port == 0, "what only a restart applies is not served"
+
+
+async def test_prepare_changes_nothing_and_only_the_first_of_two_is_swapped(tmp_path: Path) -> None:
+    async with upstream(answering(ok(b"in"))) as up, serving(tmp_path, {"madre": service(up)}) as served:
+        one, two = await served.prepare(services={}), await served.prepare(services={"other": service(up)})
+        async with dial(served.port) as wire:
+            assert (await ask(wire)).status == 200
+            served.gateway.swap(one)
+            assert (await ask(wire)).status == 404
+            with pytest.raises(StaleGenerationError):
+                served.gateway.swap(two)
+            with pytest.raises(StaleGenerationError):
+                served.gateway.swap(one)
+            assert (await ask(wire)).status == 404
+
+
+async def test_the_etag_is_that_of_the_configuration(tmp_path: Path) -> None:
+    async with serving(tmp_path, {}) as served:
+        first = served.gateway.generations.current.etag
+        await served.reload(limits={"body": 1})
+        assert served.gateway.generations.current.etag != first
+        await served.reload(limits={})
+        assert served.gateway.generations.current.etag == first
+        await served.reload([hash_token("x")])
+        assert served.gateway.generations.current.etag != first
+
+
+async def test_health_is_kept_and_what_is_new_is_probed_at_once(tmp_path: Path) -> None:
+    async with (
+        upstream(answering(ok(b'{"status":"ok"}'))) as up,
+        upstream(answering(ok(b'{"status":"ok"}'))) as new,
+        serving(tmp_path, {"madre": service(up)}, probes=True) as served,
+    ):
+        board = served.gateway.health_service.board
+        await eventually(lambda: board.service("madre").health is Health.UP)
+        since, breaker = board.service("madre").since, served.gateway.health_service.breakers.of
+        endpoint = board.service("madre").upstreams[0].upstream
+        known = breaker(endpoint)
+        await served.reload(
+            services={"madre": service(up, probe={"timeout": 9}), "fresh": service(new, {"prefix": "/fresh"})}
+        )
+        assert board.service("madre").health is Health.UP
+        assert board.service("madre").since == since
+        assert breaker(endpoint) is known
+        await eventually(lambda: board.service("fresh").health is Health.UP)
+        await served.reload(services={"fresh": service(new, {"prefix": "/fresh"})})
+        with pytest.raises(KeyError):
+            board.service("madre")
+        probes = len(up.requests)
+        await served.reload(services={"madre": service(up)})
+        await eventually(lambda: board.service("madre").health is Health.UP and len(up.requests) > probes)
