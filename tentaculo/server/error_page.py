@@ -38,7 +38,6 @@ class ErrorPage:
         self._style = templating.inline("base.css", "error.css")
         self._brand = templating.read("brand.html")
         self._template = Template(templating.read("error.html"))
-        templating.texts("error")
         self.policy = templating.content_security_policy(styles=[self._style])
 
     def render(self, problem: Problem, request_id: str | None, language: str = "en") -> bytes:
