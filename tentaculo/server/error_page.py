@@ -50,7 +50,7 @@ class ErrorPage:
             style=self._style.text,
             brand=self._brand,
             number=texts["number"].format(status=problem.status),
-            title=html.escape(texts[f"title_{problem.failure.name.lower()}"]),
+            title=html.escape(texts.get(f"title_{problem.failure.name.lower()}", problem.failure.title)),
             paragraphs=_detail(problem, language) + _paragraph(' class="hint"', html.escape(" ".join(hints))),
             status_link=html.escape(texts["status_link"]),
             trace=_paragraph(' class="trace"', trace),
