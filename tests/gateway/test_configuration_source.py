@@ -159,13 +159,14 @@ def test_what_needs_more_than_the_configuration_is_verified_too(file: Path) -> N
 def test_it_knows_the_files_that_it_has_read(file: Path, tmp_path: Path) -> None:
     source = ConfigurationSource(file)
     source.read()
-    assert list(source.seen) == [file, tmp_path / "data" / "token"]
+    known = [file, tmp_path / "data" / "changes.json", tmp_path / "data" / "token"]
+    assert list(source.seen) == known
     file.write_text(AUTH + ONE + 'token_file = "gone"\n')
     faults(source)
-    assert list(source.seen) == [file, tmp_path / "data" / "token", tmp_path / "gone"], "to be seen when it is there"
+    assert list(source.seen) == [*known, tmp_path / "gone"], "to be seen when it is there"
     file.write_text("][")
     faults(source)
-    assert list(source.seen) == [file, tmp_path / "data" / "token", tmp_path / "gone"], "the last that are known"
+    assert list(source.seen) == [*known, tmp_path / "gone"], "the last that are known"
 
 
 def test_a_change_while_it_reads_is_seen_afterwards(file: Path) -> None:
