@@ -70,7 +70,8 @@ class Bed:
             command.argv, core=self.options.proxy_core, folder=folder, name=peer.name, env=command.env
         )
         try:
-            took = process.first_answer(started, site.port, traffic.head("GET", traffic.SMALL))
+            hello, response = peer.hello or (traffic.head("GET", traffic.SMALL), b"HTTP/1.1 200")
+            took = process.first_answer(started, site.port, hello, response)
         except BaseException:
             started.stop()
             raise
@@ -107,11 +108,19 @@ class Bed:
         return wrk.parse(self._run("wrk", argv, seconds, note=note))
 
     def load(
-        self, name: str, *arguments: object, seconds: float | None = None, python: str = sys.executable
+        self,
+        name: str,
+        *arguments: object,
+        seconds: float | None = None,
+        python: str = sys.executable,
+        package: str = "bench.load",
     ) -> dict[str, float]:
-        """Run one of the load's own programs with the interpreter `python`; what it found."""
+        """Run one of the load's own programs with the interpreter `python`; what it found.
+
+        A minute after `seconds` it is ended.
+        """
         seconds = seconds or self.options.seconds
-        argv = [python, "-m", f"bench.load.{name}", *map(str, arguments)]
+        argv = [python, "-m", f"{package}.{name}", *map(str, arguments)]
         return cast(dict[str, float], json.loads(self._run(name, argv, seconds)))
 
     @contextmanager

@@ -191,6 +191,39 @@ CASES = (
         (Target("rps", 50_000),),
     ),
     Case(
+        "fanout",
+        "Events to 1,000 listeners, of which 50 never read",
+        "half of the gateway's listeners are /events/stream and half /ws; first 160 events/s, then the next 50 events when "
+        "the last have arrived. The gateway stores each event durably, and the brokers store nothing",
+        (
+            Metric("most", "deliveries/s, as fast as they arrive", ""),
+            Metric("paced", "deliveries/s at 160 events/s", ""),
+            Metric("p99", "p99 at 160 events/s", "ms", 1, more_is_better=False),
+            Metric("growth", "memory grows by", "MB", 1, more_is_better=False),
+            Metric("cut_off", "readers cut off", ""),
+        ),
+        (
+            Target("most", 150_000),
+            Target("paced", 150_000),
+            Target("p99", 100, at_least=False),
+            Target("growth", 80, at_least=False),
+            Target("cut_off", 0, at_least=False),
+        ),
+    ),
+    Case(
+        "search",
+        "A text that no event has, in a million events",
+        "GET /events?text=…, following `next` to the end, again and again; beside it, and before it alone, 100 durable "
+        "events/s, one in each request",
+        (
+            Metric("whole", "to the end", "ms", more_is_better=False),
+            Metric("responses", "responses", "", 1, more_is_better=False),
+            Metric("alone", "p99 of an ingest alone", "ms", 1, more_is_better=False),
+            Metric("beside", "p99 of an ingest beside it", "ms", 1, more_is_better=False),
+        ),
+        (Target("whole", 300, at_least=False), Target("beside", 10, at_least=False)),
+    ),
+    Case(
         "start",
         "Start to first proxied answer",
         "the process's own processor time; with helpers, that of processes it waited for too",
@@ -205,8 +238,16 @@ CASES = (
 BY_NAME = {case.name: case for case in CASES}
 QUICK = ("get", "post", "latency", "idle", "start")
 """The cases of a quick look."""
-EVENTS = frozenset({"ingest", "ingest100"})
+INGESTS = frozenset({"ingest", "ingest100"})
+FAN_OUT, SEARCH = "fanout", "search"
+EVENTS = INGESTS | {FAN_OUT, SEARCH}
 """The cases of events, which no proxy takes."""
+LISTENERS, STALLED = 1000, 50
+EVENT_RATE = 160
+"""Events a second that make 150,000 deliveries to all listeners that read."""
+STORED = 1_000_000
+SEARCHED_BESIDE = 100
+"""Events a second that are ingested beside a search."""
 CONNECTIONS = (1, 8, 64, 512, 4096)
 STREAMS = 1000
 SOCKETS = 32

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 
 from bench import catalogue, machine, process, traffic
 from bench.bed import Bed, Proxy
@@ -151,9 +153,7 @@ def _events(connections: int, batch: int, rows: int) -> Measure:
         proxy = bed.proxy(peer)
         values: Values = {}
         path = f"{traffic.INGEST}?events={batch}"
-        assert proxy.process is not None
-        # The gateway makes its tables behind its first response; a page that reads them waits for that.
-        process.first_answer(proxy.process, proxy.port(path), traffic.head("GET", "/events?limit=1"))
+        _await_store(proxy)
         _rate(bed, proxy, path, connections=connections, seconds=1)
         with _cpu(proxy, values):
             values["rps"] = batch * _rate(bed, proxy, path, connections=connections)
@@ -163,6 +163,57 @@ def _events(connections: int, batch: int, rows: int) -> Measure:
         return values
 
     return measure
+
+
+def _fan_out(bed: Bed, peer: Peer) -> Values:
+    is_gateway = peer.hello is None
+    with _fresh(bed, replace(peer, prepare=ours.for_listeners) if is_gateway else peer) as proxy:
+        _await_store(proxy)
+        time.sleep(_SETTLE)
+        before = _resident(proxy)
+
+        def run(rate: int) -> Values:
+            arguments = (bed.options.seconds, rate, catalogue.LISTENERS, catalogue.STALLED)
+            kind = "gateway" if is_gateway else peer.name
+            return bed.load("listeners", kind, proxy.site.port, *arguments, package="bench.events")
+
+        paced, most = run(catalogue.EVENT_RATE), run(0)
+        return {
+            "most": most["deliveries"],
+            "paced": paced["deliveries"],
+            "p99": paced["p99"],
+            "growth": _peak(proxy) - before,
+            "cut_off": paced["cut_off"] + most["cut_off"],
+        }
+
+
+def _search(bed: Bed, peer: Peer) -> Values:
+    with _fresh(bed, peer) as proxy:
+        _await_store(proxy)
+        arguments = (proxy.site.folder / "data" / "tentaculo.db", catalogue.STORED)
+        bed.load("fill_log", *arguments, seconds=600, python=ours.python())
+
+        def ingest() -> float:
+            rate = catalogue.SEARCHED_BESIDE
+            return bed.load("latency", proxy.site.port, rate, bed.options.seconds, "ingest")["p99"]
+
+        alone = ingest()
+        with ThreadPoolExecutor(1) as pool:
+            searching = pool.submit(bed.load, "search", proxy.site.port, bed.options.seconds)
+            beside = ingest()
+            return {**searching.result(), "alone": alone, "beside": beside}
+
+
+def _await_store(proxy: Proxy) -> None:
+    # The gateway makes its tables behind its first response; a page that reads them waits for that.
+    assert proxy.process is not None
+    if proxy.peer.hello is None:
+        process.first_answer(proxy.process, proxy.site.port, traffic.head("GET", "/events?limit=1"))
+
+
+def _peak(proxy: Proxy) -> float:
+    assert proxy.process is not None
+    return machine.peak(proxy.process.pid) / catalogue.MB
 
 
 def _resident(proxy: Proxy) -> float:
@@ -194,5 +245,7 @@ MEASURES: dict[str, Measure] = {
     "sockets": _sockets,
     "ingest": _events(64, 1, 64),
     "ingest100": _events(8, traffic.BATCH, 800),
+    catalogue.FAN_OUT: _fan_out,
+    catalogue.SEARCH: _search,
     "start": _start,
 }

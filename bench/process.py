@@ -81,8 +81,11 @@ def free_ports() -> Iterator[int]:
     raise BenchError("there is no free port below 32000")
 
 
-def first_answer(process: Process, port: int, request: bytes) -> float:
-    """Ask until the answer is 200; the seconds that took. Raises `BenchError` for a process that ends or never does."""
+def first_answer(process: Process, port: int, request: bytes, expected: bytes = b"HTTP/1.1 200") -> float:
+    """Ask until the answer begins as `expected`; the seconds that took.
+
+    Raises `BenchError` for a process that ends or never does.
+    """
     started = time.monotonic()
     answer = b""
     while (took := time.monotonic() - started) < START_TIMEOUT:
@@ -91,7 +94,7 @@ def first_answer(process: Process, port: int, request: bytes) -> float:
         with suppress(OSError), socket.create_connection(("127.0.0.1", port), 5.0) as client:
             client.sendall(request)
             answer = client.recv(4096)
-            if answer.startswith(b"HTTP/1.1 200"):
+            if answer.startswith(expected):
                 return time.monotonic() - started
         time.sleep(0.005)
     name = Path(process.output).stem

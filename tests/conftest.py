@@ -103,7 +103,7 @@ async def living(
     config = Config.of(data)
     records: list[RequestRecord] = []
     async with Gateway(
-        config, [hash_token(TOKEN)], access_log=records.append, probes=probes, fast_path=_at_once
+        config, [hash_token(TOKEN), *config.auth.tokens], access_log=records.append, probes=probes, fast_path=_at_once
     ) as gateway:
         yield Live(gateway, gateway.running.addresses[0][1], records)
 

@@ -19,7 +19,7 @@ from tests.support.gateway_process import ROOT, clean_environment
 
 PACKAGE = ROOT / "tentaculo"
 GROUND = {"model": set(), "config": {"model"}}
-SHARED = {"net": {"model"}, "security": {"config", "net"}, "telemetry": {"config", "model"}}
+SHARED = {"net": {"model"}, "security": {"config", "model", "net"}, "telemetry": {"config", "model"}}
 ROOMS = {
     "server": {"config", "model", "net", "security", "telemetry"},
     "upstream": {"config", "model", "net"},
@@ -56,6 +56,7 @@ SAME_STEM: dict[str, str] = {
     "page": "its configuration, and what is said on it",
     "precursors": "of incidents: their test, and their queries",
     "process": "of the gateway, and of the demonstration",
+    "request_limits": "their configuration, and their judgement",
     "rotation": "its configuration, and its algorithm",
     "sessions": "their rules, and their queries",
     "services": "their configuration, and those of the demonstration",
@@ -79,6 +80,8 @@ TESTED_IN: dict[str, str] = {
     "proxy/target_group": "wire/test_rotation",
     "proxy/upload": "wire/test_streaming",
     "health/service_state": "health/test_board",
+    "server/route_entries": "server/test_route_table",
+    "server/judged_request": "server/test_dispatcher",
     "server/request_receiver": "server/test_connection",
     "server/event_stream": "events/test_stream",
     "server/rules": "gateway/test_generation",

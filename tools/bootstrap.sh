@@ -120,6 +120,8 @@ missing_for_bench() {
     PATH=$PATH:/usr/sbin
     missing_for_faults
     command -v wrk >/dev/null 2>&1 || echo wrk
+    command -v nats-server >/dev/null 2>&1 || echo nats-server
+    command -v redis-server >/dev/null 2>&1 || echo redis-server
     command -v taskset >/dev/null 2>&1 || echo util-linux
     command -v node >/dev/null 2>&1 || echo nodejs
     command -v npm >/dev/null 2>&1 || echo npm

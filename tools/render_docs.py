@@ -33,6 +33,9 @@ _TITLES = {
     ("services", ANY, "routes"): "### `routes` of a service",
     ("services", ANY, "routes", ANY, "rotation"): "### `rotation` of a route",
     ("services", ANY, "routes", ANY, "rotation", "targets"): "### `targets` of a rotation",
+    ("services", ANY, "routes", ANY, "limits"): "### `limits` of a route",
+    ("limits", "routes"): "### `[[limits.routes]]`",
+    ("limits", "own_paths"): "### `[[limits.own_paths]]`",
     ("services", ANY, "breaker"): "### `breaker` of a service",
     ("services", ANY, "probe"): "### `probe` of a service",
     ("alerts", "webhooks"): "### `[alerts.webhooks.<name>]`",
@@ -89,7 +92,7 @@ def _parent(path: tuple[str, ...]) -> tuple[str, ...]:
 def _key_row(key: Key) -> str:
     json = "" if key.kind is KeyKind.SCALAR else " (JSON)"
     path = key.path
-    if "routes" in path[:-1]:
+    if path[0] == "services" and "routes" in path[:-1]:
         name = "in `…_ROUTES`"
     elif path[0] != "services" and ANY in path:
         name = f"in `{variable_name(*path[: path.index(ANY)])}`"

@@ -36,8 +36,8 @@ def baseline() -> Path | None:
     return Path(folder).resolve() if folder else None
 
 
-def prepare(site: Site, *, access_log: bool = True, checkout: Path = ROOT) -> Command:
-    """Write the configuration and return the command by which an operator starts it."""
+def prepare(site: Site, *, access_log: bool = True, checkout: Path = ROOT, more: str = "") -> Command:
+    """Write the configuration, with `more` sections, and return the command by which an operator starts it."""
     routes = ["/api", *site.prefixes]
     file = site.write(
         "tentaculo.toml",
@@ -49,12 +49,18 @@ def prepare(site: Site, *, access_log: bool = True, checkout: Path = ROOT) -> Co
             prefix=traffic.LIVE,
             log="" if access_log else "[log]\naccess = false\n",
             routes=", ".join(f'{{ prefix = "{prefix}" }}' for prefix in routes),
-        ),
+        )
+        + more,
     )
     return Command(
         [python(), "-m", "tentaculo", "serve", "-c", str(file)],
         {"PYTHONPATH": str(checkout), "TENTACULO_TOKEN": traffic.TOKEN},
     )
+
+
+def for_listeners(site: Site) -> Command:
+    """With room for a thousand listeners at one address."""
+    return prepare(site, more="\n[limits]\nsubscribers = 1100\nconnections_per_address = 1200\n")
 
 
 def prepare_quiet(site: Site) -> Command:

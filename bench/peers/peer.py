@@ -70,7 +70,9 @@ class Peer:
     note: str = ""
     """How it is set up, in words."""
     has_events: bool = False
-    """Whether it stores events."""
+    """Whether it takes events."""
+    hello: tuple[bytes, bytes] | None = None
+    """What it is sent, and how its response begins, once it works; None for HTTP."""
 
     def takes(self, case: str) -> bool:
         """Whether it is measured in `case`."""

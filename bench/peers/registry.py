@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bench.catalogue import EVENTS
-from bench.peers import nginx, others, ours, written
+from bench.catalogue import FAN_OUT, INGESTS
+from bench.peers import brokers, nginx, others, ours, written
 from bench.peers.peer import NODE_PACKAGES, Peer
 
 OURS = "ours"
@@ -42,9 +42,29 @@ def peers() -> list[Peer]:
             SQLITE,
             "bare SQLite group commit",
             None,
-            only=EVENTS,
+            only=INGESTS,
             note="one process, no network: BEGIN IMMEDIATE, executemany, COMMIT with synchronous=FULL",
             has_events=True,
+        ),
+        Peer(
+            "nats",
+            "nats-server",
+            brokers.nats,
+            ("nats-server", "--version"),
+            only=frozenset({FAN_OUT}),
+            note="one core; it stores nothing",
+            has_events=True,
+            hello=(b"PING\r\n", b"INFO "),
+        ),
+        Peer(
+            "redis",
+            "redis-server",
+            brokers.redis,
+            ("redis-server", "--version"),
+            only=frozenset({FAN_OUT}),
+            note="publish and subscribe, which stores nothing",
+            has_events=True,
+            hello=(b"PING\r\n", b"+PONG"),
         ),
         Peer("haproxy", "HAProxy", others.haproxy, ("haproxy", "-v"), note="1 thread"),
         Peer("envoy", "Envoy", others.envoy, ("envoy", "--version"), note="concurrency 1"),

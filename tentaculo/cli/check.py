@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 
+from tentaculo.cli.token_actions import accepted_lines, ends_soon
+from tentaculo.config.accepted_tokens import TokenSettings
 from tentaculo.config.errors import ConfigFault, dotted
 from tentaculo.config.incidents import DAYS, AlertSettings, MaintenanceSettings
 from tentaculo.config.loader import Loaded
@@ -12,6 +14,10 @@ from tentaculo.config.routes import RouteSettings
 from tentaculo.config.schema import Config
 from tentaculo.config.services import ServiceSettings
 from tentaculo.model.incident import EVERY
+from tentaculo.model.scopes import unknown_services
+from tentaculo.model.text import utc_now
+from tentaculo.security.token_file import accepted_tokens
+from tentaculo.security.tokens import name_of
 from tentaculo.server.listeners import connection_limit
 
 
@@ -29,6 +35,10 @@ def summarise(loaded: Loaded) -> Iterator[str]:
     if planned:
         yield ""
     yield from planned
+    tokens = accepted_tokens(loaded.config) if loaded.config.auth.enabled else []
+    if tokens:
+        yield ""
+    yield from accepted_lines(tokens)
     if shared := list(_same_origin(loaded.config)):
         yield ""
     yield from shared
@@ -38,11 +48,18 @@ def summarise(loaded: Loaded) -> Iterator[str]:
     allowed, shortage = connection_limit(loaded.config.limits.connections)
     yield ""
     yield f"{_count(allowed, 'client connection')} at once for each process, by the limits of this shell"
-    warnings = [*loaded.warnings, *([shortage] if shortage else [])]
+    warnings = [*loaded.warnings, *([shortage] if shortage else []), *_token_warnings(loaded.config, tokens)]
     if warnings:
         yield ""
     for warning in warnings:
         yield f"warning: {warning}"
+
+
+def _token_warnings(config: Config, tokens: Sequence[TokenSettings]) -> Iterator[str]:
+    yield from ends_soon(tokens, utc_now())
+    for one in tokens:
+        for scope in unknown_services(one.scopes or (), config.names):
+            yield f"the token {name_of(one)} has the scope {scope}, which names a service that is not configured"
 
 
 def refused_channels(loaded: Loaded) -> Iterator[ConfigFault]:

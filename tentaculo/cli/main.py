@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 
 from tentaculo import __version__
-from tentaculo.cli import config_commands, event_commands, incident_commands, status_commands
+from tentaculo.cli import config_commands, event_commands, incident_commands, status_commands, token_commands
 from tentaculo.cli.output import (
     EXIT_FINDING,
     FaultError,
@@ -60,7 +60,13 @@ _port_option = click.option(
 
 @click.group(
     help=HELP,
-    commands=[*incident_commands.COMMANDS, config_commands.config, event_commands.events, status_commands.status],
+    commands=[
+        *incident_commands.COMMANDS,
+        config_commands.config,
+        event_commands.events,
+        status_commands.status,
+        token_commands.token,
+    ],
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(__version__, prog_name="tentaculo")
@@ -226,27 +232,6 @@ def reload(file: Path | None, url: str | None, token_file: Path | None, as_json:
 
     if not reload_request.reload(file, url, token_file, as_json=as_json):
         sys.exit(EXIT_FINDING)
-
-
-@cli.group()
-def token() -> None:
-    """Tokens of the gateway."""
-
-
-@token.command("new")
-def token_new() -> None:
-    """Make a token and print it once. The configuration contains only its hash.
-
-    \b
-    Example:
-      tentaculo token new
-    """
-    from tentaculo.security.token_file import make_token
-    from tentaculo.security.tokens import hash_token
-
-    made = make_token()
-    click.echo(f"The token, shown only once:\n\n  {made}\n")
-    click.echo(f'For tentaculo.toml, below [auth]:\n\n  tokens = ["{hash_token(made)}"]')
 
 
 @cli.group()

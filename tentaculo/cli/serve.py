@@ -18,11 +18,14 @@ import structlog
 from tentaculo import __version__
 from tentaculo.cli.check import refused_channels
 from tentaculo.cli.output import StartError, warn
+from tentaculo.cli.token_actions import accepted_lines, ends_soon
+from tentaculo.config.accepted_tokens import AcceptedTokens, TokenSettings
 from tentaculo.config.environment import (
     child_environment,
     is_sqlite,
     process_environment,
     read,
+    take_inherited_descriptors,
     take_notification_socket,
     widen_lookups,
 )
@@ -30,10 +33,13 @@ from tentaculo.config.loader import Loaded, load_tables, load_usable
 from tentaculo.config.schema import Config
 from tentaculo.config.storage import DatabaseSettings
 from tentaculo.gateway.configuration_source import ConfigurationSource, with_address
+from tentaculo.model.text import utc_now
 from tentaculo.net.systemd_notify import ServiceManager
-from tentaculo.security.token_file import accepted_hashes, keep_hash, make_token, token_file
+from tentaculo.security.token_file import TokenFileError, accepted_tokens, keep_token, make_token, token_file
 from tentaculo.security.tokens import hash_token
+from tentaculo.server.handover import Handover, HandoverFailed, Predecessor, ProcessContext
 from tentaculo.server.listeners import CannotListenError, ListeningAddresses, connection_limit
+from tentaculo.server.listening_sockets import InheritedSockets, Sockets, UnusableSocketError, open_sockets
 from tentaculo.tasks import TaskGroup
 
 if TYPE_CHECKING:
@@ -49,13 +55,13 @@ def serve(file: Path | None, host: str | None, port: int | None) -> None:
     Raises ConfigError and StartError.
     """
     _handle_signals()
-    manager = ServiceManager(take_notification_socket())
+    context = _take_over()
     source = ConfigurationSource(file, host=host, port=port, verify=refused_channels)
     loaded = source.load(load_usable)
     if loaded.path is None and not loaded.config.services:
         click.echo("There is no tentaculo.toml in this folder: this is the built-in demonstration.")
         click.echo("`tentaculo init` writes a configuration.")
-        _serve_demo(loaded, host, port, manager)
+        _serve_demo(loaded, host, port, context.manager)
         return
     _warn_of(loaded)
     config = loaded.config
@@ -64,12 +70,20 @@ def serve(file: Path | None, host: str | None, port: int | None) -> None:
 
     def ready(running: ListeningAddresses) -> None:
         _print_ready(running, config, token, example)
-        manager.ready(_summary(running, config))
+        for line in accepted_lines(hashes) if config.auth.enabled else ():
+            click.echo(f"  accepts       {line}")
+        context.manager.ready(_summary(running, config))
+
+    for warning in ends_soon(hashes, utc_now()):
+        warn(warning)
 
     if config.server.workers > 1:
-        _supervise(config, hashes, ready, loaded.path, manager, source)
+        _supervise(config, hashes, ready, loaded.path, context, source)
+    elif not context.inherited.sockets:
+        _run(_serve_upgraded(config, hashes, ready, loaded.path, context, source=source))
     else:
-        _run(_serve_upgraded(config, hashes, ready, loaded.path, manager, source))
+        with _report_listen_errors(), open_sockets(config.server.addresses, 1, context.inherited) as sockets:
+            _run(_serve_upgraded(config, hashes, ready, loaded.path, context, sockets, source))
 
 
 def demo(host: str | None, port: int | None) -> None:
@@ -79,13 +93,31 @@ def demo(host: str | None, port: int | None) -> None:
     _serve_demo(load_tables({}, process_environment(), folder=Path.cwd()), host, port, manager)
 
 
+def _take_over() -> ProcessContext:
+    """What this process has from its predecessor or its service manager, and how it is replaced itself."""
+    manager = ServiceManager(take_notification_socket())
+    descriptors = take_inherited_descriptors()
+    command, environment = [sys.executable, *sys.orig_argv[1:]], process_environment()
+    try:
+        if descriptors.handover is not None:
+            predecessor = Predecessor(descriptors.handover)
+            inherited = predecessor.inherited
+        else:
+            predecessor, inherited = None, InheritedSockets.activated(descriptors.listening)
+    except (HandoverFailed, UnusableSocketError) as error:
+        raise StartError(str(error)) from error
+    handover = Handover(command, environment, manager, is_activated=inherited.is_activated)
+    return ProcessContext(manager, handover, predecessor, inherited)
+
+
 def _handle_signals() -> None:
-    """Handle signals until the event loop does: SIGTERM ends the start, and SIGHUP does nothing.
+    """Handle signals until the event loop does: SIGTERM ends the start, and the others do nothing.
 
     The kernel discards a signal to the first process of a container if it has no handler.
     """
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
-    signal.signal(signal.SIGHUP, lambda _number, _frame: None)
+    for number in (signal.SIGHUP, signal.SIGUSR2):
+        signal.signal(number, lambda _number, _frame: None)
 
 
 def _serve_demo(loaded: Loaded, host: str | None, port: int | None, manager: ServiceManager) -> None:
@@ -101,10 +133,11 @@ def _serve_demo(loaded: Loaded, host: str | None, port: int | None, manager: Ser
 
 async def _serve_upgraded(
     config: Config,
-    hashes: list[str],
+    hashes: AcceptedTokens,
     ready: Callable[[ListeningAddresses], None],
     file: Path | None,
-    manager: ServiceManager,
+    context: ProcessContext,
+    sockets: Sockets = (),
     source: ConfigurationSource | None = None,
 ) -> None:
     from tentaculo.gateway import process
@@ -115,8 +148,10 @@ async def _serve_upgraded(
             config,
             hashes=hashes,
             ready=ready,
+            sockets=sockets,
             prepare_store=upgrade.start if upgrade is not None else None,
-            manager=manager,
+            context=context,
+            keeps_sockets=context.inherited.is_activated,
             source=source,
         )
     finally:
@@ -142,7 +177,7 @@ async def _with_fleet(demo: Demo, config: Config, file: Path, manager: ServiceMa
             _print_ready(running, config, fleet.token, _DEMO_PATH)
             manager.ready(_summary(running, config))
 
-        await _serve_upgraded(config, accepted_hashes(config), ready, file, manager)
+        await _serve_upgraded(config, accepted_tokens(config), ready, file, ProcessContext(manager))
 
 
 def _run(work: Coroutine[Any, Any, None]) -> None:
@@ -155,17 +190,17 @@ def _run(work: Coroutine[Any, Any, None]) -> None:
 
 def _supervise(
     config: Config,
-    hashes: list[str],
+    hashes: AcceptedTokens,
     ready: Callable[[ListeningAddresses], None],
     file: Path | None,
-    manager: ServiceManager,
+    context: ProcessContext,
     source: ConfigurationSource,
 ) -> None:
     from tentaculo.workers.supervisor import WorkersFailed, supervise
 
     with _report_listen_errors():
         try:
-            supervise(config, hashes, ready, lambda: SchemaUpgrade.of(config, file), source=source, manager=manager)
+            supervise(config, hashes, ready, lambda: SchemaUpgrade.of(config, file), context, source)
         except WorkersFailed as error:
             raise StartError(f"the workers cannot be started: {error}") from error
 
@@ -184,23 +219,28 @@ def _warn_of(loaded: Loaded) -> None:
         warn(warning)
 
 
-def _accepted_tokens(config: Config, source: ConfigurationSource) -> tuple[list[str], str | None]:
-    """The accepted hashes, and the new token if there was none."""
-    hashes = accepted_hashes(config)
-    if hashes or not config.auth.enabled:
-        return hashes, None
+def _accepted_tokens(config: Config, source: ConfigurationSource) -> tuple[list[TokenSettings], str | None]:
+    """The accepted tokens, and the new one itself if there was none."""
+    try:
+        tokens = accepted_tokens(config)
+    except (OSError, TokenFileError) as error:  # it was read before, and has changed since
+        raise StartError(f"the token file cannot be read: {error}") from error
+    if tokens or not config.auth.enabled:
+        return tokens, None
     token = make_token()
     file = token_file(config)
+    made = TokenSettings(hash=hash_token(token))
     try:
-        keep_hash(file, hash_token(token))
+        keep_token(file, made)
+        made = made.replace(source=f"{file}, line 2")
         aside = f"; its hash is kept in {file}"
     except OSError as error:
         warn(f"{file} cannot be written ({error.strerror}): this token is valid until the gateway stops")
-        source.spare_hashes = (hash_token(token),)
+        source.spare_tokens = (made,)
         aside = ""
     click.echo(f"There was no token, so the gateway made one. It is shown only once{aside}.")
     click.echo(f"\n  {token}\n")
-    return [hash_token(token)], token
+    return [made], token
 
 
 def _summary(running: ListeningAddresses, config: Config) -> str:

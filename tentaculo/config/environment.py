@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tentaculo.config.errors import ConfigFault, KeyPath, did_you_mean
 from tentaculo.config.key_reference import ANY, Key, KeyKind, walk
@@ -81,6 +81,10 @@ PLAIN_TOKENS = ("TENTACULO_TOKEN", "VX11_TENTACULO_LINK_TOKEN", "VX11_GATEWAY_TO
 """Variables of the token that the gateway accepts; the first that is set wins."""
 
 _NOTIFICATION_SOCKET = "NOTIFY_SOCKET"
+HANDOVER = "TENTACULO_HANDOVER"
+"""Variable that the predecessor of a process sets: the descriptor of the channel between the two."""
+_FIRST_LISTENING = 3
+"""The first descriptor that a service manager passes on (sd_listen_fds(3))."""
 _LOOKUP_THREADS = "UV_THREADPOOL_SIZE"
 LOOKUPS = 16
 """Host names that are looked up at once."""
@@ -109,9 +113,31 @@ def process_environment() -> Mapping[str, str]:
     return os.environ
 
 
+class InheritedDescriptors(NamedTuple):
+    """Descriptors that this process was started with."""
+
+    handover: int | None
+    """The channel to the predecessor; None where there is none."""
+    listening: tuple[int, ...]
+    """Listening sockets of a service manager."""
+
+
+def take_inherited_descriptors() -> InheritedDescriptors:
+    """The descriptors that the environment names. Their variables are removed: they are not for child processes."""
+    given = {name: os.environ.pop(name, "") for name in (HANDOVER, "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")}
+    numbers = {name: int(text) for name, text in given.items() if text.isascii() and text.isdecimal()}
+    count = numbers.get("LISTEN_FDS", 0) if numbers.get("LISTEN_PID") == os.getpid() else 0
+    return InheritedDescriptors(numbers.get(HANDOVER), tuple(range(_FIRST_LISTENING, _FIRST_LISTENING + count)))
+
+
 def take_notification_socket() -> str | None:
     """The address at which systemd takes reports about this process. It is removed: child processes must not send any."""
     return os.environ.pop(_NOTIFICATION_SOCKET, None)
+
+
+def with_notification_socket(environ: Mapping[str, str], address: str | None) -> dict[str, str]:
+    """`environ` for a process that takes this one's place with systemd, at `address`."""
+    return {**environ, **({_NOTIFICATION_SOCKET: address} if address else {})}
 
 
 def widen_lookups() -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from tentaculo.config.accepted_tokens import DEFAULT_TOKEN_FILE, parse_line
 from tentaculo.config.change_layer import read_layer
 from tentaculo.config.cross_checks import Table, check, services_of, webhooks_of
 from tentaculo.config.environment import CONFIG, FLEET_TOKEN, PLAIN_TOKENS, lay_over, process_environment, read
@@ -16,11 +17,8 @@ from tentaculo.config.errors import ConfigError, ConfigFault, ConfigFaults, KeyP
 from tentaculo.config.layers import Sources, changes_path, origins_of_changes, with_overrides
 from tentaculo.config.reader import REFUSED, reader_for
 from tentaculo.config.schema import Config
-from tentaculo.config.types import Secret, is_hash, is_token, parse_flag
+from tentaculo.config.types import Secret, is_token, parse_flag
 from tentaculo.config.warnings import warnings_of
-
-DEFAULT_TOKEN_FILE = Path("data/token")
-"""Default of `auth.token_file`, relative to the folder of the configuration file."""
 
 
 def resolve(
@@ -114,9 +112,10 @@ def _check_hashes(file: Path, faults: ConfigFaults) -> None:
     # A missing file is not a fault: the first start makes it.
     text = _read(file, ("auth", "token_file"), faults, missing="")
     for number, line in enumerate((text or "").splitlines(), 1):
-        line = line.strip()
-        if line and not line.startswith("#") and not is_hash(line):
-            faults.add(("auth", "token_file"), f"line {number} is not a token's hash, sha256: and 64 hex digits")
+        try:
+            parse_line(line)
+        except ValueError as error:
+            faults.add(("auth", "token_file"), f"line {number}: {error}")
 
 
 def _read(file: Path, place: KeyPath, faults: ConfigFaults, *, missing: str | None = None) -> str | None:

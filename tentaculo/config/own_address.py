@@ -7,9 +7,9 @@ from pathlib import Path
 
 from tentaculo.config.environment import PLAIN_TOKENS, lay_over, process_environment, read
 from tentaculo.config.errors import ConfigError, ConfigFaults
+from tentaculo.config.listening import ServerSettings
 from tentaculo.config.loader import read_file
 from tentaculo.config.reader import REFUSED, reader_for
-from tentaculo.config.schema import ServerSettings
 from tentaculo.config.types import Secret
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from tentaculo.config.probes import Statuses
+from tentaculo.config.request_limits import ClientNetwork, RequestLimits
 from tentaculo.config.rotation import RotationSettings
 from tentaculo.config.section import Doc, Section, more_than
 from tentaculo.config.types import (
@@ -79,6 +80,21 @@ class RouteSettings(Section, frozen=True):
     send_token: Annotated[
         bool, Doc("Whether the token of the service is also sent for callers without an accepted token.")
     ] = False
+    allow: Annotated[
+        tuple[ClientNetwork, ...],
+        Doc(
+            "Networks whose clients may send requests. The client is the one that trusted proxies name.",
+            default="all networks",
+            example=["10.0.0.0/8", "fd00::/8"],
+        ),
+    ] = ()
+    deny: Annotated[
+        tuple[ClientNetwork, ...],
+        Doc(
+            "Networks whose clients may not. It counts more than allow, however small the networks are.",
+            example=["10.9.0.0/16"],
+        ),
+    ] = ()
     check_origin: Annotated[
         bool,
         Doc("Whether a WebSocket of a page needs a listed origin, unless a header carries an accepted token."),
@@ -130,6 +146,13 @@ class RouteSettings(Section, frozen=True):
     remove_response_headers: Annotated[
         tuple[HeaderName, ...], Doc("Headers to remove from the response.", example=["Server"])
     ] = ()
+    limits: Annotated[
+        RequestLimits | None,
+        Doc(
+            "Limits of the requests of the route, one table each. An empty list takes those of limits.routes away.",
+            default="limits.routes",
+        ),
+    ] = None
     rotation: Annotated[RotationSettings | None, Doc("Targets between which the gateway learns to choose.")] = None
 
     def check(self) -> None:

@@ -10,114 +10,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
+from tentaculo.config.accepted_tokens import AuthSettings
 from tentaculo.config.admin import AdminSettings
 from tentaculo.config.incidents import AlertSettings, IncidentSettings, MaintenanceSettings
+from tentaculo.config.limits import LimitSettings
+from tentaculo.config.listening import ServerSettings
 from tentaculo.config.operation import LogSettings, ReloadSettings
 from tentaculo.config.page import PageSettings
 from tentaculo.config.reader import read
-from tentaculo.config.section import INTERNAL, Doc, Section, at_least, at_most
+from tentaculo.config.section import INTERNAL, Doc, Section
 from tentaculo.config.services import ServiceSettings
 from tentaculo.config.storage import DatabaseSettings, EventSettings, HistorySettings
 from tentaculo.config.types import (
-    Bytes,
-    InstanceName,
-    Listen,
-    ListenHost,
     Origin,
-    Port,
-    RouteHost,
-    Seconds,
     Secret,
-    TokenHash,
-    TrustedNetwork,
-    split_host_port,
 )
-
-
-class ServerSettings(Section, frozen=True):
-    """[server]: where the gateway listens."""
-
-    host: Annotated[
-        ListenHost,
-        Doc('Address to listen on: "0.0.0.0" for all IPv4 addresses, "::" for all IPv6 addresses.', active=True),
-    ] = "127.0.0.1"
-    port: Annotated[Port, Doc("Port to listen on.", zero="any free port", active=True)] = 8000
-    listen: Annotated[
-        tuple[Listen, ...],
-        Doc("Several addresses to listen on, in place of host and port.", example=["127.0.0.1:8000", "[::1]:8000"]),
-    ] = ()
-    hosts: Annotated[
-        tuple[RouteHost, ...],
-        Doc(
-            "Names of the gateway, at which its own paths are reached, as at localhost and IP addresses.",
-            default="every name that no route claims",
-            example=["gateway.example.org"],
-        ),
-    ] = ()
-    trusted_proxies: Annotated[
-        tuple[TrustedNetwork, ...],
-        Doc("Networks of proxies whose X-Forwarded-* and Forwarded headers are trusted.", example=["10.0.0.0/8"]),
-    ] = ()
-    instance: Annotated[
-        InstanceName | None,
-        Doc(
-            "Name of this machine among several on one PostgreSQL. Events and `/metrics` show it.",
-            default="made from the host's name and the addresses, which it does not show",
-            example="gateway-1",
-        ),
-    ] = None
-    workers: Annotated[
-        int,
-        at_least(1),
-        at_most(64),
-        Doc("Worker processes that share the addresses. With more than one, a supervisor restarts them."),
-    ] = 1
-    keepalive: Annotated[
-        Seconds,
-        Doc(
-            "How long an idle client connection stays open.",
-            unit="seconds",
-            beyond="an idle client connection closes",
-        ),
-    ] = 75
-    grace: Annotated[
-        Seconds,
-        Doc(
-            "How long active requests may take to finish when the gateway stops.",
-            unit="seconds",
-            beyond="an active request when the gateway stops: 503 `stopping`, or a cut response",
-        ),
-    ] = 10
-
-    @property
-    def addresses(self) -> tuple[tuple[str, int], ...]:
-        """Host and port of each listener: `listen`, else `host` and `port`. IPv6 hosts without brackets."""
-        if not self.listen:
-            return ((self.host, self.port),)
-        return tuple((host, port or 0) for host, port in map(split_host_port, self.listen))
-
-
-class AuthSettings(Section, frozen=True):
-    """[auth]: which tokens are accepted."""
-
-    enabled: Annotated[bool, Doc("Whether a request needs a token.", active=True)] = True
-    tokens: Annotated[
-        tuple[TokenHash, ...],
-        Doc("Hashes of accepted tokens, each sha256: and 64 hex digits.", example=["sha256:" + 64 * "0"]),
-    ] = ()
-    token_file: Annotated[
-        Path | None,
-        Doc(
-            "File with one token hash a line. The first start makes it if there is no token.",
-            default="data/token",
-            example="data/token",
-        ),
-    ] = None
-    share_token: Annotated[
-        bool, Doc("Whether the gateway sends its own token (TENTACULO_TOKEN) to services without a token of their own.")
-    ] = False
-    open_websocket: Annotated[bool, Doc("Whether /ws needs no token.")] = False
-    open_status: Annotated[bool, Doc("Whether /status needs no token.")] = True
 
 
 class CorsSettings(Section, frozen=True):
@@ -131,203 +38,6 @@ class CorsSettings(Section, frozen=True):
             default="the six origins of the Operator",
         ),
     ] = tuple(f"http://{host}:{port}" for host in ("localhost", "127.0.0.1") for port in (8011, 8020, 5173))
-
-
-class LimitSettings(Section, frozen=True):
-    """[limits]: time and size limits, unless a route has its own."""
-
-    connect: Annotated[
-        Seconds,
-        Doc(
-            "How long connecting to an endpoint may take.",
-            unit="seconds",
-            beyond="504 `connect_timeout` (a route's `connect_timeout`)",
-        ),
-    ] = 5
-    first_byte: Annotated[
-        Seconds,
-        Doc(
-            "How long the first byte of the response may take after the request was sent completely. A body that was"
-            " streamed adds a second for each 256 KB, at most 32.",
-            unit="seconds",
-            beyond="504 `upstream_timeout` (a route's `timeout`)",
-        ),
-    ] = 60
-    idle: Annotated[
-        Seconds,
-        Doc(
-            "How long a response may pause. Not for event streams and upgraded connections.",
-            unit="seconds",
-            beyond="the response is cut, logged as `upstream_idle`; a request body that pauses: 408; a request body"
-            " that the service stops reading: 504 (a route's `timeout`)",
-        ),
-    ] = 60
-    stall: Annotated[
-        Seconds,
-        at_most(1_000_000),
-        Doc(
-            "How long a client, or a service after an upgrade, may read nothing of what it is sent.",
-            unit="seconds",
-            beyond="the connection closes",
-        ),
-    ] = 60
-    headers: Annotated[
-        int,
-        at_least(1024),
-        at_most(1024 * 1024),
-        Doc(
-            "Size of the head of a request or a response.",
-            unit="bytes",
-            beyond="414 `target_too_long` for the request line, 431 `headers_too_large` for the head; the head of a"
-            " response: 502 `response_head_too_large`",
-        ),
-    ] = 32 * 1024
-    body: Annotated[
-        Bytes,
-        Doc(
-            "Size of a request body.",
-            unit="bytes",
-            zero="unlimited",
-            beyond="413 `body_too_large`, before a byte is read if Content-Length says so (a route's `max_body`)",
-        ),
-    ] = 0
-    head_time: Annotated[
-        Seconds,
-        Doc("How long the head of a request may take to arrive.", unit="seconds", beyond="408 `request_timeout`"),
-    ] = 10
-    body_rate: Annotated[
-        Bytes,
-        Doc(
-            "Slowest rate at which a request body may arrive while more than half of `limits.connections`, or of"
-            " `limits.connections_per_address`, are in use.",
-            unit="bytes a second",
-            zero="no minimum",
-            beyond="408 `request_timeout`, after `limits.body_grace`; only the time that the gateway waits for the"
-            " client counts",
-        ),
-    ] = 500
-    body_grace: Annotated[
-        Seconds,
-        Doc(
-            "How long the gateway waits for a request body before its rate counts.",
-            unit="seconds",
-            beyond="`limits.body_rate` applies",
-        ),
-    ] = 10
-    body_idle: Annotated[
-        Seconds,
-        Doc("How long a request body may be silent.", unit="seconds", beyond="408 `request_timeout`"),
-    ] = 60
-    connections: Annotated[
-        int,
-        Doc(
-            "Client connections at once.",
-            unit="connections",
-            zero="as many as the descriptor limit allows, which a larger number is cut to",
-            beyond="503 `overloaded` with Retry-After, and the connection closes",
-        ),
-    ] = 0
-    connections_per_address: Annotated[
-        int,
-        Doc(
-            "Client connections at once from one address.",
-            unit="connections",
-            zero="unlimited",
-            beyond="503 `overloaded` with Retry-After, and the connection closes",
-        ),
-    ] = 0
-    memory: Annotated[
-        Bytes,
-        Doc(
-            "Bytes held for clients and services that read slowly, and for the heads of requests, by all connections"
-            " together. Several workers share it.",
-            unit="bytes",
-            zero="half of the container's memory limit, else 256 MiB",
-            beyond="503 `overloaded` with Retry-After for new requests, except `/livez` and `/metrics`",
-        ),
-    ] = 0
-    in_flight: Annotated[
-        int,
-        at_least(1),
-        Doc(
-            "Requests at once to one endpoint. Upgraded connections do not count.",
-            unit="requests",
-            beyond="the next request waits in the queue of its service",
-        ),
-    ] = 4096
-    queue: Annotated[
-        int,
-        Doc(
-            "Requests that wait for one service, each for at most limits.connect seconds.",
-            unit="requests",
-            beyond="503 `overloaded` with Retry-After",
-        ),
-    ] = 1024
-    events_body: Annotated[
-        int,
-        at_least(1024),
-        Doc("Size of one event.", unit="bytes", beyond="413 `body_too_large`, or an error frame on `/ws`"),
-    ] = 65536
-    events_batch: Annotated[
-        int,
-        at_least(1),
-        at_most(10_000),
-        Doc("Events in one request to `/events/ingest`.", unit="events", beyond="413 `body_too_large`"),
-    ] = 1000
-    events_batch_body: Annotated[
-        int,
-        at_least(1024),
-        Doc(
-            "Body of a request with several events. Each of them has the limit `events_body` too.",
-            unit="bytes",
-            beyond="413 `body_too_large`",
-        ),
-    ] = 1024 * 1024
-    subscribers: Annotated[
-        int,
-        at_least(1),
-        Doc("Subscribers of `/ws` and `/events/stream` at once.", unit="subscribers", beyond="503 `overloaded`"),
-    ] = 1024
-    followers: Annotated[
-        int,
-        at_least(0),
-        Doc(
-            "Open status pages that are sent what changes, at once.",
-            unit="pages",
-            beyond="503 `overloaded`; the page is read again, less and less often",
-        ),
-    ] = 1024
-    subscriber_queue: Annotated[
-        int,
-        at_least(1),
-        Doc(
-            "Events that wait for one subscriber, in 40 KiB at most.",
-            unit="events",
-            beyond="the connection of this subscriber closes",
-        ),
-    ] = 256
-    probes: Annotated[
-        int,
-        at_least(4),
-        Doc(
-            "Probes at once. A quarter of them is for endpoints whose last probe took more than a second.",
-            unit="probes",
-            beyond="the next probe waits",
-        ),
-    ] = 256
-    resolve: Annotated[
-        Seconds,
-        Doc(
-            "How long the addresses of a host name are used.",
-            unit="seconds",
-            beyond="the host name of the endpoint is looked up again; also at once when none of its addresses accepts",
-        ),
-    ] = 30
-    pool: Annotated[
-        int,
-        at_least(0),
-        Doc("Idle connections to one endpoint.", unit="connections", beyond="the oldest idle connection closes"),
-    ] = 4096
 
 
 class Config(Section, frozen=True):
@@ -356,7 +66,8 @@ class Config(Section, frozen=True):
         EventSettings, Doc("How long events wait for the database, and how long they are kept in it.", active=True)
     ] = EventSettings()
     limits: Annotated[
-        LimitSettings, Doc("Time and size limits. Keys of a route override them for that route.", active=True)
+        LimitSettings,
+        Doc("Limits of times, sizes and requests. Keys of a route override them for that route.", active=True),
     ] = LimitSettings()
     log: Annotated[LogSettings, Doc("What is written to standard error.", active=True)] = LogSettings()
     reload: Annotated[

@@ -125,7 +125,8 @@ def _check_header_value(value: str) -> str:
     return value
 
 
-def _as_network(value: Any) -> Any:
+def as_network(value: Any) -> Any:
+    """The network that a configuration names. Raises ValueError."""
     if not isinstance(value, str):
         raise ValueError('must be a network in quotes, such as "10.0.0.0/8"')
     try:
@@ -280,11 +281,6 @@ def is_token(value: str) -> bool:
     return all(32 < ord(c) < 127 for c in value)
 
 
-def is_hash(value: str) -> bool:
-    """Whether `value` is a token's hash as `auth.hash_token` makes it."""
-    return _HASH.fullmatch(value) is not None
-
-
 def is_service_name(value: str) -> bool:
     """Whether `value` can name a service or be an alias: letters, digits, _ and -, at most 64."""
     return _SERVICE_NAME.fullmatch(value) is not None
@@ -367,7 +363,7 @@ RouteHost = Annotated[str, Check(_check_route_host)]
 ListenHost = Annotated[str, Check(_check_listen_host)]
 Listen = Annotated[str, Check(_check_listen)]
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-TrustedNetwork = Annotated[Network, Parse(_as_network, {"type": "string"})]
+TrustedNetwork = Annotated[Network, Parse(as_network, {"type": "string"})]
 Origin = Annotated[str, Check(_check_origin, {"pattern": "^([Nn][Uu][Ll][Ll]$|[A-Za-z][A-Za-z0-9+.-]*://)"})]
 HttpAddress = Annotated[str, Check(_check_address, {"pattern": "^https?://"})]
 TokenHash = Annotated[str, Check(_check_hash, {"pattern": f"^{_HASH.pattern}$"})]

@@ -14,7 +14,7 @@ widens as its readings get older. Readings that no offset allows together mean t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -173,28 +173,63 @@ class ClockOffsets:
         self._last_stated: dict[str, tuple[float, float]] = {}
         # Nobody takes those of a gateway without other workers; `_last_stated` bounds their number.
         self._fresh: dict[str, StatedReading] = {}
+        self._received: dict[Endpoint, tuple[Bounds, float]] = {}
 
-    def use(self, services: Mapping[str, Sequence[Endpoint]], names: Mapping[str, str]) -> None:
-        """Follow another configuration. What is known of an endpoint that stays is kept."""
-        for service in self._services.keys() | services.keys():
-            if self._services.get(service) != services.get(service):
-                self._stated.pop(service, None)
-        self._known.clear()
-        self._names, self._services = names, services
-        self._dates = {
+    def prepare(self, services: Mapping[str, Sequence[Endpoint]], names: Mapping[str, str]) -> Callable[[], None]:
+        """Make what another configuration needs; the result puts it in place. What is known of an endpoint is kept."""
+        moved = [one for one in (*self._services, *services) if self._services.get(one) != services.get(one)]
+        dates = {
             endpoint: self._dates.get(endpoint) or OffsetEstimate()
             for endpoints in services.values()
             for endpoint in endpoints
         }
+
+        def use() -> None:
+            for service in moved:
+                self._stated.pop(service, None)
+            self._known.clear()
+            self._names, self._services, self._dates = names, services, dates
+
+        return use
 
     def __repr__(self) -> str:
         return f"<ClockOffsets: {len(self._dates)} endpoints, {len(self._others)} other sources>"
 
     def note_date(self, endpoint: Endpoint, reading: DateReading) -> bool:
         """Add the reading of a response; returns whether it shows that the clock was set."""
-        service, at = endpoint.service, reading.received
+        return self._note(endpoint, date_bounds(reading), reading.received)
+
+    def note_bounds(self, endpoint: Endpoint, bounds: Bounds, received: float) -> None:
+        """Add what the readings of another machine allow, which this one knows since `received`."""
+        self.accept_bounds({endpoint: (bounds, received)})
+        self._received[endpoint] = bounds, received
+
+    def accept_bounds(self, received: Mapping[Endpoint, tuple[Bounds, float]]) -> None:
+        """As `note_bounds`, for what another worker of this machine has got."""
+        for endpoint, (bounds, at) in received.items():
+            if endpoint in self._dates:
+                self._note(endpoint, bounds, at)
+
+    def take_received(self) -> dict[Endpoint, tuple[Bounds, float]]:
+        """What `note_bounds` got since the last call, for the other workers."""
+        taken, self._received = self._received, {}
+        return taken
+
+    @property
+    def endpoints(self) -> Collection[Endpoint]:
+        """All endpoints of services."""
+        return self._dates.keys()
+
+    def endpoint_bounds(self) -> dict[Endpoint, Bounds]:
+        """The offset of each endpoint's clock, as far as it is known, from the clock that nobody sets."""
+        at = self._elapsed()
+        found = {endpoint: estimate.bounds(at) for endpoint, estimate in self._dates.items()}
+        return {endpoint: bounds for endpoint, bounds in found.items() if bounds is not None}
+
+    def _note(self, endpoint: Endpoint, bounds_now: Bounds, at: float) -> bool:
+        service = endpoint.service
         self._known.pop(service, None)
-        was_set = self._dates[endpoint].add(date_bounds(reading), at)
+        was_set = self._dates[endpoint].add(bounds_now, at)
         stated, dated = self._stated.get(service), self._dated(service, at)
         bounds = None if stated is None else stated.bounds(at)
         if bounds is not None and dated is not None and (was_set or dated.meet(bounds) is None):

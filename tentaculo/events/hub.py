@@ -63,6 +63,7 @@ class End(Enum):
     TOO_SLOW = "too slow"
     STOPPING = "the gateway is stopping"
     SIGNED_OUT = "the sign-in has ended"
+    """Or the token is no longer accepted."""
 
 
 class Subscriber:

@@ -17,7 +17,7 @@ import msgspec
 import structlog
 from aiohttp import hdrs
 
-from tentaculo.config.schema import LimitSettings
+from tentaculo.config.limits import LimitSettings
 from tentaculo.events import cloud_events
 from tentaculo.events.pipeline import EventPipeline, milliseconds
 from tentaculo.events.schemas import (

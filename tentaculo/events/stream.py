@@ -21,6 +21,7 @@ from tentaculo.events.hub import WRITE_BYTES, Encode, End, Hub, Subscriber, to_j
 from tentaculo.events.query import FILTER, SINCE, Position, cursor, find_position, parse_filter, parse_position
 from tentaculo.events.replay import Beginning, LogReader
 from tentaculo.model.event import Event
+from tentaculo.model.scopes import EVENTS_READ
 from tentaculo.server.caller import when_signed_out
 from tentaculo.server.event_stream import StreamConnection, stream_response
 from tentaculo.server.query_parameters import TICKET, check_names
@@ -57,7 +58,7 @@ class EventStream:
             await response.prepare(request)
             return response
         subscriber = self._hub.subscribe("stream", wanted, is_live=False)
-        forget = when_signed_out(request, lambda: subscriber.finish(End.SIGNED_OUT))
+        forget = when_signed_out(request, lambda: subscriber.finish(End.SIGNED_OUT), EVENTS_READ)
         try:
             async with StreamConnection.open(request, response) as connection:
                 client = _StreamClient(connection, subscriber)

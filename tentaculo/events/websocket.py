@@ -38,7 +38,8 @@ from tentaculo.events.schemas import (
 )
 from tentaculo.model.event import Event, EventFilter
 from tentaculo.model.failure import Failure, Problem
-from tentaculo.server.caller import when_signed_out
+from tentaculo.model.scopes import EVENTS_READ, EVENTS_WRITE
+from tentaculo.server.caller import may, when_signed_out
 from tentaculo.server.connection import ClientConnection
 from tentaculo.server.query_parameters import TICKET, Parameter
 from tentaculo.tasks import TaskGroup
@@ -70,10 +71,11 @@ PARAMETERS = (
 """What the handler reads. Other parameters are ignored, as version 7.0 did."""
 ERRORS = (
     *("not_text", "not_json", "not_an_object", "message_too_large"),
-    *(Failure.INVALID_EVENT.error, Failure.STORE_UNAVAILABLE.error),
+    *(Failure.INVALID_EVENT.error, Failure.STORE_UNAVAILABLE.error, Failure.MISSING_SCOPE.error),
 )
 """What the member `error` of the gateway's own messages may be."""
 
+_NO_PAST = "The token does not have the scope events:read, which `since` needs."
 _CLOSE_CODES = {
     End.TOO_SLOW: WSCloseCode.TRY_AGAIN_LATER,
     End.STOPPING: WSCloseCode.GOING_AWAY,
@@ -129,10 +131,15 @@ class EventSocketHandler:
         position = find_position(query, "since")
         wanted = EventFilter(types=values(query, "types"), sources=values(query, "sources"), is_broadcast=True)
         client_id = clean_client_id(query.get("client_id", ""))
-        subscriber = self._hub.subscribe(client_id, wanted, encode_frame, is_live=position is None)
-        client = _SocketClient(socket, cast(ClientConnection, request.protocol))
+        may_read, may_write = may(request, EVENTS_READ), may(request, EVENTS_WRITE)
+        if position is not None and not may_read:
+            raise Problem(Failure.MISSING_SCOPE, _NO_PAST, {"scope": EVENTS_READ[0]})
+        # One that only sends holds a place, and gets no event.
+        subscriber = self._hub.subscribe(client_id, wanted, encode_frame, is_live=may_read and position is None)
+        client = _SocketClient(socket, cast(ClientConnection, request.protocol), may_write=may_write)
         transport = request.transport
-        forget = when_signed_out(request, lambda: subscriber.finish(End.SIGNED_OUT))
+        needs = [need for need, has in ((EVENTS_READ, may_read), (EVENTS_WRITE, may_write)) if has]
+        forget = when_signed_out(request, lambda: subscriber.finish(End.SIGNED_OUT), *needs)
         try:
             await socket.prepare(request)
             log.debug("subscriber connected", client_id=subscriber.client_id)
@@ -215,6 +222,10 @@ class EventSocketHandler:
     async def _accept(
         self, client: _SocketClient, subscriber: Subscriber, schema: Schema, fields: dict[str, Any]
     ) -> None:
+        if not client.may_write:
+            detail = f"The token does not have the scope {EVENTS_WRITE[0]}: the event was neither stored nor broadcast."
+            await client.send_text(_error(Failure.MISSING_SCOPE.error, detail, scope=EVENTS_WRITE[0]))
+            return
         filled, faults = validate(schema, fields, now_ms=milliseconds(self._pipeline.now()), whole="event")
         if faults:
             log.info("event rejected", by="websocket", client_id=subscriber.client_id, fields=[f.field for f in faults])
@@ -264,8 +275,10 @@ def encode_frame(event: Event) -> bytes:
 class _SocketClient:
     """The connection of one client."""
 
-    def __init__(self, socket: web.WebSocketResponse, connection: ClientConnection) -> None:
+    def __init__(self, socket: web.WebSocketResponse, connection: ClientConnection, *, may_write: bool) -> None:
         self.socket = socket
+        self.may_write = may_write
+        """Whether its events are taken."""
         self._connection = connection
 
     @property

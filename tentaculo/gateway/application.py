@@ -15,12 +15,14 @@ from tentaculo.events.hub import Hub
 from tentaculo.events.pipeline import Cardinality
 from tentaculo.events.tail import EventTail
 from tentaculo.gateway import api_documents, pages, publishing, reload_route, sign_in_page
+from tentaculo.gateway.authentication import Authentication
 from tentaculo.gateway.clock_watch import ClockWatch
 from tentaculo.gateway.coordination import Coordination
 from tentaculo.gateway.health_service import HealthService
 from tentaculo.gateway.incident_service import IncidentService
 from tentaculo.gateway.reload_route import reload_view
 from tentaculo.gateway.reloading import Reloads
+from tentaculo.gateway.token_watch import Record
 from tentaculo.gateway.usual_cache import UsualCache
 from tentaculo.gateway.warnings_reader import warnings_reader
 from tentaculo.health.steady_clock import SteadyClock
@@ -31,9 +33,8 @@ from tentaculo.model.request_phases import Phases
 from tentaculo.model.target_group import GroupView
 from tentaculo.net.turns import TurnScheduler
 from tentaculo.security.cors import CorsPolicy
-from tentaculo.security.sessions import Sessions
-from tentaculo.security.sign_in import SignIn
-from tentaculo.security.tickets import LIFETIME, Tickets
+from tentaculo.security.tickets import LIFETIME
+from tentaculo.server.caller import audit_to
 from tentaculo.server.listeners import Phase
 from tentaculo.server.native_routes import Slices, set_headers
 from tentaculo.store.client import StoreClient
@@ -71,15 +72,15 @@ class Parts:
     """How many events of each type there were; outlives a reload."""
     tail: EventTail
     clocks: ClockWatch
-    tickets: Tickets
-    sessions: Sessions
-    sign_in: SignIn
+    authentication: Authentication
     turns: TurnScheduler
     tasks: TaskGroup
     worker: int | None
     """Number of this process, where there are several."""
     lease: Callable[[], monitoring.LeaseView] | None
     """The lease of several machines, where there can be several."""
+    record: Record
+    """Records an event of the gateway's own."""
     on_drain: list[Callable[[], None]]
     """Called when the gateway stops: what ends streams."""
     reloads: Reloads
@@ -101,6 +102,8 @@ class Parts:
     """Their phases, as `RequestStats.phases` gives them."""
     hedges: monitoring.HedgesOfServices
     """Those that were hedged, as `Proxy.hedges` gives them."""
+    limited: monitoring.LimitedRequests
+    """Those that limits refused, as `RequestLimits.refused` counts them."""
 
 
 def application(parts: Parts, cors: CorsPolicy) -> web.Application:
@@ -111,6 +114,7 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
     slices = Slices()
     expects = parts.health_service.heartbeats.expects
     reports: list[PrecursorReports] = []
+    audit = audit_to(parts.record)
 
     async def precursors(days: int, opened: datetime) -> PrecursorReport:
         if not reports:
@@ -147,7 +151,7 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
             worker=parts.worker,
             groups=parts.groups,
         ),
-        sign_in_page.routes(config, parts.sign_in, parts.sessions, slices),
+        sign_in_page.routes(config, parts.authentication.sign_in, parts.authentication.sessions, slices),
         publishing.routes(
             config,
             board,
@@ -160,7 +164,7 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
         ),
         api_documents.routes(config),
         reload_route.routes(parts.reloads),
-        auth.routes(parts.tickets.issue, LIFETIME, now),
+        auth.routes(parts.authentication.tickets.issue, LIFETIME, now),
         vx11.routes(views=views, port=parts.port, now=now, slices=slices),
         event_routes.routes(
             config,
@@ -178,11 +182,11 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
         monitoring.heartbeat_routes(
             {name: own for name, own in names.items() if expects(own)}, parts.health_service.beat
         ),
-        incidents.routes(books, names, store_client, precursors, now, slices),
+        incidents.routes(books, names, store_client, precursors, now, slices, audit),
         early_warnings.routes(warnings_reader(store_client, now)),
         alert_status.routes(parts.incident_service.alert_channels),
-        acknowledgements.routes(books),
-        actions.routes(books, names, config.page.time_zone, now),
+        acknowledgements.routes(books, audit),
+        actions.routes(books, names, config.page.time_zone, now, audit),
         monitoring.liveness_routes(
             phase=parts.phase,
             store_problem=lambda: store_client.shown_problem,
@@ -196,6 +200,8 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
             phases=parts.phases,
             groups=parts.groups,
             hedges=parts.hedges,
+            callers=lambda: parts.authentication.tokens.counts(),
+            limited=parts.limited,
             load=parts.load,
             reload=lambda: reload_view(parts.reloads.last),
             alert_stats=lambda: monitoring.AlertStats(*parts.incident_service.numbers()),

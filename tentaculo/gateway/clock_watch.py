@@ -37,11 +37,11 @@ class ClockWatch:
     def prepare(self, config: Config) -> Callable[[], None]:
         """Find the clocks of a configuration; the result follows it. May run in a thread."""
         services = {name: service.upstreams for name, service in config.services.items()}
-        names = config.names
+        offsets = self.offsets.prepare(services, config.names)
         endpoints = {endpoint for upstreams in services.values() for endpoint in upstreams}
 
         def use() -> None:
-            self.offsets.use(services, names)
+            offsets()
             self._wrong &= endpoints
 
         return use

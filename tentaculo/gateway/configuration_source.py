@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tentaculo.config.accepted_tokens import TokenSettings
 from tentaculo.config.errors import ConfigError, ConfigFault
 from tentaculo.config.loader import Loaded, load
 from tentaculo.config.schema import Config
-from tentaculo.security.token_file import accepted_hashes, token_file
+from tentaculo.security.token_file import TokenFileError, accepted_tokens, token_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,8 +18,8 @@ class Candidate:
     """A valid configuration that has been read, with all that belongs to it, and is not served yet."""
 
     config: Config
-    hashes: tuple[str, ...]
-    """Hashes of the accepted tokens."""
+    hashes: tuple[TokenSettings | str, ...]
+    """The accepted tokens."""
     warnings: tuple[str, ...] = ()
     """About valid but suspicious values, one sentence each."""
 
@@ -68,7 +69,7 @@ class ConfigurationSource:
         self._file = None if file is None else file.absolute()
         self._host = host
         self._port = port
-        self.spare_hashes: tuple[str, ...] = ()
+        self.spare_tokens: tuple[TokenSettings, ...] = ()
         """Accepted where no other token is: that of a token which this process has made and could not keep."""
         self._verify = verify
         self.seen: Mapping[Path, Seen] = {} if self._file is None else {self._file: None}
@@ -97,23 +98,24 @@ class ConfigurationSource:
         loaded = self.load()
         if faults := [*self._verify(loaded)]:
             raise ConfigError(faults, loaded.path)
-        return Candidate(loaded.config, self._hashes(loaded), loaded.warnings)
+        return Candidate(loaded.config, self._tokens(loaded), loaded.warnings)
 
-    def _hashes(self, loaded: Loaded) -> tuple[str, ...]:
+    def _tokens(self, loaded: Loaded) -> tuple[TokenSettings, ...]:
         config = loaded.config
         try:
-            hashes = accepted_hashes(config)
-        except OSError as error:
+            tokens = accepted_tokens(config)
+        except (OSError, TokenFileError) as error:
             # It could be read a moment ago.
-            fault = ConfigFault("auth.token_file", f"cannot be read: {error.strerror or type(error).__name__}")
+            reason = error.strerror if isinstance(error, OSError) else None
+            fault = ConfigFault("auth.token_file", f"cannot be read: {reason or type(error).__name__}")
             raise ConfigError([fault], loaded.path) from None
-        if hashes or not config.auth.enabled:
-            return tuple(hashes)
-        if not self.spare_hashes:
+        if tokens or not config.auth.enabled:
+            return tuple(tokens)
+        if not self.spare_tokens:
             file = token_file(config)
             missing = "is missing" if not file.exists() else "has no token"
             fault = ConfigFault(
                 "auth.token_file", f"{missing}, and there is no other token: no request could be authenticated"
             )
             raise ConfigError([fault], loaded.path)
-        return self.spare_hashes
+        return self.spare_tokens

@@ -20,8 +20,13 @@ class Coordination(Protocol):
 
     number: int
     """Number of this worker, from 1."""
+    workers: int
+    """How many there are when all of them serve."""
     name: str
     """The name of the gateway in `Via`, the same for all workers."""
+
+    has_predecessor: bool
+    """Whether the leader waits until it may lead."""
 
     @property
     def reloads(self) -> HandedReloads:
@@ -31,8 +36,16 @@ class Coordination(Protocol):
     def is_leader(self) -> bool:
         """Whether this worker is the leader."""
 
-    def listen(self, *, on_stop: Callable[[], None], on_stop_now: Callable[[], None]) -> None:
-        """Receive messages from now on, in the running event loop."""
+    def listen(
+        self, *, on_stop: Callable[[], None], on_stop_now: Callable[[], None], on_retire: Callable[[], None]
+    ) -> None:
+        """Receive messages from now on, in the running event loop. `on_retire` is called when a successor has taken over."""
+
+    async def wait_to_lead(self) -> None:
+        """Until no predecessor probes and alerts."""
+
+    def report_lead_released(self) -> None:
+        """Report that this worker probes and alerts no more."""
 
     def report_ready(self) -> None:
         """Report that this worker accepts requests."""
@@ -51,6 +64,9 @@ class Coordination(Protocol):
 
     def share_sign_ins(self, limit: AttemptLimit) -> None:
         """Exchange failed attempts to sign in with the other workers, so that all of them have one count."""
+
+    def share_limits(self, divide: Callable[[int], None]) -> None:
+        """Call `divide` with how many workers serve now, whenever that changes."""
 
     def report_stopping(self) -> None:
         """Report that this worker accepts no more connections."""

@@ -8,10 +8,11 @@ event   = ingest or WebSocket → store and hub → subscribers
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 import socket
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Container, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from types import TracebackType
 from typing import Self, cast
@@ -19,6 +20,7 @@ from typing import Self, cast
 from aiohttp import web
 
 from tentaculo import __version__
+from tentaculo.config.accepted_tokens import AcceptedTokens
 from tentaculo.config.comparison import Changes
 from tentaculo.config.environment import database_url
 from tentaculo.config.schema import Config
@@ -26,15 +28,18 @@ from tentaculo.events.hub import Hub
 from tentaculo.events.pipeline import Cardinality
 from tentaculo.events.tail import EventTail
 from tentaculo.gateway.application import Parts, application
+from tentaculo.gateway.authentication import Authentication
 from tentaculo.gateway.clock_watch import ClockWatch
 from tentaculo.gateway.coordination import Coordination
-from tentaculo.gateway.generation import CLOSE_WAIT, FollowingParts, Generation, Generations, Rotations, Step, learning
+from tentaculo.gateway.generation import FollowingParts, Generation, Generations, Rotations, Step, learning
 from tentaculo.gateway.health_service import HealthService
 from tentaculo.gateway.incident_service import IncidentService
-from tentaculo.gateway.leading import Leading, OwnRow
+from tentaculo.gateway.leading import Leadership, Leading, OwnRow
+from tentaculo.gateway.limit_notices import shared_limits
 from tentaculo.gateway.machine_role import MachineRole, instance_name
 from tentaculo.gateway.own_events import OwnEvents
 from tentaculo.gateway.reloading import Reloads, recorded
+from tentaculo.gateway.shutdown import Shutdown
 from tentaculo.gateway.slow_watch import SlowWatch
 from tentaculo.gateway.usual_cache import UsualCache
 from tentaculo.health.steady_clock import Correct, SteadyClock
@@ -44,25 +49,16 @@ from tentaculo.net.turns import TurnScheduler
 from tentaculo.proxy.handler import Proxy
 from tentaculo.proxy.state import ProxyDependencies
 from tentaculo.security.cors import CorsPolicy
-from tentaculo.security.sessions import Sessions
-from tentaculo.security.sign_in import AttemptLimit, SignIn
-from tentaculo.security.tickets import Tickets
-from tentaculo.security.tokens import Tokens
 from tentaculo.server.connection import ClientConnection, ClientSocket
 from tentaculo.server.dispatcher import Dispatcher
 from tentaculo.server.fast_path import TryServe
 from tentaculo.server.gateway_responses import GatewayResponses
 from tentaculo.server.listeners import ConnectionLimits, Listeners, ListeningAddresses, Phase
 from tentaculo.store.client import StoreClient
-from tentaculo.store.sessions import SessionTable
-from tentaculo.store.tickets import TicketTable
 from tentaculo.tasks import TaskGroup
 from tentaculo.telemetry.history import TakeTallies
 from tentaculo.telemetry.request_log import RequestLog, RequestRecord
 from tentaculo.web.monitoring import Load
-
-_QUIET = 0.1
-"""Seconds that a gateway that stops gives its open connections to send a request that is on its way."""
 
 
 class Gateway:
@@ -71,7 +67,7 @@ class Gateway:
     def __init__(
         self,
         config: Config,
-        hashes: Sequence[str],
+        hashes: AcceptedTokens,
         *,
         access_log: Callable[[RequestRecord], None] | None = None,
         stop_now: asyncio.Event | None = None,
@@ -79,6 +75,8 @@ class Gateway:
         fast_path: bool = True,
         coordination: Coordination | None = None,
         sockets: Sequence[Sequence[socket.socket]] = (),
+        keeps_sockets: bool = False,
+        wait_to_lead: Callable[[], Awaitable[None]] | None = None,
         prepare_store: Callable[[], Awaitable[None]] | None = None,
         reloads: Reloads | None = None,
     ) -> None:
@@ -86,13 +84,15 @@ class Gateway:
 
         `stop_now`, when set, ends the wait for requests in flight. `probes` starts probing and alerting. `fast_path`
         serves requests without a task where that is possible; only their cost depends on it. `coordination` joins this
-        gateway to the other workers on its port, if there are any. `sockets` are each worker's listening sockets.
-        `prepare_store` is awaited before the database is used; requests are served meanwhile. `reloads` reload it.
+        gateway to the other workers on its port, if there are any. `sockets` are each worker's listening sockets,
+        `keeps_sockets` whether a service manager has them, so that they stay open. `wait_to_lead` is awaited before anything
+        that only one process may do: probing, alerting, recording. `prepare_store` is awaited before the database is used;
+        requests are served meanwhile. `reloads` reload it.
         """
         self._prepare_store = prepare_store
         self._sockets = sockets
-        self._server: web.Server | None = None
-        self._stop_now = stop_now or asyncio.Event()
+        self._is_shared = keeps_sockets or coordination is not None
+        self._leadership = Leadership(wait_to_lead)
         self._uses_fast_path = fast_path
         self._coordination = coordination
         self._name = coordination.name if coordination else f"tentaculo-link-{secrets.token_hex(4)}"
@@ -106,20 +106,12 @@ class Gateway:
         cors = CorsPolicy(config.cors)
         self._requests = RequestLog(access_log)
         self._responses = GatewayResponses(self._name, cors)
-        self._dispatcher: Dispatcher | None = None
         self._store_client = StoreClient(
             database_url(config),
             event_wait=config.events.wait,
             max_events=config.events.queue,
             survives_power_cut=config.database.durability == "power",
         )
-        tokens = Tokens(hashes, enabled=config.auth.enabled)
-        self.tickets = Tickets(TicketTable(self._store_client.run), enabled=config.auth.enabled)
-        sessions = self._sessions = Sessions(SessionTable(self._store_client.run), tokens.has_fingerprint)
-        sign_ins = AttemptLimit()
-        if coordination is not None:
-            coordination.share_sign_ins(sign_ins)
-        self._sign_in = SignIn(tokens, sessions, sign_ins)
         clock = self._clock = SteadyClock()
         self._started_at = clock.now()
         self.health_service = HealthService(config, self._store_client, clock)
@@ -129,6 +121,17 @@ class Gateway:
         self.hub = Hub(limit=config.limits.subscribers, queue=config.limits.subscriber_queue)
         ring_others = coordination.report_events if coordination else lambda: None
         self._tail = EventTail(self.hub, self._store_client, ring_others)
+        self._shutdown = Shutdown(
+            lambda: self.config.server,
+            self._listeners,
+            self._admission,
+            self.hub,
+            stop_now=stop_now or asyncio.Event(),
+            on_stop=self._note_stopping,
+            end_pages=lambda: self.generations.current.end_streams(),
+            shared=[sock for group in sockets for sock in group],
+            keeps_sockets=keeps_sockets,
+        )
         instance = instance_name(config)
         self._own_events = OwnEvents(
             self._store_client.store_events,
@@ -141,6 +144,16 @@ class Gateway:
             epoch=lambda: self._store_client.fence.epoch if self._store_client.fence else None,
         )
         self._reloads = recorded(reloads, self._own_events.record)
+        authentication = self.authentication = Authentication(
+            config,
+            hashes,
+            self._store_client,
+            coordination,
+            self._own_events.record,
+            lambda tokens: self.generations.use_tokens(tokens),
+        )
+        self.tickets = self.authentication.tickets
+        self._limits = shared_limits(coordination, self._own_events.record)
         self.health_service.on_transition.append(self._own_events.note_transition)
         self.health_service.breakers.on_change.append(self._own_events.note_breaker)
         self.clocks = ClockWatch(config, clock, self._own_events.record, coordination)
@@ -162,6 +175,7 @@ class Gateway:
                 self._own_events,
                 instance=instance,
                 lead=self._lead,
+                offsets=self.clocks.offsets,
             )
         clock.on_step += [self.health_service.correct, self.incident_service.correct, self._correct]
         needs = ProxyDependencies(
@@ -210,12 +224,11 @@ class Gateway:
             memory=self.memory,
             workers=config.server.workers if coordination else 1,
             responses=self._responses,
-            tickets=self.tickets,
-            sessions=sessions,
-            sign_in=self._sign_in,
+            authentication=authentication,
             record=self._own_events.record,
+            limits=self._limits,
         )
-        self.generations = Generations(parts, config, hashes, tokens, cors)
+        self.generations = Generations(parts, config, hashes, authentication.tokens, cors)
 
     def __repr__(self) -> str:
         return f"<Gateway {self._phase.value}, {len(self.config.services)} services>"
@@ -230,6 +243,10 @@ class Gateway:
         """Where it listens."""
         return ListeningAddresses(tuple(self._listeners.bound))
 
+    def listening_sockets(self) -> list[socket.socket]:
+        """Its listening sockets as descriptors of their own, for a successor. The caller closes them."""
+        return [socket.socket(fileno=os.dup(sock.fileno())) for sock in self._listeners.sockets]
+
     async def __aenter__(self) -> Self:
         try:
             await self._start()
@@ -241,22 +258,22 @@ class Gateway:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._drain()
+        await self._shutdown.drain()
         await self._stack.aclose()
 
     async def _start(self) -> None:
         """Open each part after the parts that it uses; `__aexit__` closes them in the opposite order."""
         self._stack.push_async_callback(self._store_client.close)
         self._stack.push_async_callback(self._own_events.close)
+        self._stack.push_async_callback(self.authentication.watch.close)
         self._stack.push_async_callback(self._tasks.close)
         self._tasks.start(give_back_memory(), "memory")
         self._tasks.start(self._clock.run(), "clock")
-        self._tasks.start(self.tickets.run(), "tickets")
-        self._tasks.start(self._sessions.run(), "sessions")
+        self.authentication.start(self._tasks)
         runner = await self.generations.begin()
         self._stack.push_async_callback(runner.cleanup)
-        server = self._server = cast(web.Server, runner.server)
-        dispatcher = self.generations.dispatcher = self._dispatcher = Dispatcher(
+        server = cast(web.Server, runner.server)
+        dispatcher = self.generations.dispatcher = Dispatcher(
             self.generations.current.rules,
             self.proxy,
             responses=self._responses,
@@ -264,12 +281,14 @@ class Gateway:
             memory=self.memory,
         )
         server.request_handler = dispatcher.handle
+        self._shutdown.serves(server, dispatcher, self.proxy)
         serve = dispatcher.try_serve if self._uses_fast_path else None
         self._stack.push_async_callback(self.proxy.close)
         await self._listeners.open(
             lambda: self._connection(server, serve),
             self.config.server.addresses,
-            self._sockets[self._coordination.number - 1] if self._coordination and self._sockets else (),
+            self._sockets[self._coordination.number - 1 if self._coordination else 0] if self._sockets else (),
+            is_shared=self._is_shared,
         )
         self._stack.push_async_callback(self._listeners.close)
         for sock in self._listeners.sockets:
@@ -294,28 +313,35 @@ class Gateway:
             )
         if self._coordination is None or self._coordination.is_leader:
             await self._stack.enter_async_context(self.health_service.recording(drain))
-            if self._role is None:
-                await self._stack.enter_async_context(self._lead())
-            else:
-                self._stack.push_async_callback(self._role.close)
-                await self._role.start()
+            self._stack.push_async_callback(self._leadership.release)
+            context = self._lead() if self._role is None else self._role.competing()
+            await self._leadership.take(context, self.health_service, self._tasks)
         self._phase = Phase.READY
         self._own_events.record("configuration.loaded", services=sorted(self.config.services))
         self._own_events.record("started", version=__version__, address=self.running.url)
 
-    async def prepare(self, config: Config, hashes: Sequence[str]) -> Generation:
+    async def prepare(self, config: Config, hashes: AcceptedTokens) -> Generation:
         """As `Generations.prepare`; `hashes` are the accepted tokens'. Of several workers all prepare, and then all swap."""
         return await self.generations.prepare(config, hashes)
 
-    def swap(self, generation: Generation, by: str = "") -> Changes:
+    def swap(self, generation: Generation, by: str = "", *, close_removed: bool = False) -> Changes:
         """As `Generations.swap`."""
-        return self.generations.swap(generation, by)
+        return self.generations.swap(generation, by, close_removed=close_removed)
 
     def _lead(self) -> AbstractAsyncContextManager[None]:
         return self._leading.leading(OwnRow(self.running.url, self._port(), self._started_at))
 
-    async def _drain(self) -> None:
-        """Accept no new connection, close event streams and tunnels, and wait for the requests in flight."""
+    async def retire(self, kept: Container[tuple[str, int]], until: asyncio.Event) -> None:
+        """As `Shutdown.retire`. The end of the context closes what is left."""
+        await self.release_lead()
+        await self._shutdown.retire(kept, until)
+
+    async def release_lead(self) -> None:
+        """Probe, alert and record the fleet's history no more: a successor does. A second call does nothing."""
+        await self._leadership.release()
+        self.health_service.set_in_charge(False)
+
+    def _note_stopping(self) -> None:
         self._phase = Phase.DRAINING
         self._own_events.record("stopping", in_flight=self.proxy.traffic.in_flight)
         if self._role is not None:
@@ -323,39 +349,10 @@ class Gateway:
             self._tasks.start(self._role.close(), "handover")
         if self._coordination is not None:
             self._coordination.report_stopping()
-        await self._listeners.stop()
-        for sock in (sock for group in self._sockets for sock in group):
-            sock.close()
-        if self._dispatcher is not None:
-            self._dispatcher.stop_accepting()
-        self.proxy.stop_accepting()
-        for end_streams in self.generations.current.on_drain:
-            end_streams()
-        await self.hub.close()
-        waits = TaskGroup("drain")
-        waiting = [waits.start(self._finish_requests(), "idle"), waits.start(self._stop_now.wait(), "stop_now")]
-        await asyncio.wait(waiting, timeout=self.config.server.grace, return_when=asyncio.FIRST_COMPLETED)
-        self.proxy.end_exchanges()
-        await asyncio.wait(waiting[:1], timeout=CLOSE_WAIT)
-        await waits.close()
 
     def _adopt(self, worker: int) -> None:
         if self._phase is not Phase.DRAINING and self._sockets:
             self._tasks.start(self._listeners.adopt(worker, self._sockets[worker - 1]), f"adopt {worker}")
-
-    async def _finish_requests(self) -> None:
-        """Until no request is in flight and no client has sent one for `_QUIET` seconds; then close the connections."""
-        traffic, dispatcher, loop = self.proxy.traffic, self._dispatcher, asyncio.get_running_loop()
-        last = loop.time()
-        while traffic.in_flight or (self._admission.open and loop.time() - last < _QUIET):
-            if traffic.in_flight:
-                await traffic.idle()
-                last = loop.time()
-            if dispatcher is not None and dispatcher.in_flight:
-                last = loop.time()
-            await asyncio.sleep(_QUIET / 10)
-        for connection in self._server.connections if self._server is not None else ():
-            connection.close()
 
     def _connection(self, server: web.Server, serve: TryServe | None) -> ClientSocket:
         connection = ClientConnection(
@@ -384,13 +381,12 @@ class Gateway:
             cardinality=self._cardinality,
             tail=self._tail,
             clocks=self.clocks,
-            tickets=self.tickets,
-            sessions=self._sessions,
-            sign_in=self._sign_in,
+            authentication=self.authentication,
             turns=self._turns,
             tasks=self._tasks,
             worker=coordination.number if coordination else None,
             lease=self._role.view if self._role else None,
+            record=self._own_events.record,
             on_drain=on_drain,
             reloads=self._reloads,
             phase=lambda: self._phase,
@@ -404,6 +400,7 @@ class Gateway:
             phases=traffic.phases,
             recent_phases=traffic.recent_phases,
             hedges=self.proxy.hedges,
+            limited=lambda: self._limits.refused,
         )
         return application(parts, cors)
 
@@ -415,5 +412,4 @@ class Gateway:
         return f"{self.config.alerts.page or self.running.url}/status"
 
     def _port(self) -> int:
-        bound = self._listeners.bound
-        return bound[0][1] if bound else self.config.server.port
+        return self._listeners.bound[0][1] if self._listeners.bound else self.config.server.port

@@ -10,38 +10,42 @@ subscribers. [Reload](../../docs/reload.md) says what each change keeps.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import structlog
 from aiohttp import web
 
+from tentaculo.config.accepted_tokens import AcceptedTokens, token_lines
 from tentaculo.config.comparison import Changes, appliable, compare, digest
 from tentaculo.config.schema import Config
 from tentaculo.config.types import trusted_proxy_matcher
 from tentaculo.events.hub import Hub
+from tentaculo.gateway.authentication import Authentication
 from tentaculo.gateway.clock_watch import ClockWatch
 from tentaculo.gateway.health_service import HealthService
 from tentaculo.gateway.incident_service import IncidentService
 from tentaculo.gateway.leading import Leading
+from tentaculo.gateway.shutdown import CLOSE_WAIT
 from tentaculo.gateway.slow_watch import SlowWatch
 from tentaculo.gateway.usual_cache import UsualCache
 from tentaculo.model.event import RecordOwnEvent
 from tentaculo.net.memory import MemoryBudget, memory_limit
 from tentaculo.proxy.handler import Proxy
 from tentaculo.security.cors import CorsPolicy
-from tentaculo.security.sessions import Sessions
-from tentaculo.security.sign_in import SignIn
-from tentaculo.security.tickets import Tickets
 from tentaculo.security.tokens import Tokens
 from tentaculo.server.access_control import AccessControl
 from tentaculo.server.dispatcher import Dispatcher
 from tentaculo.server.gateway_responses import GatewayResponses
 from tentaculo.server.listeners import ConnectionLimits, Listeners
 from tentaculo.server.native_routes import NativeRoutes, open_paths
-from tentaculo.server.route_table import Route, RouteTable
+from tentaculo.server.request_limits import RequestLimits, SharedLimits
+from tentaculo.server.route_entries import Route
+from tentaculo.server.route_networks import RouteNetworks
+from tentaculo.server.route_table import RouteTable
 from tentaculo.server.rules import RequestRules
 from tentaculo.store.client import StoreClient
 from tentaculo.tasks import TaskGroup
@@ -54,8 +58,9 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-CLOSE_WAIT = 0.5
-"""Seconds that handlers get to end by themselves once the grace is over, and again once they are cancelled."""
+_SWITCH = 0.0005
+"""Seconds that the event loop waits for the interpreter while a generation is built; Python's own 5 ms would delay each
+request by as much."""
 
 Step = Callable[[], None]
 
@@ -83,8 +88,15 @@ class Generation:
     hashes: frozenset[str] = field(repr=False)
     steps: Sequence[Step] = field(repr=False, default=())
     """What puts its parts in place, in this order."""
+    memory_limit: int | None = None
+    """None where it does not change."""
     on_drain: Sequence[Step] = field(repr=False, default=())
     """What ends the streams of its pages."""
+
+    def end_streams(self) -> None:
+        """End the streams of its pages."""
+        for end in self.on_drain:
+            end()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,20 +120,19 @@ class FollowingParts:
     workers: int
     """Processes that share the memory budget."""
     responses: GatewayResponses
-    tickets: Tickets
-    sessions: Sessions
-    sign_in: SignIn
+    authentication: Authentication
     record: RecordOwnEvent
+    limits: SharedLimits
 
 
 class Generations:
     """Prepares generations, and knows the one that is served."""
 
     def __init__(
-        self, parts: FollowingParts, config: Config, hashes: Collection[str], tokens: Tokens, cors: CorsPolicy
+        self, parts: FollowingParts, config: Config, hashes: AcceptedTokens, tokens: Tokens, cors: CorsPolicy
     ) -> None:
         self._parts = parts
-        self._start = config, hashes, tokens, cors
+        self._start = config, token_lines(hashes), tokens, cors
         self._current: Generation | None = None
         self.dispatcher: Dispatcher | None = None
 
@@ -149,19 +160,30 @@ class Generations:
         self._current = Generation(
             *(1, config, digest(config, hashes), Changes(added=tuple(config.services)), tokens, cors),
             self._rules(config, tokens, cors, routes, runner),
-            frozenset(hashes),
+            hashes,
             on_drain=on_drain,
         )
+        self._parts.limits.use(self._current.rules.limits)
         return runner
 
-    async def prepare(self, config: Config, hashes: Collection[str]) -> Generation:
+    def use_tokens(self, tokens: Tokens) -> None:
+        """Accept these tokens from now on, by the configuration that is served."""
+        current = self.current
+        current.rules.access.tokens = tokens
+        lines = token_lines([settings for settings, _, _ in tokens.listed])
+        self._current = replace(current, tokens=tokens, hashes=lines)
+        self._parts.authentication.use(tokens)
+
+    async def prepare(self, config: Config, hashes: AcceptedTokens) -> Generation:
         """Build and check all that `config` needs. Changes nothing of what is served; raises what is wrong."""
         current, parts = self.current, self._parts
         changes, served = compare(current.config, config), appliable(current.config, config)
-        if frozenset(hashes) != current.hashes:
+        lines = token_lines(hashes)
+        if lines != current.hashes:
             changes = changes.with_key("auth.tokens")
-        tokens, cors = Tokens(hashes, enabled=served.auth.enabled), CorsPolicy(served.cors)
+        tokens, cors = parts.authentication.accepted(served, hashes), CorsPolicy(served.cors)
         on_drain: list[Step] = []
+        is_other_memory = served.limits.memory != current.config.limits.memory
 
         def build() -> tuple[web.Application, RouteTable, list[Step], str]:
             health = parts.health_service.prepare(served, changes)
@@ -174,20 +196,23 @@ class Generations:
             ]
             app = parts.application(served, cors, on_drain)
             routes = self._routes(served, app, proxy.routes, proxy.health_routes)
-            return app, routes, steps, digest(config, hashes)
+            return app, routes, steps, digest(config, lines)
 
-        app, routes, steps, etag = await asyncio.to_thread(build)
+        app, routes, steps, etag = await _beside_the_loop(build)
         rules = self._rules(served, tokens, cors, routes, await _running(app))
         if self.current is not current:
             raise StaleGenerationError
         return Generation(
-            *(current.number + 1, served, etag, changes, tokens, cors, rules, frozenset(hashes)),
+            *(current.number + 1, served, etag, changes, tokens, cors, rules, lines),
             steps=steps,
+            memory_limit=memory_limit(served.limits.memory, parts.workers) if is_other_memory else None,
             on_drain=on_drain,
         )
 
-    def swap(self, generation: Generation, by: str = "") -> Changes:
+    def swap(self, generation: Generation, by: str = "", *, close_removed: bool = False) -> Changes:
         """Serve `generation` from now on, in this turn of the event loop; `by` says who asked for it.
+
+        Requests in flight to services that it removes end by themselves, or with `close_removed` now.
 
         Raises `StaleGenerationError`, before anything is changed, where it was prepared upon another generation than the
         one that is served.
@@ -204,6 +229,8 @@ class Generations:
         # What was prepared is in place, and would keep the parts of the generation before in memory.
         self._current = replace(generation, steps=())
         changes = generation.changes
+        if close_removed and changes.removed:
+            self._parts.proxy.end_services(changes.removed)
         said = {"generation": generation.number, **changes.as_json(), "kept": len(changes.kept)}
         log.info("configuration reloaded", by=by, **said)
         self._parts.record("configuration.reloaded", by=by, etag=generation.etag, **said)
@@ -214,14 +241,15 @@ class Generations:
         parts, config, changes = self._parts, generation.config, generation.changes
         limits = config.limits
         parts.responses.use_cors(generation.cors)
-        parts.sign_in.tokens, parts.tickets.enabled = generation.tokens, config.auth.enabled
         if self.dispatcher is not None:
             self.dispatcher.use(generation.rules)
-        parts.sessions.use(generation.tokens.has_fingerprint)
+        parts.limits.use(generation.rules.limits)
+        parts.authentication.use(generation.tokens)
         parts.proxy.traffic.keep_services(changes.removed, config.services)
         parts.connections.use(limits.connections, limits.connections_per_address)
         parts.hub.use(limit=limits.subscribers, queue=limits.subscriber_queue)
-        parts.memory.limit = memory_limit(limits.memory, parts.workers)
+        if generation.memory_limit is not None:
+            parts.memory.limit = generation.memory_limit
         parts.slow_watch.use(config)
         parts.usual.use(tuple(config.services))
         parts.leading.use(config)
@@ -231,20 +259,38 @@ class Generations:
     def _routes(
         self, config: Config, app: web.Application, proxied: Sequence[Route], health: Mapping[str, Route]
     ) -> RouteTable:
-        native = NativeRoutes(app, open_paths(config.auth, config.services))
+        native = NativeRoutes(app, open_paths(config.auth, config.services), config.names)
         return RouteTable(config, native.find, proxied, health, self._parts.health_service.board.health_path)
 
     def _rules(
         self, config: Config, tokens: Tokens, cors: CorsPolicy, routes: RouteTable, runner: web.AppRunner
     ) -> RequestRules:
         parts = self._parts
+        earlier = self._current.rules.limits if self._current is not None else None
         return RequestRules(
             cast(web.Server, runner.server).request_handler,
             routes,
-            AccessControl(tokens, cors, parts.tickets, parts.sessions, config.server.hosts),
+            AccessControl(
+                tokens, cors, parts.authentication.tickets, parts.authentication.sessions, config.server.hosts
+            ),
             trusted_proxy_matcher(config.server.trusted_proxies),
             config.limits.headers,
+            RequestLimits(config, parts.limits, earlier) or None,
+            RouteNetworks(config, parts.limits.note_network) or None,
         )
+
+
+T = TypeVar("T")
+
+
+async def _beside_the_loop(build: Callable[[], T]) -> T:
+    """The result of `build`, which runs in a thread and gives the event loop its turns as often as it wants them."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(_SWITCH)
+    try:
+        return await asyncio.to_thread(build)
+    finally:
+        sys.setswitchinterval(before)
 
 
 async def _running(app: web.Application) -> web.AppRunner:

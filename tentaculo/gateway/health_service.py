@@ -124,7 +124,10 @@ class HealthService:
         """Make what a configuration needs beside what there is. Changes nothing, and may run in a thread."""
         breakers, board = self.breakers.prepare(config), self.board.prepare(config)
         steps = [one.prepare(config) for one in (self._prober, self._scheduler) if one is not None]
-        before = self._config
+        before = self._config.services
+        probed_otherwise = [
+            name for name in changes.changed if _probed_by(before[name]) != _probed_by(config.services[name])
+        ]
 
         def use() -> None:
             self._config = config
@@ -144,9 +147,8 @@ class HealthService:
             if self._is_in_charge:
                 for name in changes.added:
                     self.history.note_health(name, self.board.service(name).health)
-            for name in changes.changed:
-                if _probed_by(before.services[name]) != _probed_by(config.services[name]):
-                    self.probe_now(name)
+            for name in probed_otherwise:
+                self.probe_now(name)
 
         return PreparedHealth(breakers.breakers, use)
 

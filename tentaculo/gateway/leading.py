@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -213,3 +213,42 @@ async def _make_block(store: StoreClient, builder: BlockBuilder) -> None:
         # On the thread of searches, which has a lower priority than all others.
         is_open = await store.search(builder.step)
         await asyncio.sleep(min(INDEX_REST * (monotonic() - started), MOST_INDEX_REST))
+
+
+class Leadership:
+    """Whether this process does what only one process at its addresses may do, as `Leading` does it."""
+
+    def __init__(self, wait: Callable[[], Awaitable[None]] | None) -> None:
+        """`wait` is awaited before the lead is taken: until a predecessor has released it. None means at once."""
+        self._wait = wait
+        self._stack = AsyncExitStack()
+        self._taking: asyncio.Task[None] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Leadership: {'waiting' if self._taking and not self._taking.done() else 'taken'}>"
+
+    async def take(
+        self, context: AbstractAsyncContextManager[None], health_service: HealthService, tasks: TaskGroup
+    ) -> None:
+        """Enter `context`, in which this process leads or competes with other machines for the lead.
+
+        Returns at once where the lead must be waited for. Requests are served meanwhile.
+        """
+        if self._wait is None:
+            await self._stack.enter_async_context(context)
+            return
+        health_service.set_in_charge(False)
+
+        async def later(wait: Callable[[], Awaitable[None]]) -> None:
+            await wait()
+            health_service.set_in_charge(True)
+            await self._stack.enter_async_context(context)
+
+        self._taking = tasks.start(later(self._wait), "lead")
+
+    async def release(self) -> None:
+        """Lead no more. A second call does nothing."""
+        if self._taking is not None and not self._taking.done():
+            self._taking.cancel()
+            await asyncio.wait([self._taking])
+        await self._stack.aclose()

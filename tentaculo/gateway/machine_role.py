@@ -6,14 +6,16 @@ import asyncio
 import hashlib
 import secrets
 import socket
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 
 import structlog
 
 from tentaculo.config.schema import Config
+from tentaculo.events.clock_offsets import ClockOffsets
+from tentaculo.gateway.clock_exchange import ClockExchange
 from tentaculo.gateway.health_service import HealthService
 from tentaculo.gateway.incident_service import IncidentService
 from tentaculo.gateway.lease_keeper import LOOK_EVERY, LeaseKeeper, Role
@@ -67,6 +69,7 @@ class MachineRole:
         *,
         instance: str,
         lead: Callable[[], AbstractAsyncContextManager[None]],
+        offsets: ClockOffsets,
     ) -> None:
         self.keeper = LeaseKeeper(store, instance=instance, on_change=self._ring)
         self._store = store
@@ -74,6 +77,7 @@ class MachineRole:
         self._incident_service = incident_service
         self._own_events = own_events
         self._lead = lead
+        self._clocks = ClockExchange(store, offsets)
         self._leading: AsyncExitStack | None = None
         self._announced: Fence | None = None
         self._position: int | None = None
@@ -85,6 +89,15 @@ class MachineRole:
 
     def __repr__(self) -> str:
         return f"<MachineRole: {self.keeper!r}>"
+
+    @asynccontextmanager
+    async def competing(self) -> AsyncIterator[None]:
+        """Compete for the lease while the context is open."""
+        await self.start()
+        try:
+            yield
+        finally:
+            await self.close()
 
     async def start(self) -> None:
         """Compete for the lease, and apply what follows from it. Waits a moment for the first role."""
@@ -184,8 +197,10 @@ class MachineRole:
                     self._health_service.accept_details(await self._store.read(read_details))
             self._looks += 1
             self._incident_service.apply_calendar()
+            await self._clocks.read()
         elif role is Role.LEADER:
             await self._health_service.states.read_heartbeats()
+            await self._clocks.store()
 
     async def _read_states(self) -> None:
         position, changes = await self._store.run(partial(changes_after, position=self._position))

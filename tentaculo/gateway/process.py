@@ -12,6 +12,7 @@ from functools import partial
 
 import structlog
 
+from tentaculo.config.accepted_tokens import AcceptedTokens
 from tentaculo.config.comparison import Changes
 from tentaculo.config.schema import Config
 from tentaculo.gateway.configuration_source import Candidate, ConfigurationSource
@@ -19,8 +20,9 @@ from tentaculo.gateway.coordination import Coordination
 from tentaculo.gateway.gateway import Gateway
 from tentaculo.gateway.reloading import Reloadable, Reloader
 from tentaculo.net.memory import trim_memory
-from tentaculo.net.systemd_notify import ServiceManager
+from tentaculo.server.handover import Handover, ProcessContext
 from tentaculo.server.listeners import STOP_SIGNALS, ListeningAddresses, ignore_hangup, raise_descriptor_limit
+from tentaculo.tasks import TaskGroup
 from tentaculo.telemetry import logging
 from tentaculo.telemetry.request_log import access_logger
 
@@ -36,15 +38,18 @@ collector walked through what thousands of requests in flight hold, time and aga
 async def serve(
     config: Config,
     *,
-    hashes: Sequence[str],
+    hashes: AcceptedTokens,
     ready: Callable[[ListeningAddresses], None] | None = None,
     coordination: Coordination | None = None,
     sockets: Sequence[Sequence[socket.socket]] = (),
     prepare_store: Callable[[], Awaitable[None]] | None = None,
-    manager: ServiceManager | None = None,
+    context: ProcessContext | None = None,
+    keeps_sockets: bool = False,
     source: ConfigurationSource | None = None,
 ) -> None:
     """Run the gateway until SIGTERM or SIGINT; a second signal stops it without waiting for requests in flight.
+
+    `context` has what this process takes over, and what SIGUSR2 replaces it by. `keeps_sockets` is as for `Gateway`.
 
     `hashes` are the accepted tokens'. `ready` is called once requests are accepted. Raises `CannotListenError`. One
     worker of several has `coordination`. Then the supervisor may stop it too, and only the supervisor may skip the wait:
@@ -56,7 +61,7 @@ async def serve(
     raise_descriptor_limit()
     worker = None if coordination is None else coordination.number
     writer = logging.set_up(config.log, worker=worker, shares=worker is not None)
-    stop, stop_now = asyncio.Event(), asyncio.Event()
+    stop, stop_now, replace = asyncio.Event(), asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
 
     def on_signal() -> None:
@@ -64,13 +69,19 @@ async def serve(
 
     for number in STOP_SIGNALS:
         loop.add_signal_handler(number, on_signal)
-    reloads = None if source is None else Reloader(source, manager=manager)
+    context = context or ProcessContext()
+    reloads = None if source is None else Reloader(source, manager=context.manager)
     # The supervisor gets it too, and has the workers reload.
     loop.add_signal_handler(signal.SIGHUP, ignore_hangup if reloads is None else partial(reloads.request, "SIGHUP"))
+    loop.add_signal_handler(signal.SIGUSR2, replace.set if coordination is None else lambda: None)
+    predecessor = context.predecessor
+    wait_to_lead = predecessor.lead_released if predecessor is not None else None
     try:
         access_log = access_logger(config.log, writer, sys.stderr, worker)
         if coordination is not None:
-            coordination.listen(on_stop=stop.set, on_stop_now=stop_now.set)
+            coordination.listen(on_stop=stop.set, on_stop_now=stop_now.set, on_retire=replace.set)
+            if coordination.has_predecessor:
+                wait_to_lead = coordination.wait_to_lead
         async with Gateway(
             config,
             hashes,
@@ -78,6 +89,8 @@ async def serve(
             stop_now=stop_now,
             coordination=coordination,
             sockets=sockets,
+            keeps_sockets=keeps_sockets,
+            wait_to_lead=wait_to_lead,
             prepare_store=prepare_store,
             reloads=reloads if coordination is None else coordination.reloads,
         ) as gateway:
@@ -89,24 +102,72 @@ async def serve(
             if coordination is not None:
                 coordination.reloads.open(gateway)
                 coordination.report_ready()
+            if predecessor is not None:
+                predecessor.report_ready(gateway.running.addresses)
             if ready is not None:
                 ready(gateway.running)
             if reloads is not None:
                 reloads.open(partial(_apply, gateway), watch=config.reload.watch)
-            await stop.wait()
+            await _stopped_or_replaced(gateway, stop, replace, context.handover, coordination)
             log.info("stopping", in_flight=gateway.proxy.traffic.in_flight)
-            if manager is not None:
-                manager.stopping()
+            if context.handover is None or context.handover.successor is None:
+                context.manager.stopping()
             if reloads is not None:
                 await reloads.close()
             if coordination is not None:
                 await coordination.reloads.close()
     finally:
-        for number in (*STOP_SIGNALS, signal.SIGHUP):
+        for number in (*STOP_SIGNALS, signal.SIGHUP, signal.SIGUSR2):
             loop.remove_signal_handler(number)
         if coordination is not None:
             coordination.close()
         writer.close()
+
+
+async def _stopped_or_replaced(
+    gateway: Gateway,
+    stop: asyncio.Event,
+    replace: asyncio.Event,
+    handover: Handover | None,
+    coordination: Coordination | None,
+) -> None:
+    """Until `stop` is set, or a successor has taken over and what began before has finished."""
+    waits = TaskGroup("process")
+    stopping = waits.start(stop.wait(), "stop")
+    try:
+        while not stop.is_set():
+            replacing = waits.start(replace.wait(), "replace")
+            await asyncio.wait([stopping, replacing], return_when=asyncio.FIRST_COMPLETED)
+            if stop.is_set():
+                return
+            replace.clear()
+            if coordination is not None:
+                await gateway.release_lead()
+                coordination.report_lead_released()
+                await gateway.retire((), stop)
+                return
+            if handover is None:
+                log.warning("successor not started", reason="the demonstration cannot be replaced")
+                continue
+            replacing = waits.start(_hand_over(gateway, handover), "handover")
+            await asyncio.wait([stopping, replacing], return_when=asyncio.FIRST_COMPLETED)
+            if handover.successor is not None:
+                await gateway.release_lead()
+                handover.successor.release_lead()
+                await gateway.retire(handover.kept, stop)
+                return
+    finally:
+        # A successor that is not ready yet ends here.
+        await waits.close()
+
+
+async def _hand_over(gateway: Gateway, handover: Handover) -> None:
+    sockets = gateway.listening_sockets()
+    try:
+        await handover.run(sockets)
+    finally:
+        for sock in sockets:
+            sock.close()
 
 
 async def _apply(gateway: Reloadable, candidate: Candidate, by: str, _number: int) -> Changes:

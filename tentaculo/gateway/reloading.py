@@ -9,13 +9,14 @@ apply it (`workers/generations.py`).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Protocol
 
 import structlog
 
+from tentaculo.config.accepted_tokens import AcceptedTokens
 from tentaculo.config.comparison import Changes
 from tentaculo.config.errors import ConfigError, ConfigFault
 from tentaculo.config.schema import Config
@@ -128,7 +129,7 @@ def recorded(reloads: Reloads | None, record: RecordOwnEvent) -> Reloads:
 class Reloadable(Protocol):
     """A gateway that can serve another configuration."""
 
-    async def prepare(self, config: Config, hashes: Sequence[str]) -> Any:
+    async def prepare(self, config: Config, hashes: AcceptedTokens) -> Any:
         """Build everything for `config`, to be given to `swap`. Raises ConfigError and changes nothing."""
 
     def swap(self, generation: Any, by: str) -> Changes:

@@ -111,10 +111,12 @@ class Board:
                 changed.append((known, initial_state(service, start)))
 
         def use() -> tuple[Transition, ...]:
+            explains = bool(self._dependencies or dependencies)
             self._dependencies, self._entries = dependencies, entries
             for known, made in changed:
                 known.follow(made)
-            self._explain()
+            if explains:
+                self._explain()
             return self._note_published(entries.values(), self._now())
 
         return use

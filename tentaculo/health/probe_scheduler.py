@@ -172,20 +172,21 @@ class ProbeScheduler:
 
         New endpoints and those whose probes are others are probed within a second.
         """
-        cadences, limit = _cadences(config), config.limits.probes
+        before, cadences, limit = self._cadences, _cadences(config), config.limits.probes
+        gone = before.keys() - cadences.keys()
+        changed = [one for one, cadence in cadences.items() if before.get(one) != cadence]
 
         def use() -> None:
-            before, self._cadences = self._cadences, cadences
+            self._cadences = cadences
             self._slots.resize(limit)
-            for upstream in before.keys() - cadences.keys():
+            for upstream in gone:
                 self._forget(upstream)
             if self._is_running:
-                changed = [one for one, cadence in cadences.items() if before.get(one) != cadence]
                 # One whose probe is due or runs begins its new cadence behind it.
-                changed = [one for one in changed if one not in self._due_now]
-                for upstream in changed:
+                begun = [one for one in changed if one not in self._due_now]
+                for upstream in begun:
                     self._forget(upstream)
-                self._begin(changed)
+                self._begin(begun)
 
         return use
 

@@ -17,7 +17,8 @@ from dataclasses import replace
 from datetime import datetime
 
 from tentaculo import __version__
-from tentaculo.config.schema import Config, LimitSettings
+from tentaculo.config.limits import LimitSettings
+from tentaculo.config.schema import Config
 from tentaculo.health.evaluation import evaluate
 from tentaculo.health.probe_client import (
     Connector,

@@ -52,10 +52,12 @@ class ServiceState:
             self.endpoints, self.found, self.slow = other.endpoints, other.found, None
             self.maintenance = self.maintenance if self.service.enabled else None
         else:
-            for upstream in other.endpoints.keys() & self.endpoints.keys():
-                self.endpoints[upstream].threshold.follow(*self.service.probe.thresholds)
-            self.endpoints = {at: self.endpoints.get(at, made) for at, made in other.endpoints.items()}
-            self.found = self.aggregate()
+            if before.probe.thresholds != self.service.probe.thresholds:
+                for endpoint in self.endpoints.values():
+                    endpoint.threshold.follow(*self.service.probe.thresholds)
+            if self.endpoints.keys() != other.endpoints.keys():
+                self.endpoints = {at: self.endpoints.get(at, made) for at, made in other.endpoints.items()}
+                self.found = self.aggregate()
         if self.healthy_path not in self.service.health:
             self.healthy_path = None
 

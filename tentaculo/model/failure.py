@@ -45,8 +45,12 @@ class Failure(Enum):
     BAD_TARGET = _FailureInfo(400, "bad_target", "The request target is not acceptable", _C, "http_request_error")
     AUTH_REQUIRED = _FailureInfo(401, "auth_required", "A token is required", _C, "http_request_denied")
     FORBIDDEN = _FailureInfo(403, "forbidden", "The token is not valid", _C, "http_request_denied")
+    MISSING_SCOPE = _FailureInfo(403, "forbidden", "The token does not have the scope", _C, "http_request_denied")
     ORIGIN_DENIED = _FailureInfo(
         403, "origin_denied", "Pages of this origin are not allowed here", _C, "http_request_denied"
+    )
+    NETWORK_DENIED = _FailureInfo(
+        403, "network_denied", "Clients of this network may not use this", _C, "http_request_denied"
     )
     NOT_FOUND = _FailureInfo(404, "not_found", "Nothing is served at this path", _C, "destination_not_found")
     METHOD_NOT_ALLOWED = _FailureInfo(
@@ -71,6 +75,12 @@ class Failure(Enum):
         422, "configuration_rejected", "The configuration has faults", _G, "proxy_internal_response"
     )
     UPGRADE_REQUIRED = _FailureInfo(426, "upgrade_required", "This path is a WebSocket", _C, "http_request_error")
+    RATE_LIMITED = _FailureInfo(
+        429, "rate_limited", "More requests have come than the limit allows", _C, "http_request_denied"
+    )
+    TOO_MANY_AT_ONCE = _FailureInfo(
+        429, "too_many_at_once", "As many requests are in flight as the limit allows", _C, "http_request_denied"
+    )
     HEADERS_TOO_LARGE = _FailureInfo(
         431, "headers_too_large", "The request headers are too large", _C, "http_request_error"
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.net.header_fields import (
@@ -41,6 +42,7 @@ class RequestHeaders:
         "authorization",
         "binds_connection",
         "cached_head",
+        "caller",
         "codings",
         "expect",
         "framing",
@@ -57,7 +59,6 @@ class RequestHeaders:
         "size",
         "te_trailers",
         "token",
-        "token_check",
         "trailer",
         "upgrade",
         "valid_host",
@@ -93,8 +94,8 @@ class RequestHeaders:
         self.trailer: bytes | None = None
         """The names of trailer fields that it announces."""
         self.wants_upgrade = False
-        self.token_check: object | None = None
-        """The result of the last token check of these fields, kept by the access control."""
+        self.caller: Any = None
+        """Who sent these fields, by the last token check of them, kept by the access control."""
         self.framing: tuple[int, int | None, bool] | None = None
         """Minor version, Content-Length and whether the body is chunked, once validated."""
         self.valid_host: bytes | None = None

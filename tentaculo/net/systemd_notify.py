@@ -22,10 +22,11 @@ class ServiceManager:
 
     def __init__(self, address: str | None = None) -> None:
         """`address` is a path, or a name after `@` in the abstract namespace. Others, such as `vsock:`, are ignored."""
-        self._address = address if address and address.startswith(("/", "@")) else None
+        self.address = address if address and address.startswith(("/", "@")) else None
+        """Where reports go; None where nobody takes them."""
 
     def __repr__(self) -> str:
-        return f"<ServiceManager: {self._address or 'none'}>"
+        return f"<ServiceManager: {self.address or 'none'}>"
 
     def ready(self, status: str = "") -> None:
         """The start or the reload is over. `status` is one line about the gateway for `systemctl status`."""
@@ -40,10 +41,14 @@ class ServiceManager:
         """The stop has begun."""
         self._send("STOPPING=1")
 
+    def replaced(self, pid: int) -> None:
+        """Another process, which has the same address, is the gateway from now on."""
+        self._send(f"MAINPID={pid}")
+
     def _send(self, *lines: str) -> None:
-        if self._address is None:
+        if self.address is None:
             return
-        address = f"\0{self._address[1:]}" if self._address.startswith("@") else self._address
+        address = f"\0{self.address[1:]}" if self.address.startswith("@") else self.address
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
                 sock.setblocking(False)

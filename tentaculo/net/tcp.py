@@ -27,6 +27,9 @@ class TcpSocket(Protocol):
     def getsockname(self) -> Any:
         """The address."""
 
+    def fileno(self) -> int:
+        """The descriptor."""
+
 
 def keep_alive(sock: TcpSocket) -> None:
     """Let the kernel detect a peer that has disappeared. Without this a half-open tunnel stays open.

@@ -266,7 +266,7 @@ class Exchange(ResponseRelay, ABC):
         self._give_back(connection, lease)
         self.is_started = True
         self.record.status = 101
-        lines = self.admitted.cors_lines + (self.session_line(plan.sticky) if plan.sticky is not None else b"")
+        lines = self.admitted.lines + (self.session_line(plan.sticky) if plan.sticky is not None else b"")
         self.write(self.response_writer(lines).upgraded(head, fields))
         client.set_parser(tunnel)
         tunnel.open(

@@ -167,12 +167,17 @@ class Proxy:
         self._load_kinds(prepared)
         return prepared
 
-    def use(self, prepared: ProxyGeneration, *, ends: Collection[str] = ()) -> None:
-        """Put what was prepared in place. The requests in flight to the services `ends` are ended."""
+    def use(self, prepared: ProxyGeneration) -> None:
+        """Put what was prepared in place. Requests in flight continue."""
         before, self._generation = self._generation, prepared
         prepared.replace(before)
-        if ends:
-            self._shared.end_services(frozenset(ends))
+
+    def end_services(self, names: Collection[str]) -> None:
+        """End the requests in flight, event streams and tunnels of services that were removed.
+
+        A client that has had no response yet gets a 503 (`service_off`).
+        """
+        self._shared.end_services(frozenset(names))
 
     def _load_kinds(self, generation: ProxyGeneration) -> None:
         # Only a gateway with such routes pays for them.
@@ -222,8 +227,12 @@ class Proxy:
         return limit.view(perf_counter()) if limit is not None else None
 
     def stop_accepting(self) -> None:
-        """From now on each response closes its connection. Tunnels and event streams are closed."""
-        self._shared.drain()
+        """From now on each response closes its connection."""
+        self._shared.is_draining = True
+
+    def end_streams(self) -> None:
+        """End tunnels and event streams."""
+        self._shared.end_streams()
 
     def end_exchanges(self) -> None:
         """End every exchange. A client that has had no response yet gets a 503 (`stopping`)."""
@@ -232,6 +241,7 @@ class Proxy:
     async def close(self) -> None:
         """End what is left, and close idle connections."""
         self.stop_accepting()
+        self.end_streams()
         self.end_exchanges()
         await self._shared.tasks.close()
         for state in self._generation.states.values():
@@ -267,6 +277,7 @@ class Proxy:
                 inbound.method, inbound.path, inbound.client.address, inbound.forwarded_by_trusted
             )
             record.service, record.route = known.plan.service_name, known.plan.key
+            record.caller = known.caller.name
             kind = self._hedged if known.plan.hedges else DrivenExchange
             exchange = kind(shared, request, inbound, record, done)
             exchange.admitted, exchange.is_admitted = known, True

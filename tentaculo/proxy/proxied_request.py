@@ -22,6 +22,7 @@ from tentaculo.proxy.response_head import CachedResponseHead, ResponseHeadBuilde
 from tentaculo.proxy.route import CompiledRoute
 from tentaculo.proxy.state import ProxyState
 from tentaculo.security.cors import CorsPolicy
+from tentaculo.security.tokens import Caller
 from tentaculo.telemetry.request_log import RequestRecord
 from tentaculo.upstream.client_affinity import StickySessions
 from tentaculo.upstream.connection import UpstreamConnection
@@ -43,7 +44,8 @@ class JudgedRequest(Protocol):
     hides_authorization: bool
     """Whether Authorization carried the gateway's own token, and must not be forwarded."""
     is_authenticated: bool
-    """Whether the caller sent an accepted token or ticket."""
+    """Whether the caller sent an accepted token or ticket, and has the scope of the route."""
+    caller: Caller
 
 
 class PreparedRequest:
@@ -52,17 +54,29 @@ class PreparedRequest:
     It is used again while the client repeats the same request.
     """
 
-    __slots__ = ("cors_lines", "head", "inbound", "method", "plan")
+    __slots__ = ("caller", "head", "inbound", "lines", "method", "plan", "replaces_cors")
 
     def __init__(
-        self, inbound: InboundRequest, plan: CompiledRoute, head: bytes, cors_lines: bytes, method: str
+        self,
+        inbound: InboundRequest,
+        plan: CompiledRoute,
+        head: bytes,
+        cors_lines: bytes,
+        method: str,
+        caller: Caller,
+        limit_lines: bytes = b"",
     ) -> None:
         """`head` is what the upstream gets, without the request's id and the empty line; `cors_lines` go into every
-        response to this client's page. `method` is the one in `head`."""
+        response to this client's page, `limit_lines` into the one to this request. `method` is the one in `head`."""
         self.inbound = inbound
+        self.caller = caller
+        """For whom it was decided. It holds no longer than the token of the caller."""
         self.method = method
         self.plan = plan
-        self.cors_lines = cors_lines
+        self.replaces_cors = bool(cors_lines)
+        """Whether the gateway's own CORS fields stand in place of the service's."""
+        self.lines = cors_lines + limit_lines
+        """What the gateway adds to each response, beside its id."""
         self.head = head
         """Without the line of the request id, which differs each time, and without the empty line."""
 
@@ -120,7 +134,10 @@ class ProxiedRequest:
         """
         inbound, shared, plan = self.inbound, self.shared, judged.route
         # A ticket authenticates one request, and the next one may have the same fields.
-        key = (plan, inbound.method, inbound.minor, inbound.host, judged.is_authenticated)
+        key = (
+            *(plan, inbound.method, inbound.minor, inbound.host),
+            *(judged.is_authenticated, judged.hides_authorization),
+        )
         cached = inbound.fields.cached_head
         if type(cached) is not CachedRequestHead or cached.key != key:
             self._check(plan)
@@ -142,7 +159,9 @@ class ProxiedRequest:
         method = "GET" if plan.asks_with_get and inbound.method == "HEAD" else inbound.method
         line = f"{method} {judged.target} HTTP/1.1\r\n"
         head = line.encode("utf-8", "surrogateescape") + cached.block
-        self.admitted = PreparedRequest(inbound, plan, head, cached.cors_lines, method)
+        limits = self.record.admitted
+        limit_lines = b"" if limits is None else limits.lines
+        self.admitted = PreparedRequest(inbound, plan, head, cached.cors_lines, method, judged.caller, limit_lines)
         self.is_admitted = True
         return None
 
@@ -173,9 +192,9 @@ class ProxiedRequest:
             inbound.minor,
             keep_alive=self.keep_alive,
             added=b"%bX-Correlation-Id: %b\r\n%b"
-            % (self.id_line, self.id_value, admitted.cors_lines if lines is None else lines),
+            % (self.id_line, self.id_value, admitted.lines if lines is None else lines),
             via=self.shared.name,
-            replace_cors=bool(admitted.cors_lines),
+            replace_cors=admitted.replaces_cors,
             view=partial(client_view, inbound),
         )
         writer.upstream = self.upstream
@@ -348,7 +367,7 @@ class ResponseRelay(ProxiedRequest):
         self.is_started = self.request.protocol.has_response = True
         if self.shared.is_draining or not connection.is_request_whole:
             self.keep_alive = False
-        lines = admitted.cors_lines if fields.has_date else admitted.cors_lines + date_line()
+        lines = admitted.lines if fields.has_date else admitted.lines + date_line()
         if fields.trailer is not None and inbound.fields.te_trailers and inbound.minor == 1 and fields.codings:
             lines += b"Trailer: %b\r\n" % fields.trailer
         if plan.sticky is not None:
@@ -357,7 +376,7 @@ class ResponseRelay(ProxiedRequest):
         if (
             type(known) is CachedResponseHead
             and not plan.alters_response
-            and known.key == (plan, inbound.method, inbound.minor, self.keep_alive, admitted.cors_lines != b"")
+            and known.key == (plan, inbound.method, inbound.minor, self.keep_alive, admitted.replaces_cors)
         ):
             self.keep_alive = known.keep_alive
             ids = (self.id_line, b"X-Correlation-Id: ", self.id_value, b"\r\n")

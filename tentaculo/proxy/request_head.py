@@ -22,7 +22,7 @@ class CachedRequestHead(NamedTuple):
     """The rendered head of requests with the same fields by the same route. Such requests have passed every check."""
 
     key: tuple[object, ...]
-    """What it depends on beside the fields: route, method, version, host, and whether the caller is authenticated."""
+    """What it depends on beside the fields: route, method, version, host, caller, and what of it is hidden."""
     block: bytes
     """The field lines for the upstream, without the request id and the empty line."""
     cors_lines: bytes

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from tentaculo.config.limits import LimitSettings
 from tentaculo.config.routes import RouteSettings
-from tentaculo.config.schema import LimitSettings
 from tentaculo.config.services import ServiceSettings
 from tentaculo.model.history import RouteKey
+from tentaculo.model.scopes import to_service
 from tentaculo.net.http1 import field_name
 from tentaculo.upstream.client_affinity import StickySessions
 from tentaculo.upstream.concurrency_limit import RouteDeadline
@@ -65,6 +66,7 @@ class CompiledRoute:
         "key",
         "limits",
         "max_body",
+        "needs",
         "needs_token",
         "public_prefix",
         "request_rules",
@@ -100,6 +102,8 @@ class CompiledRoute:
         self.asks_with_get = False
         """Whether HEAD goes to the service as GET, and the body of its response no further."""
         self.needs_token = route.auth == "token"
+        self.needs = to_service(service.name)
+        """The scopes of a caller who is known by a token."""
         self.connect = route.connect_timeout or limits.connect
         self.first_byte = route.timeout or limits.first_byte
         self.idle = route.timeout or limits.idle

@@ -142,9 +142,8 @@ class ProxyState:
         for connection in [connection for connection, name in self.under_way.items() if name in names]:
             connection.fail(UpstreamError(Failure.SERVICE_OFF, "the service was removed from the configuration"))
 
-    def drain(self) -> None:
-        """End tunnels and event streams; every other response closes its connection from now on."""
-        self.is_draining = True
+    def end_streams(self) -> None:
+        """End tunnels and event streams."""
         for tunnel in list(self.tunnels):
             tunnel.close()
         for connection in list(self.streams):

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from math import sqrt
 from typing import Any, Final
 
+from tentaculo.config.limits import LimitSettings
 from tentaculo.config.routes import RouteSettings
-from tentaculo.config.schema import LimitSettings
 from tentaculo.config.services import BreakerSettings, ServiceSettings
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.target_group import Chosen, GroupView, TargetRecord, TargetView

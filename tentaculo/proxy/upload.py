@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from time import perf_counter
 
-from tentaculo.config.schema import LimitSettings
+from tentaculo.config.limits import LimitSettings
 from tentaculo.model.failure import Failure, UpstreamError
 from tentaculo.net.http1 import LAST_CHUNK, chunked
 from tentaculo.net.inbound_request import Body

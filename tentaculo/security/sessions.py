@@ -75,7 +75,7 @@ class Session:
         self.form_token = hmac.new(session_id, b"form", sha256).hexdigest()[:32]
         """What each form of its pages carries. No other site can know it."""
         self.token = ""
-        """The fingerprint of the token that it was made with: it ends with that."""
+        """The fingerprint of the token that it was made with: it has the scopes of that, and ends with it."""
         self.has_ended = False
         self.checked_at = 0.0
         """Time of the clock at which its row was read last."""

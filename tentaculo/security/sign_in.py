@@ -8,6 +8,7 @@ from collections.abc import Callable
 from ipaddress import IPv6Address, ip_address
 from typing import NamedTuple
 
+from tentaculo.model.scopes import STATUS
 from tentaculo.security.sessions import Sessions
 from tentaculo.security.tokens import Tokens
 
@@ -54,7 +55,10 @@ class SignInResult(NamedTuple):
     """What became of an attempt to sign in."""
 
     outcome: str
-    """`accepted`, `wrong`, `limited` or `unavailable`: the database cannot store a session now."""
+    """`accepted`, `wrong`, `forbidden`, `limited` or `unavailable`.
+
+    Forbidden is a token without the scope of the pages; while it is unavailable the database cannot store a session.
+    """
     session_id: str = ""
     """For the cookie, where it was accepted."""
     wait: float = 0.0
@@ -78,11 +82,13 @@ class SignIn:
         wait = self._limit.wait(address)
         if wait:
             return SignInResult("limited", wait=wait)
-        fingerprint = self.tokens.fingerprint(token.encode("utf-8", "surrogateescape"))
-        if fingerprint is None:
+        caller = self.tokens.check(token.encode("utf-8", "surrogateescape"), None)
+        if not caller.is_authenticated:
             self._limit.note_failure(address)
             return SignInResult("wrong")
-        session_id = await self._sessions.begin(fingerprint)
+        if not caller.may(STATUS):
+            return SignInResult("forbidden")
+        session_id = await self._sessions.begin(caller.token)
         return SignInResult("unavailable") if session_id is None else SignInResult("accepted", session_id)
 
 

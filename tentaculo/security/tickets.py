@@ -34,9 +34,8 @@ _FORM = re.compile(r"[0-9a-f]{8}\.[A-Za-z0-9_-]{32}")
 
 
 class TicketCheck(Enum):
-    """What the check of a ticket found."""
+    """Why a ticket opens nothing."""
 
-    ACCEPTED = "accepted"
     REFUSED = "refused"
     """It is unknown, expired or used."""
     UNAVAILABLE = "unavailable"
@@ -46,11 +45,14 @@ class TicketCheck(Enum):
 class TicketStore(Protocol):
     """The tickets of all workers and machines, by the SHA-256 of each in hex."""
 
-    async def add(self, digest: str, issuer: str, lifetime: int) -> bool:
-        """Store a ticket for `lifetime` seconds; False where that failed or is uncertain."""
+    async def add(self, digest: str, issuer: str, token: str, lifetime: int) -> bool:
+        """Store a ticket of a token, by its fingerprint, for `lifetime` seconds; False where that failed or is uncertain."""
 
-    async def take(self, digest: str) -> bool | None:
-        """Whether the ticket was there and had not expired; it is gone afterwards. None while the database is away."""
+    async def take(self, digest: str) -> str | None:
+        """The token's fingerprint of a ticket, which is gone afterwards; empty where there was none that had not expired.
+
+        None while the database is away.
+        """
 
     async def remove(self, digests: Sequence[str]) -> bool:
         """Remove tickets; False where that failed or is uncertain."""
@@ -66,6 +68,8 @@ class _Held(NamedTuple):
     """Time of the clock at which it expires."""
     is_stored: bool
     """Whether the database has it too."""
+    token: str
+    """The fingerprint of the token that it was given to."""
 
 
 class Tickets:
@@ -103,32 +107,33 @@ class Tickets:
     def __repr__(self) -> str:
         return f"<Tickets {self.name}: {len(self._held)} held>"
 
-    async def issue(self) -> str:
-        """A new ticket. It works everywhere, or only here if the database cannot store it now."""
+    async def issue(self, token: str) -> str:
+        """A new ticket for the token with the fingerprint `token`, with its scopes.
+
+        It works everywhere, or only here if the database cannot store it now.
+        """
         ticket, digest = self._make()
         if not self.enabled:
             return ticket
         deadline = self._clock() + LIFETIME
-        is_stored = await self._store.add(digest, self.name, LIFETIME)
+        is_stored = await self._store.add(digest, self.name, token, LIFETIME)
         if not is_stored:
             # That one may be stored later, and would then work here and elsewhere. Nobody has it.
             ticket, digest = self._make()
-        self._held[digest] = _Held(deadline, is_stored)
+        self._held[digest] = _Held(deadline, is_stored, token)
         while len(self._held) > self._most:
             self._drop_oldest()
         return ticket
 
-    async def redeem(self, ticket: str) -> TicketCheck:
-        """Check a ticket and use it up."""
+    async def redeem(self, ticket: str) -> str | TicketCheck:
+        """Check a ticket and use it up. Returns the fingerprint of its token."""
         if not is_ticket(ticket):
             return TicketCheck.REFUSED
         digest = _digest(ticket)
         if ticket.partition(".")[0] != self.name:
             async with self._lookups:
-                is_taken = await self._store.take(digest)
-            if is_taken is None:
-                return TicketCheck.UNAVAILABLE
-            return TicketCheck.ACCEPTED if is_taken else TicketCheck.REFUSED
+                token = await self._store.take(digest)
+            return TicketCheck.UNAVAILABLE if token is None else token or TicketCheck.REFUSED
         # Before anything is awaited: of several requests with one ticket the first one takes it.
         held = self._held.pop(digest, None)
         if held is None:
@@ -137,13 +142,13 @@ class Tickets:
             self._remove_later(digest, held)
             return TicketCheck.REFUSED
         if not held.is_stored:
-            return TicketCheck.ACCEPTED
-        is_taken = await self._store.take(digest)
-        if is_taken is None:
+            return held.token
+        taken = await self._store.take(digest)
+        if taken is None:
             self._remove_later(digest, held)
             self._last_deadline = max(self._last_deadline, held.deadline)
             self._used_without_store.set()
-        return TicketCheck.REFUSED if is_taken is False else TicketCheck.ACCEPTED
+        return TicketCheck.REFUSED if taken == "" else held.token
 
     async def run(self) -> None:
         """Remove what has expired, and from the database what was used while it was away. Never returns."""

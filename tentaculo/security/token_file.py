@@ -1,15 +1,31 @@
-"""The gateway's own tokens: which are accepted, how one is made, and where its hash is kept."""
+"""The gateway's own tokens: which are accepted, how one is made, and the file in which their hashes are kept.
+
+The file is replaced in one step and read whole, so that a reader sees the old one or the new one. Those that change it
+take turns by a lock on its folder.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import secrets
 import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from tentaculo.config.loader import DEFAULT_TOKEN_FILE
+from tentaculo.config.accepted_tokens import DEFAULT_TOKEN_FILE, TokenSettings, format_line, parse_line
 from tentaculo.config.schema import Config
 from tentaculo.security.tokens import hash_token
+
+ENVIRONMENT = "environment"
+"""The name of the token of the environment, unless its hash is listed with another one."""
+_ENVIRONMENT = "the environment"
+_HEADING = "# Hashes of accepted tokens, one in a line. The tokens themselves are kept nowhere.\n"
+
+
+class TokenFileError(Exception):
+    """The token file has a line that is no token. Its text names the line, never what stands there."""
 
 
 def token_file(config: Config) -> Path:
@@ -17,15 +33,35 @@ def token_file(config: Config) -> Path:
     return config.folder / (config.auth.token_file or DEFAULT_TOKEN_FILE)
 
 
-def accepted_hashes(config: Config) -> list[str]:
-    """Hashes of every accepted token: `auth.tokens`, the token file's, and that of the environment's plain token.
+def accepted_tokens(config: Config) -> list[TokenSettings]:
+    """Every accepted token: those of `auth.tokens`, of the token file, and the plain one of the environment.
 
-    A token file that is missing adds none. Raises OSError where it is there and cannot be read.
+    One that is listed twice is there once, as it is listed first. A token file that is missing adds none. Raises OSError
+    where it is there and cannot be read, and TokenFileError.
     """
-    hashes = [*config.auth.tokens, *_kept(token_file(config))]
-    if config.plain_token is not None:
-        hashes.append(hash_token(config.plain_token.reveal()))
-    return list(dict.fromkeys(hashes))
+    listed = [
+        one.replace(source=one.source or f"auth.tokens[{number}]") for number, one in enumerate(config.auth.tokens)
+    ]
+    return _once([*listed, *read_tokens(token_file(config)), *environment_tokens(config)])
+
+
+def environment_tokens(config: Config) -> list[TokenSettings]:
+    """The plain token of the environment, if there is one."""
+    if config.plain_token is None:
+        return []
+    return [TokenSettings(hash=hash_token(config.plain_token.reveal()), name=ENVIRONMENT, source=_ENVIRONMENT)]
+
+
+def _once(tokens: Iterable[TokenSettings]) -> list[TokenSettings]:
+    found: dict[str, TokenSettings] = {}
+    for one in tokens:
+        found.setdefault(one.hash, one)
+    return list(found.values())
+
+
+def read_tokens(path: Path) -> list[TokenSettings]:
+    """The tokens of a token file, none where it is missing. Raises OSError and TokenFileError."""
+    return [one for _, one in _lines(path) if one is not None]
 
 
 def make_token() -> str:
@@ -33,27 +69,134 @@ def make_token() -> str:
     return "tl_" + secrets.token_urlsafe(32)
 
 
-def keep_hash(path: Path, token_hash: str) -> None:
-    """Add a hash to the token file, which only its owner can read; it is replaced in one step. Raises OSError."""
+class TokenFile:
+    """A token file that is being changed. `edit` opens it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lines = _lines(path)
+
+    def __repr__(self) -> str:
+        return f"<TokenFile {self._path}: {len(self.tokens)} tokens>"
+
+    @property
+    def tokens(self) -> list[TokenSettings]:
+        """Its tokens, in order."""
+        return [one for _, one in self._lines if one is not None]
+
+    def add(self, token: TokenSettings) -> None:
+        """Add one at the end."""
+        self._lines.append((format_line(token), token))
+
+    def remove(self, token: TokenSettings) -> None:
+        """Remove one."""
+        self._lines = [line for line in self._lines if line[1] is None or line[1].hash != token.hash]
+
+    def put(self, token: TokenSettings) -> None:
+        """Replace the one with the same hash."""
+        self._lines = [
+            (format_line(token), token) if one is not None and one.hash == token.hash else (line, one)
+            for line, one in self._lines
+        ]
+
+    def write(self) -> None:
+        """Replace the file in one step. Comments and lines that were not changed stay as they are. Raises OSError."""
+        path, lines = self._path, [line for line, _ in self._lines]
+        text = ("" if any(line.startswith("#") for line in lines) else _HEADING) + "".join(f"{one}\n" for one in lines)
+        # mkstemp makes the file with mode 0600.
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(name, path)
+        except BaseException:
+            os.unlink(name)
+            raise
+        _sync_folder(path.parent)
+
+
+class WatchedTokenFile:
+    """A token file that a gateway reads again when it has changed."""
+
+    def __init__(self, config: Config) -> None:
+        self._path = token_file(config)
+        self._environment = environment_tokens(config)
+        self._seen = self._stamp()
+        self._was_missing = False
+
+    def __repr__(self) -> str:
+        return f"<WatchedTokenFile {self._path}>"
+
+    def read_again(self) -> list[TokenSettings] | None:
+        """Its tokens, None while it is as it was. Raises OSError and TokenFileError, once for each change.
+
+        A missing file has no tokens at the second look only: some programs write a file by removing it first.
+        """
+        stamp = self._stamp()
+        if stamp == self._seen:
+            self._was_missing = False
+            return None
+        if stamp is None and not self._was_missing:
+            self._was_missing = True
+            return None
+        self._seen, self._was_missing = stamp, False
+        return read_tokens(self._path)
+
+    def with_others(self, known: Iterable[TokenSettings], now: Iterable[TokenSettings]) -> list[TokenSettings]:
+        """The accepted tokens once the file has those of `now`, where `known` were accepted before."""
+        place = f"{self._path}, line "
+        others = [one for one in known if one.source != _ENVIRONMENT and not one.source.startswith(place)]
+        return _once([*others, *now, *self._environment])
+
+    def _stamp(self) -> tuple[int, int, int] | None:
+        try:
+            found = os.stat(self._path)
+        except OSError:
+            return None
+        return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+@contextmanager
+def edit(path: Path) -> Iterator[TokenFile]:
+    """The token file for a change, while nobody else changes it; it may be missing. Raises OSError and TokenFileError."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    lines = "".join(f"{line}\n" for line in [*_kept(path), token_hash])
-    # mkstemp makes the file with mode 0600.
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    # Of the folder, not of the file: that is replaced, and a lock on the old one would keep nobody out.
+    descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            file.write("# Hashes of accepted tokens, one in a line. The tokens themselves are kept nowhere.\n" + lines)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield TokenFile(path)
+    finally:
+        os.close(descriptor)
 
 
-def _kept(path: Path) -> list[str]:
+def keep_token(path: Path, token: TokenSettings) -> None:
+    """Add a token to the token file. Raises OSError and TokenFileError."""
+    with edit(path) as file:
+        file.add(token)
+        file.write()
+
+
+def _lines(path: Path) -> list[tuple[str, TokenSettings | None]]:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return []
-    lines = (line.strip() for line in text.splitlines())
-    return [line.lower() for line in lines if line and not line.startswith("#")]
+    found = []
+    for number, line in enumerate(text.splitlines(), 1):
+        try:
+            token = parse_line(line)
+        except ValueError as error:
+            raise TokenFileError(f"{path}: line {number} {error}") from None
+        found.append((line.strip(), None if token is None else token.replace(source=f"{path}, line {number}")))
+    return found
+
+
+def _sync_folder(folder: Path) -> None:
+    """A revoked token must not come back after a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

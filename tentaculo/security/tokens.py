@@ -1,11 +1,21 @@
-"""The gateway's tokens: how they are hashed and compared, and which headers carry them. Pure."""
+"""The accepted tokens, and the caller that each of them makes of a request. No I/O.
+
+Tokens are kept as SHA-256 digests, and found by a look-up in a dictionary: it costs the same for one token and for a
+thousand. That leaks nothing by its time. What is compared is the digest, of which a caller cannot choose a part without
+computing hashes until one fits; and Python compares two digests only where 64 bits of a SipHash with a secret key of the
+process agree. A token that `tentaculo token new` made has 256 random bits, so that no slow hash is needed.
+"""
 
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from hashlib import sha256
+
+from tentaculo.config.accepted_tokens import TokenSettings
+from tentaculo.model.scopes import Need, granted
+from tentaculo.model.text import utc_now
 
 TOKEN_HEADER = b"x-vx11-token"
 HASH_PREFIX = "sha256:"
@@ -17,7 +27,7 @@ def hash_token(token: str) -> str:
 
 
 class TokenCheck(Enum):
-    """What a token check found."""
+    """How a caller is known. A way to be known that is none of a token, such as OpenID Connect, would be one more."""
 
     OPEN = "open"
     """Authentication is off: every caller is anonymous."""
@@ -25,66 +35,238 @@ class TokenCheck(Enum):
     """`X-VX11-Token` authenticated."""
     BY_BEARER = "by_bearer"
     """`Authorization: Bearer` authenticated."""
+    BY_TICKET = "by_ticket"
+    """A ticket authenticated, which is used up."""
+    BY_SESSION = "by_session"
+    """The session of a browser that has signed in authenticated."""
     MISSING = "missing"
     WRONG = "wrong"
+    EXPIRED = "expired"
+    """The token was accepted until it expired."""
 
     def __init__(self, word: str) -> None:
         self.is_authenticated = word.startswith("by_")
-        """Whether an accepted token was sent."""
+        """Whether an accepted token, or what was made with one, was sent."""
+
+
+class TokenUse:
+    """What is counted of a token in this process. It survives an exchange of the accepted tokens."""
+
+    __slots__ = ("passed", "requests", "streams")
+
+    def __init__(self) -> None:
+        self.requests = 0
+        """Requests that the token was sent with."""
+        self.passed = 0.0
+        """The latest end of it that has passed, in seconds since 1970: a clock that is set back does not revive it."""
+        self.streams: dict[Callable[[], None], tuple[Need, ...]] = {}
+        """What ends each stream that was opened with it, and what that needs as long as it lasts."""
+
+    def __repr__(self) -> str:
+        return f"<TokenUse: {self.requests} requests>"
+
+
+class Caller:
+    """Who sends a request, and what it may do. Many requests share one: it is never changed."""
+
+    __slots__ = ("check", "ends_at", "is_authenticated", "issuer", "name", "scopes", "token", "use")
+
+    def __init__(
+        self,
+        issuer: Tokens,
+        check: TokenCheck,
+        use: TokenUse,
+        *,
+        name: str | None = None,
+        token: str = "",
+        scopes: frozenset[str] = frozenset(),
+        ends_at: float | None = None,
+    ) -> None:
+        self.issuer = issuer
+        """The accepted tokens by which it is known. Once others are in their place it must be looked up again."""
+        self.check = check
+        self.is_authenticated = check.is_authenticated
+        self.use = use
+        self.name = name
+        """Of its token; None for an anonymous caller. Letters, digits, dots, hyphens and underscores."""
+        self.token = token
+        """What stands for its token: the `fingerprint`."""
+        self.scopes = scopes
+        self.ends_at = ends_at
+        """Seconds since 1970 at which its token expires."""
+
+    def __repr__(self) -> str:
+        return f"<Caller {self.name or 'anonymous'}, {self.check.value}>"
+
+    def may(self, need: Need) -> bool:
+        """Whether it has one of the scopes that a request needs."""
+        return not self.scopes.isdisjoint(need)
+
+
+class _Token:
+    """An accepted token, with the callers that it makes."""
+
+    __slots__ = ("callers", "digest", "ends_at", "expired", "fingerprint", "name", "settings", "use")
+
+    def __init__(self, issuer: Tokens, settings: TokenSettings, names: Mapping[str, str], use: TokenUse) -> None:
+        self.settings = settings
+        self.digest = bytes.fromhex(settings.hash.removeprefix(HASH_PREFIX))
+        self.fingerprint = fingerprint_of(settings.hash)
+        self.use = use
+        self.name = name_of(settings)
+        self.ends_at = None if settings.expires is None else settings.expires.timestamp()
+        scopes = granted(settings.scopes, names)
+        self.callers = {
+            check: Caller(
+                issuer, check, use, name=self.name, token=self.fingerprint, scopes=scopes, ends_at=self.ends_at
+            )
+            for check in TokenCheck
+            if check.is_authenticated
+        }
+        self.expired = Caller(issuer, TokenCheck.EXPIRED, use, name=self.name, token=self.fingerprint)
+
+    def is_over(self, now: float) -> bool:
+        ends_at, use = self.ends_at, self.use
+        if ends_at is None:
+            return False
+        if ends_at <= now:
+            use.passed = max(use.passed, ends_at)
+        return ends_at <= use.passed
 
 
 class Tokens:
-    """The accepted tokens, kept as hashes and compared in constant time.
+    """The accepted tokens of one configuration. It is never changed; another takes its place."""
 
-    `hashes` are as `hash_token` makes them. With `enabled` false every request is allowed.
-    """
+    def __init__(
+        self,
+        tokens: Iterable[TokenSettings | str],
+        *,
+        enabled: bool = True,
+        names: Mapping[str, str] | None = None,
+        uses: dict[str, TokenUse] | None = None,
+        clock: Callable[[], float] = lambda: utc_now().timestamp(),
+    ) -> None:
+        """A token that is a text is its hash alone, as `hash_token` makes it.
 
-    def __init__(self, hashes: Iterable[str], *, enabled: bool = True) -> None:
-        self._digests = tuple(bytes.fromhex(item.removeprefix(HASH_PREFIX)) for item in hashes)
-        self._fingerprints = frozenset(map(_fingerprint, self._digests))
-        self._enabled = enabled
+        With `enabled` false every request is allowed. `names` maps names and aliases of services to their names. `uses` has
+        what was counted of each token by its fingerprint, and is given to the next `Tokens` as well. `clock` gives the
+        seconds since 1970.
+        """
+        self.uses = {} if uses is None else uses
+        self.clock = clock
+        self.enabled, self._names = enabled, names or {}
+        self._by_digest: dict[bytes, _Token] = {}
+        for one in tokens:
+            settings = TokenSettings(hash=one) if isinstance(one, str) else one
+            use = self.uses.setdefault(fingerprint_of(settings.hash), TokenUse())
+            token = _Token(self, settings, self._names, use)
+            # Where a token is listed twice the first one decides.
+            self._by_digest.setdefault(token.digest, token)
+        self._by_fingerprint = {token.fingerprint: token for token in self._by_digest.values()}
+        nobody = self.uses.setdefault("", TokenUse())
+        usual = granted(None)
+        self._open = Caller(self, TokenCheck.OPEN, nobody, scopes=usual)
+        self._missing = Caller(self, TokenCheck.MISSING, nobody)
+        self._wrong = Caller(self, TokenCheck.WRONG, nobody)
 
     def __repr__(self) -> str:
-        return f"<Tokens: {len(self._digests)} accepted{'' if self._enabled else ', disabled'}>"
+        return f"<Tokens: {len(self._by_digest)} accepted{'' if self.enabled else ', disabled'}>"
 
-    def accepts(self, token: bytes) -> bool:
-        """Whether `token` is one of the accepted ones. Every hash is compared, whichever matches."""
-        digest = sha256(token).digest()
-        found = False
-        for accepted in self._digests:
-            found |= hmac.compare_digest(digest, accepted)
+    @property
+    def anonymous(self) -> Caller:
+        """Whoever sends no token: with authentication switched off it may do everything but what needs `admin`."""
+        return self._missing if self.enabled else self._open
+
+    @property
+    def listed(self) -> list[tuple[TokenSettings, str, TokenUse]]:
+        """Each accepted token, with its fingerprint and what was counted of it."""
+        return [(one.settings, one.fingerprint, one.use) for one in self._by_digest.values()]
+
+    def counts(self) -> dict[str, int]:
+        """The requests of each caller so far, by name: of several tokens with one name together."""
+        found: dict[str, int] = {}
+        for token in self._by_digest.values():
+            found[token.name] = found.get(token.name, 0) + token.use.requests
         return found
 
+    def replaced_by(self, tokens: Iterable[TokenSettings]) -> Tokens:
+        """Others for the same configuration. What is known of each token is kept."""
+        return Tokens(tokens, enabled=self.enabled, names=self._names, uses=self.uses, clock=self.clock)
+
+    def accepts(self, token: bytes) -> bool:
+        """Whether `token` is accepted now."""
+        found = self._find(token)
+        return found is not None and not found.is_over(self.clock())
+
     def fingerprint(self, token: bytes) -> str | None:
-        """What stands for `token` in the table of sessions, None where it is not accepted."""
-        return _fingerprint(sha256(token).digest()) if self.accepts(token) else None
+        """What stands for `token` in the tables of sessions and tickets, None where it is not accepted now."""
+        found = self._find(token)
+        return None if found is None or found.is_over(self.clock()) else found.fingerprint
 
     def has_fingerprint(self, fingerprint: str) -> bool:
-        """Whether the token of a fingerprint is accepted."""
-        return self._enabled and fingerprint in self._fingerprints
+        """Whether the token of a fingerprint is accepted now."""
+        return self.caller(fingerprint, TokenCheck.BY_SESSION) is not None
 
-    def check(self, header: bytes | None, authorization: bytes | None) -> TokenCheck:
-        """Judge a request by its `X-VX11-Token` and `Authorization` values (raw bytes, None where absent).
+    def caller(self, fingerprint: str, check: TokenCheck) -> Caller | None:
+        """The caller whose token has this fingerprint; None where it is not accepted now."""
+        token = self._by_fingerprint.get(fingerprint) if self.enabled else None
+        return None if token is None or token.is_over(self.clock()) else token.callers[check]
+
+    def check(self, header: bytes | None, authorization: bytes | None) -> Caller:
+        """Who sends a request, by its `X-VX11-Token` and `Authorization` values (raw bytes, None where absent).
 
         `X-VX11-Token` decides when both are there. An empty token is a missing one. A repeated header is one value with
         commas, and so never an accepted token.
         """
-        if not self._enabled:
-            return TokenCheck.OPEN
+        if not self.enabled:
+            return self._open
         if header is not None and header.strip(b" \t,"):
-            return TokenCheck.BY_HEADER if self.accepts(header) else TokenCheck.WRONG
+            return self._caller(header, TokenCheck.BY_HEADER)
         if token := _bearer(authorization):
-            return TokenCheck.BY_BEARER if self.accepts(token) else TokenCheck.WRONG
-        return TokenCheck.MISSING
+            return self._caller(token, TokenCheck.BY_BEARER)
+        return self._missing
+
+    def end_streams(self) -> None:
+        """End the streams whose token is no longer accepted, or no longer has what they need."""
+        for fingerprint, use in self.uses.items():
+            if not use.streams:
+                continue
+            caller = self.caller(fingerprint, TokenCheck.BY_HEADER)
+            for end, needs in list(use.streams.items()):
+                if caller is None or not all(map(caller.may, needs)):
+                    use.streams.pop(end, None)
+                    end()
 
     def hides(self, authorization: bytes | None) -> bool:
-        """Whether `Authorization` holds an accepted token, which no service may get, whatever authenticated."""
-        return self._enabled and bool(token := _bearer(authorization)) and self.accepts(token)
+        """Whether `Authorization` holds a token of the gateway, which no service may get, whatever authenticated.
+
+        One that has expired is hidden too.
+        """
+        return self.enabled and bool(token := _bearer(authorization)) and self._find(token) is not None
+
+    def _caller(self, token: bytes, check: TokenCheck) -> Caller:
+        found = self._find(token)
+        if found is None:
+            return self._wrong
+        return found.expired if found.is_over(self.clock()) else found.callers[check]
+
+    def _find(self, token: bytes) -> _Token | None:
+        digest = sha256(token).digest()
+        found = self._by_digest.get(digest)
+        return found if found is not None and hmac.compare_digest(found.digest, digest) else None
 
 
-def _fingerprint(digest: bytes) -> str:
-    # Not the hash itself: the database alone does not say which line of a configuration it is.
-    return sha256(b"session" + digest).hexdigest()[:32]
+def name_of(token: TokenSettings) -> str:
+    """The name of a token's caller; one without a name has a part of its fingerprint."""
+    return token.name or f"token-{fingerprint_of(token.hash)[:8]}"
+
+
+def fingerprint_of(token_hash: str) -> str:
+    """What stands for a token in tables and lists, by its hash.
+
+    Not the hash itself: the database alone does not say which line of a configuration it is.
+    """
+    return sha256(b"session" + bytes.fromhex(token_hash.removeprefix(HASH_PREFIX))).hexdigest()[:32]
 
 
 def _bearer(authorization: bytes | None) -> bytes:

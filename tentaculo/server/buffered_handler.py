@@ -15,6 +15,7 @@ import structlog
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.net.inbound_request import InboundRequest
 from tentaculo.net.response_bytes import SentResponse
+from tentaculo.security.tokens import Caller
 from tentaculo.server.fast_path import BufferedRequest
 from tentaculo.server.gateway_responses import GatewayResponses
 from tentaculo.server.request_body import check_size
@@ -72,9 +73,18 @@ def defect(error: Exception, record: RequestRecord) -> Problem:
     return Problem(Failure.INTERNAL, "The failure was logged under this request's id.")
 
 
+class JudgedRequest(Protocol):
+    """A request that the dispatcher has judged."""
+
+    inbound: InboundRequest
+    record: RequestRecord
+    caller: Caller
+
+
 class NativePlan(NamedTuple):
     """What was decided about a request, for another with the same head on the same connection."""
 
+    caller: Caller
     inbound: InboundRequest
     body_handler: BodyHandler
 
@@ -94,30 +104,34 @@ class NativeFastPath:
     def __repr__(self) -> str:
         return f"<NativeFastPath: {self.in_flight} in flight>"
 
+    @staticmethod
+    def takes(inbound: InboundRequest) -> bool:
+        """Whether a request is a usual one. The ordinary path serves every other one."""
+        return inbound.minor == 1 and not inbound.is_chunked and inbound.fields.expect is None
+
     def serve(
         self,
         handler: BufferedHandler,
         request: BufferedRequest,
         done: Callable[[bool], None],
-        inbound: InboundRequest,
-        record: RequestRecord,
-    ) -> NativeExchange | None:
-        """Serve a request that was judged; None for an unusual one, which the ordinary path serves.
+        judged: JudgedRequest,
+    ) -> NativeExchange:
+        """Serve a request that was judged, and that `takes` takes.
 
         `done` is called when the response has been sent, perhaps before this returns, with whether the connection stays.
         """
-        if inbound.minor != 1 or inbound.is_chunked or inbound.fields.expect is not None:
-            return None
-        exchange = NativeExchange(self, request, inbound, record, done)
+        inbound = judged.inbound
+        exchange = NativeExchange(self, request, inbound, judged.record, done)
         plan = exchange.begin(handler, None)
         if plan is not None:
-            request.remembered = NativePlan(inbound, plan)
+            request.remembered = NativePlan(judged.caller, inbound, plan)
         return exchange
 
     def serve_again(self, plan: NativePlan, request: BufferedRequest, done: Callable[[bool], None]) -> NativeExchange:
         """Serve a request with the same head as one that was served before on its connection."""
         inbound = plan.inbound
         record = self.requests.begin(inbound.method, inbound.path, inbound.client.address, inbound.forwarded_by_trusted)
+        record.caller = plan.caller.name
         exchange = NativeExchange(self, request, inbound, record, done)
         exchange.begin(None, plan.body_handler)
         return exchange
@@ -196,6 +210,7 @@ class NativeExchange:
             request_id=record.request_id,
             origin=self._inbound.origin,
             keep_alive=stays,
+            added=b"" if record.admitted is None else record.admitted.lines,
         )
         if len(body) <= PIECE:
             transport.write(head + body)

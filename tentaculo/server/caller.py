@@ -9,14 +9,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 from urllib.parse import quote
 
 from aiohttp import web
 
+from tentaculo.model.scopes import Need
 from tentaculo.net.inbound_request import InboundRequest
 from tentaculo.net.session_cookie import HOST_ONLY, PLAIN
 from tentaculo.security.cors import is_allowed
 from tentaculo.security.sessions import LIFETIME, Session
+from tentaculo.security.tokens import Caller
+from tentaculo.server.client_address import client_address
 from tentaculo.server.gateway_responses import prefers_html
 
 PAGES = "/status"
@@ -33,30 +37,25 @@ _READS = ("GET", "HEAD")
 
 
 @dataclass(frozen=True, slots=True)
-class Caller:
-    """Who sends a request to a native path."""
+class Sender:
+    """Who sends a request to a native path, and from where."""
 
     inbound: InboundRequest
     is_trusted: Callable[[str], bool]
-    is_authenticated: bool
-    """Whether it has an accepted token, ticket or session."""
+    caller: Caller
+    """Who that is, by token, ticket or session."""
     session: Session | None
     """The session of its cookie, where no token counted more."""
 
     @property
+    def is_authenticated(self) -> bool:
+        """Whether it has an accepted token, ticket or session, with the scope that the route needs."""
+        return self.caller.is_authenticated
+
+    @property
     def address(self) -> str:
         """The client's address; behind trusted proxies the last one before them."""
-        inbound = self.inbound
-        forwarded = inbound.forwarded_by_trusted
-        if forwarded is None:
-            return inbound.client.address
-        chain = forwarded.get(b"x-forwarded-for") or forwarded.get(b"x-real-ip") or b""
-        found = inbound.client.address
-        for part in reversed(chain.decode("latin-1").split(",")):
-            found = part.strip() or found
-            if not self.is_trusted(found):
-                break
-        return found
+        return client_address(self.inbound, self.is_trusted)
 
     def set_cookie(self, session_id: str) -> str:
         """The value of the `Set-Cookie` that signs in; with an empty id that of the one that signs out."""
@@ -67,14 +66,49 @@ class Caller:
         return f"{name}={session_id}; Path=/; Max-Age={age}; HttpOnly; SameSite=Lax{'; Secure' if is_secure else ''}"
 
 
-CALLER = web.RequestKey("caller", Caller)
+SENDER = web.RequestKey("sender", Sender)
 """Set before a native handler runs."""
 
 
 def session_of(request: web.Request) -> Session | None:
     """The session that a request was sent with."""
-    caller = request.get(CALLER)
-    return caller.session if caller is not None else None
+    sender = request.get(SENDER)
+    return sender.session if sender is not None else None
+
+
+def name_of(request: web.Request) -> str | None:
+    """The name of the caller who sent a request, None for an anonymous one."""
+    sender = request.get(SENDER)
+    return sender.caller.name if sender is not None else None
+
+
+class Audit(Protocol):
+    """Records who has changed something."""
+
+    def __call__(self, request: web.Request, action: str, **what: object) -> None:
+        """Record that the sender of `request` has done `action`, with what it was done to."""
+
+
+def no_audit(request: web.Request, action: str, **what: object) -> None:
+    """Record nothing."""
+
+
+def audit_to(record: Callable[..., None]) -> Audit:
+    """Records by an event of the gateway's own; `record` is as `OwnEvents.record`."""
+
+    def audit(request: web.Request, action: str, **what: object) -> None:
+        sender = request.get(SENDER)
+        caller = sender.caller if sender is not None else None
+        name, how = (None, None) if caller is None else (caller.name, caller.check.value)
+        record("caller.acted", caller=name, how=how, action=action, **what)
+
+    return audit
+
+
+def may(request: web.Request, need: Need) -> bool:
+    """Whether the caller who sent a request has a scope. An anonymous one has passed a route that is open to all."""
+    caller = request[SENDER].caller
+    return not caller.is_authenticated or caller.may(need)
 
 
 def note_action(request: web.Request) -> None:
@@ -83,10 +117,23 @@ def note_action(request: web.Request) -> None:
         session.acted_at = time.monotonic()
 
 
-def when_signed_out(request: web.Request, callback: Callable[[], None]) -> Callable[[], None]:
-    """Call `callback` when the session of a request that lasts has ended. The result takes that back."""
-    session = session_of(request)
-    return session.when_ended(callback) if session is not None else lambda: None
+def when_signed_out(request: web.Request, callback: Callable[[], None], *needs: Need) -> Callable[[], None]:
+    """Call `callback` when the session of a request that lasts has ended, or its token, or one of its scopes.
+
+    `needs` are those that the request needs as long as it lasts. The result takes that back.
+    """
+    sender = request.get(SENDER)
+    if sender is None or not sender.is_authenticated:
+        return lambda: None
+    streams, session = sender.caller.use.streams, sender.session
+    streams[callback] = needs
+    forget = session.when_ended(callback) if session is not None else lambda: None
+
+    def take_back() -> None:
+        streams.pop(callback, None)
+        forget()
+
+    return take_back
 
 
 def is_page(path: str) -> bool:

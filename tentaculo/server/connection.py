@@ -11,7 +11,7 @@ from aiohttp import web
 from aiohttp.http import WebSocketReader
 from aiohttp.http_exceptions import LineTooLong
 
-from tentaculo.config.schema import LimitSettings
+from tentaculo.config.limits import LimitSettings
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.net.inbound_request import Closable
 from tentaculo.net.memory import exhausted

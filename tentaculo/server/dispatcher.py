@@ -3,11 +3,12 @@
 1. Open its record: request id, client, start.
 2. Validate the head.
 3. Respond to the preflight of a listed origin, whatever its path.
-4. Find its route in the one table.
-5. Check the token, if the route needs one, and the Origin where no token in a header authenticated: of a WebSocket, and
+4. Find its route in the one table. Refuse it where clients of its network may not use that.
+5. Check the token and its scopes, if the route needs any, and the Origin where no token in a header authenticated: of a WebSocket, and
    of a page that sends a ticket, a cookie or a form. Tickets and cookies are checked in a task, which waits for the
    database.
-6. Call the native handler, or the proxy.
+6. Refuse it where a limit of its route is used up.
+7. Call the native handler, or the proxy.
 
     bytes ─▶ connection ─▶ try_serve ──▶ proxy or buffered native handler, in the same call
                                └──────▶ handle, in a task ─▶ native handler or proxy
@@ -29,78 +30,24 @@ from tentaculo.model.failure import Failure, Problem
 from tentaculo.net.inbound_request import ClientInfo, InboundRequest, Request
 from tentaculo.net.memory import MemoryBudget, exhausted
 from tentaculo.net.response_bytes import SentResponse
-from tentaculo.security.sessions import Session
 from tentaculo.security.tickets import without_tickets
+from tentaculo.security.tokens import Caller
+from tentaculo.server.access_control import is_over
 from tentaculo.server.buffered_handler import NativeFastPath, NativePlan, defect
-from tentaculo.server.caller import CALLER, Caller, sign_in_address
+from tentaculo.server.caller import SENDER, Sender, sign_in_address
+from tentaculo.server.client_address import client_address
 from tentaculo.server.connection import ClientConnection
 from tentaculo.server.fast_path import ActiveRequest, BufferedRequest
 from tentaculo.server.gateway_responses import GatewayResponses
-from tentaculo.server.native_routes import REQUEST_ID, STARTED, from_http
-from tentaculo.server.route_table import Route
-from tentaculo.server.rules import Handler, RequestRules
-from tentaculo.telemetry.request_log import RequestLog, RequestRecord
+from tentaculo.server.judged_request import JudgedRequest
+from tentaculo.server.native_access import READS
+from tentaculo.server.native_routes import LIMIT_FIELDS, REQUEST_ID, STARTED, from_http
+from tentaculo.server.request_limits import RouteLimits
+from tentaculo.server.route_entries import Route
+from tentaculo.server.rules import RequestRules
+from tentaculo.telemetry.request_log import RequestLog
 
 log = structlog.get_logger(__name__)
-
-
-class JudgedRequest:
-    """A request on its way through the steps, and what they found."""
-
-    __slots__ = (
-        "access",
-        "cors",
-        "hides_authorization",
-        "inbound",
-        "is_authenticated",
-        "is_foreign_preflight",
-        "keep_alive",
-        "native",
-        "needs_token",
-        "record",
-        "response",
-        "route",
-        "session",
-        "session_id",
-        "target",
-        "ticket",
-    )
-
-    def __init__(
-        self, inbound: InboundRequest, record: RequestRecord, rules: RequestRules, *, keep_alive: bool
-    ) -> None:
-        self.inbound = inbound
-        self.record = record
-        # Not the rules themselves: a tunnel would keep their routes in memory after a reload.
-        self.access = rules.access
-        self.cors = rules.access.cors
-        self.native: Handler | None = None
-        """The handler of the native application, for a native route."""
-        self.keep_alive = keep_alive
-        """Whether the client's connection is to stay open after the response."""
-        self.route: Any = None
-        """The entry of the route table, once it is found."""
-        self.target = ""
-        """The target that an upstream is to see, or a native handler if it is not the one that came."""
-        self.hides_authorization = False
-        """Whether Authorization carried the gateway's token."""
-        self.is_authenticated = False
-        """Whether the caller sent an accepted token, ticket or session."""
-        self.needs_token = False
-        """Whether its route is closed to those that did not."""
-        self.ticket: str | None = None
-        """A ticket that is to authenticate the caller, and has not been redeemed yet."""
-        self.session_id: bytes | None = None
-        """The id of a session that is to authenticate the caller, and has not been looked up yet."""
-        self.session: Session | None = None
-        """The session that authenticated the caller."""
-        self.is_foreign_preflight = False
-        """Whether this is the preflight of an origin that is not listed: it carries no token and is the service's."""
-        self.response: SentResponse | None = None
-        """The response, if the dispatcher has sent it."""
-
-    def __repr__(self) -> str:
-        return f"<JudgedRequest {self.inbound.method} {self.record.request_id}>"
 
 
 class ProxyHandler(Protocol):
@@ -175,11 +122,17 @@ class Dispatcher:
         """
         memory, remembered = self._memory, request.remembered
         if remembered is not None and memory.held < memory.limit:  # `is_exhausted`, without a call
-            if remembered.inbound.client.generation is self._stamp:
+            caller: Caller = remembered.caller
+            is_known = (
+                remembered.inbound.client.generation is self._stamp and caller.issuer is self._rules.access.tokens
+            )
+            # What was decided for a caller holds as long as the rules and its token do.
+            if is_known and (caller.ends_at is None or not is_over(caller)):
+                caller.use.requests += 1
                 if type(remembered) is NativePlan:
                     return self._buffered.serve_again(remembered, request, done)
                 return self._proxy.serve(request, done, None)
-            request.remembered = None  # the rules have changed since
+            request.remembered = None
         connection: ClientConnection = request.protocol
         if connection.judged is not None:
             return None
@@ -189,13 +142,23 @@ class Dispatcher:
             done(response.keep_alive is True)
             return _FINISHED
         if judged.ticket is None:
-            if not judged.route.is_native:
-                return self._proxy.serve(request, done, judged)
-            handler = judged.route.buffered
-            if handler is not None and request.method == "POST":
-                exchange = self._buffered.serve(handler, request, done, judged.inbound, judged.record)
-                if exchange is not None:
-                    return exchange
+            is_native = judged.route.is_native
+            handler = judged.route.buffered if is_native and request.method == "POST" else None
+            if not is_native or (handler is not None and self._buffered.takes(judged.inbound)):
+                if judged.limits is not None and not self._enter(judged, judged.limits, request):
+                    assert judged.response is not None
+                    done(judged.response.keep_alive is True)
+                    return _FINISHED
+                is_limited = judged.record.admitted is not None
+                exchange = (
+                    self._proxy.serve(request, done, judged)
+                    if handler is None
+                    else self._buffered.serve(handler, request, done, judged)
+                )
+                if is_limited:
+                    # Another request with the same head is one more for its limits.
+                    request.remembered = None
+                return exchange
         connection.judged = judged
         return None
 
@@ -217,6 +180,9 @@ class Dispatcher:
                     return judged.response
             if judged.route.is_native:
                 return await self._serve_native(judged, request)
+            if judged.limits is not None and not self._enter(judged, judged.limits, cast(Request, request)):
+                assert judged.response is not None
+                return judged.response
             return await self._proxy.handle(request, judged)
         finally:
             connection.answered()
@@ -264,6 +230,10 @@ class Dispatcher:
         judged.record.service, judged.record.route = route.service_name, route.key
         if self._memory.held >= self._memory.limit and not (route.is_native and path in ALWAYS_ANSWERED):
             raise exhausted()
+        if rules.networks is not None:
+            rules.networks.check(route.key, inbound, client_address(inbound, rules.is_trusted), judged.target)
+        if rules.limits is not None and not route.is_redirect:
+            judged.limits = rules.limits.of(route.key, path)
         if inbound.method == "OPTIONS":
             judged.is_foreign_preflight = not route.is_native and inbound.is_preflight
         if "ticket=" in inbound.target.query and not route.is_redirect:  # 5
@@ -274,14 +244,31 @@ class Dispatcher:
             if inbound.fields.session_cookies is not None and judged.ticket is None:
                 judged.session_id = access.session_id(inbound)
         is_decided = judged.ticket is None and judged.session_id is None
-        if is_decided and not judged.is_foreign_preflight:
-            judged.is_authenticated = access.authenticate(inbound, needs_token=judged.needs_token).is_authenticated
+        if is_decided:
+            needs_token = judged.needs_token and not judged.is_foreign_preflight
+            self._admit(judged, access.authenticate(inbound, needs_token=needs_token))
         judged.hides_authorization = inbound.fields.authorization is not None and access.hides_authorization(inbound)
         if is_decided:
             self._check_origin(judged)
         if route.is_redirect:
             return self._send(judged, request, 308, {"Location": judged.target})
         return None
+
+    def _admit(self, judged: JudgedRequest, caller: Caller) -> None:
+        """Note who has sent a request. Raises `Problem` (403) where it lacks the scope of the route."""
+        route, record = judged.route, judged.record
+        caller.use.requests += 1
+        record.caller = caller.name
+        changes = judged.inbound.method not in READS
+        need = route.needs[changes]
+        if judged.is_foreign_preflight:
+            caller = judged.access.tokens.anonymous
+        elif need is not None and caller.scopes.isdisjoint(need):
+            # A form of an open page that only some of those who have signed in may send.
+            is_needed = judged.needs_token or (changes and route.is_native and caller.is_authenticated)
+            caller = judged.access.without_scope(caller, need, needs_token=is_needed)
+            record.caller = caller.name
+        judged.caller, judged.is_authenticated = caller, caller.is_authenticated
 
     def _check_origin(self, judged: JudgedRequest) -> None:
         inbound, route = judged.inbound, judged.route
@@ -305,12 +292,12 @@ class Dispatcher:
         access, inbound = judged.access, judged.inbound
         try:
             if judged.ticket is not None:
-                await access.redeem_ticket(judged.ticket)
-                judged.is_authenticated = True
+                self._admit(judged, await access.redeem_ticket(judged.ticket))
             elif judged.session_id is not None:
                 session_id, needed = judged.session_id, judged.needs_token
-                judged.session = await access.find_session(inbound, session_id, needs_token=needed)
-                judged.is_authenticated = judged.session is not None
+                found = await access.find_session(inbound, session_id, needs_token=needed)
+                self._admit(judged, access.tokens.anonymous if found is None else found[1])
+                judged.session = found[0] if found is not None and judged.is_authenticated else None
                 self._check_origin(judged)
         except Problem as problem:
             judged.response = self._refuse(judged, request, problem)
@@ -319,6 +306,22 @@ class Dispatcher:
             judged.record.status = Failure.CLIENT_LEFT.status
             self._finish(judged)
             raise
+
+    def _enter(self, judged: JudgedRequest, limits: RouteLimits, request: Request) -> bool:
+        """Step 6. What the request holds then is given back when its record is closed. False where it was refused."""
+        judged.limits = None
+        inbound = judged.inbound
+        try:
+            caller = judged.caller.name if judged.is_authenticated else None
+            address = client_address(inbound, self._rules.is_trusted)
+            judged.record.admitted = limits.admit(caller, address)
+        except Problem as problem:
+            try:
+                judged.response = self._refuse(judged, request, problem)
+            finally:
+                self._finish(judged)
+            return False
+        return True
 
     def _send(self, judged: JudgedRequest, request: Request, status: int, headers: Any) -> SentResponse:
         return self._responses.send(
@@ -333,7 +336,7 @@ class Dispatcher:
         return self._responses.refuse(problem, request, judged.inbound, judged.record, keep_alive=judged.keep_alive)
 
     async def _serve_native(self, judged: JudgedRequest, request: web.BaseRequest) -> web.StreamResponse:
-        """Step 6, native."""
+        """Step 7, native, and step 6 before it."""
         record = judged.record
         record.status = Failure.CLIENT_LEFT.status
         if not request.path:
@@ -343,7 +346,13 @@ class Dispatcher:
             request = request.clone(rel_url=URL(judged.target, encoded=True))
         native = cast(web.Request, request)
         native[REQUEST_ID] = record.request_id
-        native[CALLER] = Caller(judged.inbound, self._rules.is_trusted, judged.is_authenticated, judged.session)
+        native[SENDER] = Sender(judged.inbound, self._rules.is_trusted, judged.caller, judged.session)
+        if judged.limits is not None:
+            if not self._enter(judged, judged.limits, cast(Request, request)):
+                assert judged.response is not None
+                return judged.response
+            if record.admitted is not None:
+                native[LIMIT_FIELDS] = dict(record.admitted.fields)
         try:
             response = await self._call_native(judged, native)
             if self._is_draining and not isinstance(response, SentResponse):

@@ -17,6 +17,7 @@ from tentaculo.server import templating
 _ASK_STATUS = "ask_status"
 _HINTS = {
     Failure.AUTH_REQUIRED: ("auth_required",),
+    Failure.MISSING_SCOPE: ("missing_scope",),
     Failure.FORBIDDEN: ("forbidden",),
     Failure.NOT_FOUND: ("not_found",),
     Failure.CIRCUIT_OPEN: ("circuit_open", _ASK_STATUS),

@@ -82,6 +82,9 @@ def render(
         headers["X-Request-ID"] = headers["X-Correlation-Id"] = request_id
     if problem.status == 401:
         headers["WWW-Authenticate"] = _CHALLENGE
+    elif (scope := problem.extra.get("scope")) is not None and problem.failure is Failure.MISSING_SCOPE:
+        # RFC 6750 section 3.1.
+        headers["WWW-Authenticate"] = f'{_CHALLENGE}, error="insufficient_scope", scope="{scope}"'
     if prefers_html(accept):
         page = error_page()
         headers["Content-Security-Policy"] = page.policy
@@ -154,10 +157,15 @@ class GatewayResponses:
         keep_alive: bool = False,
         with_body: bool = True,
         language: Callable[[], str] = lambda: "en",
+        added: Mapping[str, str] | None = None,
     ) -> bytes:
-        """The whole response for `problem`, to a client of HTTP/1.`minor` that sent these Accept and Origin values."""
+        """The whole response for `problem`, to a client of HTTP/1.`minor` that sent these Accept and Origin values.
+
+        `added` are further header fields, unless the problem has them.
+        """
         rendered = render(problem, accept, request_id=request_id, language=language)
         headers = {
+            **(added or {}),
             "Content-Type": rendered.content_type,
             **rendered.headers,
             **self._cors.headers(origin),
@@ -192,6 +200,7 @@ class GatewayResponses:
                 keep_alive=keep_alive,
                 with_body=inbound.method != "HEAD",
                 language=partial(_language_of, inbound),
+                added=record.admitted.fields if record.admitted is not None else None,
             )
         )
         if not keep_alive and not is_whole and transport.can_write_eof():
@@ -200,18 +209,26 @@ class GatewayResponses:
         return SENT_STAYS if keep_alive else SENT_CLOSES
 
     def native_head(
-        self, status: int, content_type: str, length: int, *, request_id: str, origin: str | None, keep_alive: bool
+        self,
+        status: int,
+        content_type: str,
+        length: int,
+        *,
+        request_id: str,
+        origin: str | None,
+        keep_alive: bool,
+        added: bytes = b"",
     ) -> bytes:
         """The head of a native handler's response to a request of HTTP/1.1, with all headers of `set_headers`.
 
-        Both the status and `content_type` are the gateway's own, one of few.
+        Both the status and `content_type` are the gateway's own, one of few. `added` are further lines.
         """
         key = (status, content_type, origin if self._cors.allows(origin) else None, keep_alive)
         start = self._native_heads.get(key)
         if start is None:
             start = self._native_heads[key] = self._native_start(*key)
         ids = b"X-Request-ID: %b\r\nX-Correlation-Id: %b\r\n" % ((request_id.encode(),) * 2)
-        return b"%b%b%bContent-Length: %d\r\n\r\n" % (start, date_line(), ids, length)
+        return b"%b%b%b%bContent-Length: %d\r\n\r\n" % (start, date_line(), ids, added, length)
 
     def _native_start(self, status: int, content_type: str, origin: str | None, keep_alive: bool) -> bytes:
         """The lines of a native response's head that are the same each time."""
@@ -237,6 +254,7 @@ class GatewayResponses:
         transport = request.protocol.transport
         if transport is None:
             raise ConnectionResetError("the client has gone")
-        added = {**self._cors.headers(inbound.origin), **headers, **ids}
+        limits = {} if record.admitted is None else record.admitted.fields
+        added = {**self._cors.headers(inbound.origin), **limits, **headers, **ids}
         transport.write(response_bytes(status, added, body, minor=inbound.minor, keep_alive=keep_alive))
         return SENT_STAYS if keep_alive else SENT_CLOSES

@@ -14,7 +14,7 @@ import socket
 import struct
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
@@ -131,18 +131,21 @@ class Listeners:
         self,
         factory: Callable[[], asyncio.BaseProtocol],
         where: Sequence[tuple[str, int]],
-        shared: Sequence[socket.socket] = (),
+        opened: Sequence[socket.socket] = (),
+        *,
+        is_shared: bool = False,
     ) -> None:
         """Listen on every address. Raises `CannotListenError` for the first that fails, and closes the others.
 
-        With `shared`, sockets that listen already and that other processes have too, `where` is not looked at.
+        With `opened`, sockets that listen already, `where` is not looked at. `is_shared` is whether other processes have
+        them too, and accept what waits in their queues when this one stops.
         """
         loop = asyncio.get_running_loop()
-        self._is_shared = bool(shared)
+        self._is_shared = is_shared
         self._factory = factory
-        for sock in shared:
+        for sock in opened:
             self._servers.append(await loop.create_server(factory, sock=sock, backlog=BACKLOG))
-        for host, port in () if shared else where:
+        for host, port in () if opened else where:
             try:
                 server = await loop.create_server(factory, host, port, backlog=BACKLOG)
             except OSError as error:
@@ -180,10 +183,13 @@ class Listeners:
         """Accept no more at the sockets of another worker. Its connections that were accepted here stay open."""
         _close(self._adopted.pop(worker, []))
 
-    async def stop(self) -> None:
-        """As `close`, once every connection that waits has been accepted. Where others share the sockets, they accept."""
+    async def stop(self, kept: Container[tuple[str, int]] = ()) -> None:
+        """As `close`, once every connection that waits has been accepted. Where others share the sockets, they accept.
+
+        `kept` are the addresses at which a successor listens.
+        """
         if not self._is_shared:
-            await empty_queues(self.sockets)
+            await empty_queues(sock for sock in self.sockets if sock.getsockname()[:2] not in kept)
         await self.close()
 
     async def close(self) -> None:

@@ -5,25 +5,29 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple, TypeVar
 
 import msgspec
 from aiohttp import hdrs, web
 from aiohttp.abc import AbstractStreamWriter
 
-from tentaculo.config import schema
+from tentaculo.config.accepted_tokens import AuthSettings
 from tentaculo.config.loader import OWN_PATHS
 from tentaculo.model.failure import Failure, Problem
+from tentaculo.model.scopes import Needs
 from tentaculo.security.cors import CorsPolicy
 from tentaculo.server.buffered_handler import PIECE, BufferedHandler, NativeResponse
 from tentaculo.server.caller import ACTIONS, SIGN_IN, SIGN_OUT
 from tentaculo.server.connection import ClientConnection
 from tentaculo.server.gateway_responses import SERVER, safe_headers
+from tentaculo.server.native_access import access_of
 from tentaculo.server.request_body import read_body
 
 REQUEST_ID = web.RequestKey("request_id", str)
 """The request's id, set before the handler runs."""
+LIMIT_FIELDS = web.RequestKey("limit_fields", dict[str, str])
+"""Header fields that say what limits have let the request pass; not set where none counts it."""
 STARTED = web.RequestKey("started", int)
 """The status of the response, set once its head is being sent: nothing else can be the response then."""
 
@@ -65,7 +69,7 @@ def is_known(request: web.Request, etag: str) -> bool:
     return any(tag.strip(" \t") in (opaque, f"W/{opaque}", "*") for tag in known)
 
 
-def open_paths(auth: schema.AuthSettings, services: Iterable[str] = ()) -> frozenset[str]:
+def open_paths(auth: AuthSettings, services: Iterable[str] = ()) -> frozenset[str]:
     """The native paths that need no token, as their routes are written. `services` are names."""
     pages = ["/status", *_PUBLISHED, *(f"/status/services/{name}" for name in services)] if auth.open_status else []
     return frozenset((*_ALWAYS_OPEN, *pages, *(["/ws"] if auth.open_websocket else [])))
@@ -75,6 +79,7 @@ class NativeRoute(NamedTuple):
     """An entry of the route table that a native handler serves."""
 
     needs_token: bool
+    needs: Needs
     checks_origin: bool = False
     service_name: None = None
     key: None = None
@@ -92,17 +97,24 @@ class NativeRoutes:
     all of `/a/`.
     """
 
-    def __init__(self, app: web.Application, open_paths: Collection[str]) -> None:
-        """`open_paths` need no token; they are written as the application's routes are."""
+    def __init__(
+        self, app: web.Application, open_paths: Collection[str], names: Mapping[str, str] | None = None
+    ) -> None:
+        """`open_paths` need no token; they are written as the application's routes are.
+
+        `names` maps names and aliases of services to their names.
+        """
         written = {resource.canonical for resource in app.router.resources()}
         changing = {path for path in written if "{" in path}
         handlers = dict(_buffered_handlers(app))
         self._exact = {
-            path: NativeRoute(path not in open_paths, path == "/ws", buffered=handlers.get(path))
+            path: NativeRoute(
+                path not in open_paths, access_of(path, names), checks_origin=path == "/ws", buffered=handlers.get(path)
+            )
             for path in written - changing
         }
         self._trees = tuple({path[: path.index("{")] for path in changing})
-        self._patterns = [(_pattern(path), NativeRoute(path not in open_paths)) for path in changing]
+        self._patterns = [(_pattern(path), NativeRoute(path not in open_paths, access_of(path))) for path in changing]
 
     def __repr__(self) -> str:
         return f"<NativeRoutes: {len(self._exact) + len(self._patterns)}>"
@@ -176,6 +188,7 @@ def set_headers(app: web.Application, cors: CorsPolicy) -> None:
         headers = response.headers
         headers["X-Request-ID"] = headers["X-Correlation-Id"] = request[REQUEST_ID]
         headers[hdrs.SERVER] = SERVER
+        headers.update(request.get(LIMIT_FIELDS, {}))
         vary = headers.get(hdrs.VARY, "")
         if "origin" not in vary.lower():
             headers[hdrs.VARY] = f"{vary}, Origin" if vary else "Origin"

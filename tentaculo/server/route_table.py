@@ -12,10 +12,8 @@ Within these the longest prefix wins, by whole path segments: `/switch` never ta
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import NamedTuple, Protocol
-from urllib.parse import unquote
+from typing import NamedTuple
 
 from tentaculo.config.routes import RouteSettings
 from tentaculo.config.schema import Config
@@ -25,61 +23,8 @@ from tentaculo.model.history import RouteKey
 from tentaculo.net.http1 import is_address
 from tentaculo.net.inbound_request import InboundRequest
 from tentaculo.net.request_headers import outer_prefix
-
-_PARAMETERS = re.compile(r";[^/]*")
-_EMPTY_SEGMENTS = re.compile(r"[/\\]+(?:\.(?:[/\\]+|$))*")
-"""Slashes, with the segments between them that lead nowhere: empty ones and `.`."""
-_MOST_DECODINGS = 3
-"""How often the servers behind each other on the way to a service may decode a path."""
-_SEGMENT = re.compile(r"\{(\w+)\}")
-
-
-class Route(Protocol):
-    """An entry of the route table."""
-
-    @property
-    def needs_token(self) -> bool:
-        """Whether its requests need the gateway's token."""
-
-    @property
-    def service_name(self) -> str | None:
-        """The service for the record; None for a native route."""
-
-    @property
-    def key(self) -> RouteKey | None:
-        """The route for the counts; None for a native route."""
-
-    @property
-    def is_native(self) -> bool:
-        """Whether a native handler serves it."""
-
-    @property
-    def is_redirect(self) -> bool:
-        """Whether the response is a redirection to the target that `RouteTable.find` returned."""
-
-    @property
-    def checks_origin(self) -> bool:
-        """Whether a request for another protocol is judged by its Origin, unless a header authenticated it."""
-
-    @property
-    def claimed_host(self) -> str | None:
-        """The host name that the route claims."""
-
-
-class Redirect(NamedTuple):
-    """The entry for a stripped prefix that ends with `/`, requested without it."""
-
-    needs_token: bool
-    key: RouteKey
-    claimed_host: str | None
-    is_native: bool = False
-    is_redirect: bool = True
-    checks_origin: bool = False
-
-    @property
-    def service_name(self) -> str:
-        """The service of the route."""
-        return self.key.service
+from tentaculo.server.path_table import PathTable, fill, loosest, read_loosely
+from tentaculo.server.route_entries import Redirect, Route
 
 
 class Match(NamedTuple):
@@ -115,52 +60,8 @@ class Match(NamedTuple):
     def upstream_path(self, path: str) -> str:
         """The path that the upstream is to see for a `path` that the route takes."""
         if self.route.exact:
-            return _fill(self.inside, self.route.prefix, path) or "/"
+            return fill(self.inside, self.route.prefix, path) or "/"
         return path if path == "*" else (self.inside + path[self.cut :]) or "/"
-
-
-class _Paths:
-    """What each path leads to: whole paths, whole paths with changing segments, and prefixes."""
-
-    __slots__ = ("_exact", "_found", "_longest", "_patterns")
-
-    def __init__(self) -> None:
-        self._exact: dict[str, Match] = {}
-        self._patterns: list[tuple[re.Pattern[str], Match]] = []
-        self._found: dict[str, Match] = {}
-        self._longest = 0
-
-    def add(self, path: str, found: Match, *, fold: Callable[[str], str] = str) -> None:
-        """Add a route whose prefix, or whole path, is `path`; `fold` was applied to it and to what it is matched with."""
-        if not found.route.exact:
-            prefix = path.rstrip("/") or "/"
-            self._found.setdefault(prefix, found)
-            self._longest = max(self._longest, len(prefix))
-        elif "{" in path:
-            pattern = "".join(
-                "[^/]+" if number % 2 else re.escape(fold(part)) for number, part in enumerate(_SEGMENT.split(path))
-            )
-            self._patterns.append((re.compile(pattern), found))
-        else:
-            self._exact.setdefault(path, found)
-
-    def find(self, path: str) -> Match | None:
-        """The route of the whole path, else of the longest prefix of whole segments."""
-        if path in self._exact:
-            return self._exact[path]
-        for pattern, found in self._patterns:
-            if pattern.fullmatch(path) is not None:
-                return found
-        # However long a path is, only the start of it can be a prefix.
-        prefix = path[: self._longest + 1]
-        if prefix != path:
-            prefix = prefix[: prefix.rfind("/")]
-        while prefix:
-            if prefix in self._found:
-                return self._found[prefix]
-            cut = prefix.rfind("/")
-            prefix = prefix[:cut] if cut > 0 else ""
-        return self._found.get("/")
 
 
 class _HostRoutes:
@@ -169,8 +70,8 @@ class _HostRoutes:
     __slots__ = ("loose", "paths")
 
     def __init__(self) -> None:
-        self.paths = _Paths()
-        self.loose = _Paths()
+        self.paths = PathTable[Match]()
+        self.loose = PathTable[Match]()
         """The routes to endpoints that have open and guarded ones, as a server reads paths that reads them loosely."""
 
 
@@ -203,13 +104,13 @@ class ProxiedRoutes:
             if len({route.auth for one in group for route in one.routes}) > 1
         }
         """By service with an endpoint that has open and guarded routes: the services that have an endpoint of it."""
-        self._views: dict[tuple[str, str | None], _Paths] = {}
+        self._views: dict[tuple[str, str | None], PathTable[Match]] = {}
         """By service and host of an open route: the paths as the service sees them, and the route that leads there."""
         matches = {
             service.name: [(service, self._add(service, route)) for route in service.routes]
             for service in config.services.values()
         }
-        views: dict[tuple[frozenset[str], str | None, str | None], _Paths] = {}
+        views: dict[tuple[frozenset[str], str | None, str | None], PathTable[Match]] = {}
         for name, names in self._half_open.items():
             service, reached = config.services[name], [pair for one in groups[name] for pair in matches[one.name]]
             for route in {route.host: route for route in service.routes if route.auth == "none"}.values():
@@ -224,9 +125,9 @@ class ProxiedRoutes:
         is_half_open = service.name in self._half_open
         found = Match.of(service.name, route, len(self.routes), is_guarded=is_half_open and route.auth == "none")
         table = self.anywhere if route.host is None else self.hosts.setdefault(route.host, _HostRoutes())
-        table.paths.add(route.prefix, found)
+        table.paths.add(route.prefix, found, is_exact=route.exact)
         if is_half_open:
-            table.loose.add(_loosest(route.prefix), found, fold=_read_loosely)
+            table.loose.add(loosest(route.prefix), found, is_exact=route.exact, fold=read_loosely)
         self.routes.append((service, route))
         return found
 
@@ -247,7 +148,7 @@ class ProxiedRoutes:
         elif is_shared and (found := self.anywhere.paths.find(path)) is not None:
             table = self.anywhere
         if found is not None and table is not None and found.is_guarded:
-            loose_path = _loosest(path)
+            loose_path = loosest(path)
             loose = table.loose.find(loose_path)
             is_guarded = loose is not None and loose.needs_token and loose.service in self._half_open[found.service]
             if is_guarded or "/../" in f"{loose_path}/":
@@ -266,7 +167,7 @@ class ProxiedRoutes:
         """
         if not match.is_guarded:
             return match.needs_token
-        view = self._views[match.service, match.route.host].find(_loosest(upstream_path))
+        view = self._views[match.service, match.route.host].find(loosest(upstream_path))
         return view is not None and view.needs_token
 
     def health_needs_token(self, service: str, path: str, upstream_path: str, *, otherwise: bool) -> bool:
@@ -375,7 +276,9 @@ class RouteTable:
         return self._own if self._other.is_own or is_address(name) else self._other
 
 
-def _view(service: ServiceSettings, route: RouteSettings, reached: Sequence[tuple[ServiceSettings, Match]]) -> _Paths:
+def _view(
+    service: ServiceSettings, route: RouteSettings, reached: Sequence[tuple[ServiceSettings, Match]]
+) -> PathTable[Match]:
     """What each path needs at the endpoints of `service`, in requests of its open `route`.
 
     `reached` are the routes to these endpoints, with their services. Where an open and a guarded one reach the same
@@ -383,36 +286,12 @@ def _view(service: ServiceSettings, route: RouteSettings, reached: Sequence[tupl
     """
     guarded = [match for one, match in reached if match.needs_token and service.sees_as(route, one, match.route)]
     opened = [match for _, match in reached if not match.needs_token]
-    paths = _Paths()
+    paths = PathTable[Match]()
     for match in (*guarded, *opened, *(match for _, match in reached)):  # the first one stays
-        paths.add(_loosest(match.route.replacement or "/"), match, fold=_read_loosely)
+        paths.add(loosest(match.route.replacement or "/"), match, is_exact=match.route.exact, fold=read_loosely)
     return paths
-
-
-def _fill(template: str, pattern: str, path: str) -> str:
-    """`template` with each `{name}` replaced by the segment of `path` at which `pattern` has it."""
-    values = {
-        name[1]: value
-        for written, value in zip(pattern.split("/"), path.split("/"), strict=False)
-        if (name := _SEGMENT.fullmatch(written)) is not None
-    }
-    return _SEGMENT.sub(lambda name: values.get(name[1], name[0]), template)
 
 
 def _to_ascii(text: str) -> str:
     """Part of a target as a Location may have it: bytes outside ASCII percent-encoded, all others as they are."""
     return "".join(chr(b) if 32 < b < 127 else f"%{b:02X}" for b in text.encode("utf-8", "surrogateescape"))
-
-
-def _loosest(path: str) -> str:
-    """A whole path as the least strict servers read it: they ignore a slash at its end too."""
-    return _read_loosely(path).rstrip("/") or "/"
-
-
-def _read_loosely(path: str) -> str:
-    """A path as the least strict servers read it: unescaped, without parameters, empty and `.` segments, case folded."""
-    for _ in range(_MOST_DECODINGS):
-        if "%" not in path:
-            break
-        path = unquote(path, "latin-1")
-    return _EMPTY_SEGMENTS.sub("/", _PARAMETERS.sub("", path)).lower()

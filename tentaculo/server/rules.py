@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from aiohttp import web
 
 from tentaculo.server.access_control import AccessControl
+from tentaculo.server.request_limits import RequestLimits
+from tentaculo.server.route_networks import RouteNetworks
 from tentaculo.server.route_table import RouteTable
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -38,4 +40,8 @@ class RequestRules:
     """Whether the forwarding fields of a peer, by its address, are used."""
     max_head: int
     """Most bytes of a request's head."""
+    limits: RequestLimits | None = None
+    """The limits of requests; None where there are none."""
+    networks: RouteNetworks | None = None
+    """From which networks clients may use each route; None where every route is for all."""
     stamp: Stamp = field(default_factory=Stamp)

@@ -43,7 +43,7 @@ class LeaseLost(StoreUnavailable):
 
 def read_lease(connection: Connection) -> LeaseRow | None:
     """The lease; None where it was never taken."""
-    row = connection.execute(select(_c.holder, _c.epoch, _c.ends_ms - _now_ms())).one_or_none()
+    row = connection.execute(select(_c.holder, _c.epoch, _c.ends_ms - database_ms())).one_or_none()
     return None if row is None else LeaseRow(Fence(row[0], row[1]), float(row[2]) / 1000)
 
 
@@ -55,11 +55,11 @@ def take_lease(connection: Connection, holder: str, length: float, *, is_restart
     if connection.execute(select(_c.id)).first() is None:
         first = dialect_module(connection).insert(lease).values(id=_ONLY_ROW, holder=holder, epoch=0, ends_ms=0)
         connection.execute(first.on_conflict_do_nothing())
-    may_take = _c.ends_ms <= _now_ms()
+    may_take = _c.ends_ms <= database_ms()
     if is_restart:
         may_take |= _c.holder == holder
     # Where another transaction is first, the condition is evaluated again on the row that it leaves.
-    values = {"holder": holder, "epoch": _c.epoch + 1, "ends_ms": _now_ms() + int(length * 1000)}
+    values = {"holder": holder, "epoch": _c.epoch + 1, "ends_ms": database_ms() + int(length * 1000)}
     taken = connection.execute(update(lease).where(may_take).values(values).returning(_c.epoch)).scalar_one_or_none()
     if taken is None:
         return None
@@ -83,7 +83,7 @@ def compete(
 
 def renew_lease(connection: Connection, fence: Fence, length: float) -> bool:
     """Move the end to `length` seconds from now; False where another holder has taken it. It may have ended meanwhile."""
-    change = update(lease).where(*_is(fence)).values(ends_ms=_now_ms() + int(length * 1000))
+    change = update(lease).where(*_is(fence)).values(ends_ms=database_ms() + int(length * 1000))
     return connection.execute(change).rowcount == 1
 
 
@@ -110,6 +110,6 @@ def _is(fence: Fence) -> tuple[ColumnElement[bool], ...]:
     return _c.holder == fence.holder, _c.epoch == fence.epoch
 
 
-def _now_ms() -> ColumnElement[int]:
-    """The clock of the database, not the start of the transaction: it may have waited for another one's lock."""
+def database_ms() -> ColumnElement[int]:
+    """Milliseconds since 1970 by the clock of PostgreSQL, not the start of the transaction: it may have waited for another one's lock."""
     return cast(func.floor(extract("epoch", func.clock_timestamp()) * 1000), BigInteger)

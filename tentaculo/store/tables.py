@@ -288,6 +288,8 @@ tickets = Table(
     Column("expires_at", BigInteger, nullable=False),
     # The name of the process that gave it.
     Column("issued_by", Text, nullable=False),
+    # The fingerprint of the token that it was given to. NULL in rows of older versions.
+    Column("token", Text),
     Index("ix_tentaculo_tickets_expires_at", "expires_at"),
 )
 
@@ -301,6 +303,16 @@ sessions = Table(
     Column("token", Text, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     # Written at most once a minute.
+    Column("used_at", BigInteger, nullable=False),
+)
+
+# One row for each token that was used. The seconds since 1970 are those of the database's own clock.
+token_uses = Table(
+    "tentaculo_token_uses",
+    metadata,
+    # The fingerprint of the token.
+    Column("token", Text, primary_key=True),
+    # Written at most once a minute by each process.
     Column("used_at", BigInteger, nullable=False),
 )
 
@@ -348,6 +360,18 @@ lease = Table(
     Column("epoch", BigInteger, nullable=False),
     # Milliseconds since 1970 by the clock of the database.
     Column("ends_ms", BigInteger, nullable=False),
+)
+
+# One row for each endpoint whose clock is known: its offset from the database's clock, in milliseconds.
+clocks = Table(
+    "tentaculo_clocks",
+    metadata,
+    Column("service", Text, primary_key=True),
+    Column("endpoint", Text, primary_key=True),
+    Column("low_ms", Float(53), nullable=False),
+    Column("high_ms", Float(53), nullable=False),
+    # When that was so, by the database's clock, in milliseconds since 1970.
+    Column("at_ms", BigInteger, nullable=False),
 )
 
 schema_notes = Table(

@@ -19,22 +19,28 @@ _BATCH = 500
 """Expired rows that are removed at a time."""
 
 
-def add_ticket(connection: Connection, digest: str, issuer: str, lifetime: int) -> None:
-    """Store a ticket that expires in `lifetime` seconds, and remove expired ones."""
+def add_ticket(connection: Connection, digest: str, issuer: str, token: str, lifetime: int) -> None:
+    """Store a ticket of the token with the fingerprint `token` that expires in `lifetime` seconds, and remove expired ones."""
     forget_expired(connection)
     connection.execute(
-        insert(tickets).values(hash=digest, expires_at=clock_seconds(connection) + lifetime, issued_by=issuer)
+        insert(tickets).values(
+            hash=digest, expires_at=clock_seconds(connection) + lifetime, issued_by=issuer, token=token
+        )
     )
 
 
-def take_ticket(connection: Connection, digest: str) -> bool:
-    """Whether there was such a ticket that had not expired. It is gone afterwards."""
+def take_ticket(connection: Connection, digest: str) -> str:
+    """The token's fingerprint of a ticket, which is gone afterwards; empty where there was none that had not expired.
+
+    A ticket that an older version gave has none, and is worth nothing.
+    """
     c = tickets.c
     is_it = (c.hash == digest, c.expires_at > clock_seconds(connection))
     # An invented ticket, which costs its sender nothing, is not to hold up those that write.
-    if connection.execute(select(c.hash).where(*is_it)).first() is None:
-        return False
-    return connection.execute(delete(tickets).where(*is_it)).rowcount == 1
+    if (row := connection.execute(select(c.token).where(*is_it)).first()) is None:
+        return ""
+    is_taken = connection.execute(delete(tickets).where(*is_it)).rowcount == 1
+    return row.token or "" if is_taken else ""
 
 
 def remove_tickets(connection: Connection, digests: Sequence[str]) -> None:
@@ -68,21 +74,21 @@ class TicketTable:
     def __repr__(self) -> str:
         return "<TicketTable>"
 
-    async def add(self, digest: str, issuer: str, lifetime: int) -> bool:
-        """Store a ticket for `lifetime` seconds; False where that failed or is uncertain."""
+    async def add(self, digest: str, issuer: str, token: str, lifetime: int) -> bool:
+        """Store a ticket of a token, by its fingerprint, for `lifetime` seconds; False where that failed or is uncertain."""
         try:
-            await self._run(lambda connection: add_ticket(connection, digest, issuer, lifetime))
+            await self._run(lambda connection: add_ticket(connection, digest, issuer, token, lifetime))
         except StoreUnavailable:
             return False
         return True
 
-    async def take(self, digest: str) -> bool | None:
-        """Whether the ticket was there and had not expired; it is gone afterwards. None while the database is away."""
+    async def take(self, digest: str) -> str | None:
+        """As `take_ticket`; None while the database is away."""
         try:
-            is_taken: bool = await self._run(lambda connection: take_ticket(connection, digest))
+            token: str = await self._run(lambda connection: take_ticket(connection, digest))
         except StoreUnavailable:
             return None
-        return is_taken
+        return token
 
     async def remove(self, digests: Sequence[str]) -> bool:
         """Remove tickets; False where that failed or is uncertain."""

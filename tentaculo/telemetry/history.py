@@ -106,12 +106,11 @@ class HistoryCollector:
         self._add_time(service, known, self._states[service][1])
 
     def forget_services(self, names: Collection[str]) -> None:
-        """Store the counts of services that were removed, and count them no more."""
-        if not names:
-            return
-        self.flush()
+        """Count services that were removed no more. What was counted of them is stored with the minute."""
+        now = self._running_time()
         for name in names:
-            self._states.pop(name, None)
+            if (known := self._states.pop(name, None)) is not None:
+                self._add_time(name, known, now)
             for endpoint in self._latest.pop(name, ()):
                 self._counted.pop(endpoint, None)
 
@@ -149,6 +148,9 @@ class HistoryCollector:
             uptime = self._uptimes.pop(service, Uptime())
             if uptime.available or uptime.unavailable or service in periods:
                 periods.setdefault(service, Period(service, MINUTE, start)).uptime = uptime
+        for service, uptime in self._uptimes.items():  # those that were removed
+            periods.setdefault(service, Period(service, MINUTE, start)).uptime = uptime
+        self._uptimes = {}
         if periods:
             self._record(list(periods.values()))
 

@@ -25,6 +25,20 @@ from tentaculo.telemetry.logging import MAX_TARGET, LineWriter, escape, is_conso
 from tentaculo.telemetry.request_stats import RequestStats, Timed, phases_of
 
 
+class AdmittedRequest(Protocol):
+    """What the limits of its route have given to a request."""
+
+    fields: Mapping[str, str]
+    """Header fields of its response."""
+
+    @property
+    def lines(self) -> bytes:
+        """The same as whole lines."""
+
+    def release(self) -> None:
+        """Give back what it holds."""
+
+
 @dataclass(slots=True)
 class RequestRecord:
     """One proxied request, as it is logged in one line. Text from the client is unescaped here; the log escapes it."""
@@ -64,6 +78,10 @@ class RequestRecord:
     """The route that took it; None where no route matched."""
     rotation: TargetRecord | None = None
     """The target that it went to, where its route has several."""
+    caller: str | None = None
+    """The name of the token that it was sent with, or that its ticket or session was made with."""
+    admitted: AdmittedRequest | None = None
+    """What limits have let it pass; None where its route has none, and once it is closed."""
 
 
 LogRecord = Callable[[RequestRecord], None]
@@ -112,6 +130,9 @@ class RequestLog:
         `is_counted` is false for native requests: the statistics are those of the services.
         """
         record.seconds = time.perf_counter() - record.started
+        if record.admitted is not None:
+            record.admitted.release()
+            record.admitted = None
         if is_counted:
             self.stats.end(record)
         if self._write is not None:
@@ -136,6 +157,7 @@ class Request(Timed, Protocol):
     detail: str | None
     hedge: str | None
     rotation: TargetRecord | None
+    caller: str | None
 
 
 class AccessLine(msgspec.Struct):
@@ -146,8 +168,8 @@ class AccessLine(msgspec.Struct):
     gateway answered or cut the exchange. `queue_ms`, `connect_ms`, `first_byte_ms` and `body_ms` stand where `ms` has
     several phases: without them all of it is the wait for the response. `hedge` stands where the request was sent to a
     second endpoint too: which gave the response, `first`, `second` or `none`. `target` is the one of several that the
-    route has, `probability` that with which it was chosen, `reward` what it was worth. `worker` is the number of the
-    process, where there are several.
+    route has, `probability` that with which it was chosen, `reward` what it was worth. `caller` is the name of the
+    token of a caller who is known. `worker` is the number of the process, where there are several.
     """
 
     timestamp: str
@@ -172,6 +194,7 @@ class AccessLine(msgspec.Struct):
     target: str | UnsetType = UNSET
     probability: float | UnsetType = UNSET
     reward: float | UnsetType = UNSET
+    caller: str | UnsetType = UNSET
     worker: int | UnsetType = UNSET
 
 
@@ -242,6 +265,7 @@ def _json_members(at: float, request: Request, worker: int | UnsetType) -> Acces
         UNSET if rotation is None else rotation.target,
         UNSET if rotation is None or rotation.probability is None else rotation.probability,
         UNSET if rotation is None or rotation.reward is None else rotation.reward,
+        request.caller or UNSET,
         worker,
     )
 
@@ -275,6 +299,7 @@ def _console_line(at: float, request: Request) -> str:
     if _has_phases(request):
         phases = phases_of(request)._asdict().items()
         said += " (" + ", ".join(f"{name.replace('_', ' ')} {seconds * 1000:.1f}" for name, seconds in phases) + " ms)"
+    said += f", caller {request.caller}" if request.caller else ""
     return (
         f"{utc_stamp(at)} {request.status} {request.method} {_shown(request.target)}"
         f" → {request.service or '-'} {request.seconds * 1000:.1f} ms, {request.sent} bytes, {request.peer}{said}"

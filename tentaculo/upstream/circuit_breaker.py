@@ -306,10 +306,10 @@ def _because(code: str, why: str, **values: object) -> Reason:
 
 
 class PreparedBreakers(NamedTuple):
-    """The breakers of a configuration, and the rules of each."""
+    """The breakers of a configuration, and the rules of those that get other ones."""
 
     breakers: dict[Endpoint, CircuitBreaker]
-    rules: dict[Endpoint, services.BreakerSettings]
+    changed: dict[Endpoint, services.BreakerSettings]
 
 
 class CircuitBreakers:
@@ -334,7 +334,9 @@ class CircuitBreakers:
     def prepare(self, config: Config) -> PreparedBreakers:
         """The breakers of a configuration: those of endpoints that are here already, and new ones. Changes nothing."""
         rules = {one: service.breaker for service in config.services.values() for one in service.upstreams}
-        return PreparedBreakers({one: self._breakers.get(one) or self._make(one, rules[one]) for one in rules}, rules)
+        made = {one: self._breakers.get(one) or self._make(one, rules[one]) for one in rules}
+        changed = {one: rules[one] for one, breaker in made.items() if breaker.rules != rules[one]}
+        return PreparedBreakers(made, changed)
 
     def _make(self, upstream: Endpoint, rules: services.BreakerSettings) -> CircuitBreaker:
         note = self._note_change
@@ -342,12 +344,10 @@ class CircuitBreakers:
 
     def use(self, prepared: PreparedBreakers) -> None:
         """Put what was prepared in place."""
-        for upstream, breaker in self._breakers.items():
-            rules = prepared.rules.get(upstream)
-            if rules is None:
-                breaker.retire()
-            elif rules != breaker.rules:
-                breaker.follow(rules)
+        for upstream in self._breakers.keys() - prepared.breakers.keys():
+            self._breakers[upstream].retire()
+        for upstream, rules in prepared.changed.items():
+            prepared.breakers[upstream].follow(rules)
         self._breakers = prepared.breakers
 
     def _note_change(self, upstream: Endpoint, state: BreakerState, reason: Reason) -> None:

@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from tentaculo.config.schema import LimitSettings
+from tentaculo.config.limits import LimitSettings
 from tentaculo.model.failure import Failure, UpstreamError
 from tentaculo.model.health import Endpoint
 from tentaculo.net.connecting import Addresses, LookUp, is_shortage, look_up

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.incident import Acknowledgement, InvalidInputError, check_acknowledgement
+from tentaculo.server.caller import Audit, no_audit
 from tentaculo.server.native_routes import json_response
 from tentaculo.server.request_body import expect_later, read_json_body
 
@@ -37,7 +38,7 @@ class AcknowledgementBody(msgspec.Struct, forbid_unknown_fields=True):
     note: str = ""
 
 
-def routes(books: TakesAcknowledgements) -> list[web.RouteDef]:
+def routes(books: TakesAcknowledgements, audit: Audit = no_audit) -> list[web.RouteDef]:
     """The route `/vx11/incidents/{id}/acknowledgements`."""
 
     async def acknowledge(request: web.Request) -> web.Response:
@@ -46,9 +47,10 @@ def routes(books: TakesAcknowledgements) -> list[web.RouteDef]:
             author, note = check_acknowledgement(body.author, body.note)
         except InvalidInputError as error:
             raise Problem(Failure.BAD_REQUEST, f"{error}.") from None
-        made = await books.acknowledge(incident_id(request), author, note)
+        made = await books.acknowledge(number := incident_id(request), author, note)
         if made is None:
             raise Problem(Failure.NOT_FOUND, "There is no such incident.")
+        audit(request, "acknowledge", incident=number)
         return json_response(acknowledgement_shape(made), 201)
 
     return [web.post("/vx11/incidents/{id}/acknowledgements", acknowledge, expect_handler=expect_later)]

@@ -22,13 +22,13 @@ from tentaculo.model.incident import (
     check_note,
     check_window,
 )
-from tentaculo.server.caller import note_action
+from tentaculo.server.caller import Audit, name_of, no_audit, note_action
 from tentaculo.server.request_body import expect_later
 from tentaculo.web.acknowledgements import MOST_ID
 from tentaculo.web.forms import own_page, read_own_form, see_other
 
 AUTHOR: Final = "signed in"
-"""A token has no name: this is all that is known of who has signed in with one."""
+"""Of what nobody with a name has done."""
 _UNTIL_IT_ENDS: Final = "end"
 _MOST_MINUTES: Final = 366 * 24 * 60
 
@@ -52,29 +52,40 @@ class Books(Protocol):
 class Actions:
     """The handler."""
 
-    def __init__(self, books: Books, names: Mapping[str, str], zone: tzinfo, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        books: Books,
+        names: Mapping[str, str],
+        zone: tzinfo,
+        now: Callable[[], datetime],
+        audit: Audit = no_audit,
+    ) -> None:
         """`names` maps each name and alias of a service to its name; times of forms are those of `zone`."""
         self._books = books
         self._names = names
         self._zone = zone
         self._now = now
+        self._audit = audit
 
     async def submit(self, request: web.Request) -> web.Response:
         """Do what a form says. Raises `Problem`: 400, 403, 404, 409, 503; else `HTTPSeeOther` to the page it came from."""
         fields = await read_own_form(request)
+        by = name_of(request) or AUTHOR
+        what: dict[str, object] = {}
         try:
             match fields.get("action"):
                 case "note":
                     # Browsers send the lines of a text with both characters.
-                    author, text = check_note(AUTHOR, fields.get("text", "").replace("\r\n", "\n"))
+                    author, text = check_note(by, fields.get("text", "").replace("\r\n", "\n"))
                     done: Any = await self._books.add_note(_number(fields), author, text)
                 case "acknowledge":
-                    author, note = check_acknowledgement(AUTHOR, fields.get("note", ""))
+                    author, note = check_acknowledgement(by, fields.get("note", ""))
                     done = await self._books.acknowledge(_number(fields), author, note)
                 case "mute":
-                    done = await self._books.mute(_number(fields), AUTHOR, _minutes(fields, "until"))
+                    done = await self._books.mute(_number(fields), by, _minutes(fields, "until"))
                 case "maintain":
-                    done = await self._books.add_window(self._window(fields))
+                    done = await self._books.add_window(self._window(fields, by))
+                    what = {"maintenance": done.id, "services": list(done.services)}
                 case _:
                     raise Problem(Failure.BAD_REQUEST, "The form says nothing that can be done.")
         except InvalidInputError as error:
@@ -82,9 +93,10 @@ class Actions:
         if done is None:
             raise Problem(Failure.NOT_FOUND, "There is no such incident.")
         note_action(request)
+        self._audit(request, fields["action"], **(what or {"incident": _number(fields)}))
         raise see_other(own_page(fields.get("next", "")))
 
-    def _window(self, fields: MultiDict[str]) -> MaintenanceWindow:
+    def _window(self, fields: MultiDict[str], author: str) -> MaintenanceWindow:
         begins = fields.get("starts", "")
         try:
             starts_at = datetime.fromisoformat(begins).replace(tzinfo=self._zone) if begins else None
@@ -97,7 +109,7 @@ class Actions:
             now=self._now(),
             starts_at=starts_at,
             minutes=_minutes(fields, "minutes") or 0,
-            author=AUTHOR,
+            author=author,
         )
 
 
@@ -118,6 +130,8 @@ def _minutes(fields: MultiDict[str], name: str) -> int | None:
     return int(value)
 
 
-def routes(books: Books, names: Mapping[str, str], zone: tzinfo, now: Callable[[], datetime]) -> list[web.RouteDef]:
+def routes(
+    books: Books, names: Mapping[str, str], zone: tzinfo, now: Callable[[], datetime], audit: Audit = no_audit
+) -> list[web.RouteDef]:
     """The route `/status/actions`."""
-    return [web.post("/status/actions", Actions(books, names, zone, now).submit, expect_handler=expect_later)]
+    return [web.post("/status/actions", Actions(books, names, zone, now, audit).submit, expect_handler=expect_later)]

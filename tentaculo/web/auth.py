@@ -7,15 +7,18 @@ from datetime import datetime, timedelta
 
 from aiohttp import web
 
+from tentaculo.server.caller import SENDER
 from tentaculo.server.native_routes import json_response
 
 
-def routes(issue: Callable[[], Awaitable[str]], lifetime: int, now: Callable[[], datetime]) -> list[web.RouteDef]:
-    """The route. `issue` makes a ticket that works for `lifetime` seconds; the dispatcher has checked the token."""
+def routes(issue: Callable[[str], Awaitable[str]], lifetime: int, now: Callable[[], datetime]) -> list[web.RouteDef]:
+    """The route. `issue` makes a ticket for the token with a fingerprint that works for `lifetime` seconds; the dispatcher has checked the token."""
 
     async def give(request: web.Request) -> web.Response:
         expires_at = now() + timedelta(seconds=lifetime)
         # Every native response has `Cache-Control: no-store`, unless its handler sets another one.
-        return json_response({"ticket": await issue(), "expires_in": lifetime, "expires_at": expires_at}, 201)
+        return json_response(
+            {"ticket": await issue(request[SENDER].caller.token), "expires_in": lifetime, "expires_at": expires_at}, 201
+        )
 
     return [web.post("/auth/ticket", give)]

@@ -9,8 +9,8 @@ from tentaculo.model.incident import DeliveryOutcome, Incident
 from tentaculo.model.incident_past import IncidentContext
 from tentaculo.model.text import printable
 from tentaculo.web import incident_words, reasons, wording
+from tentaculo.web.lanes import event_path, event_title
 from tentaculo.web.languages import Language
-from tentaculo.web.overview import event_title
 from tentaculo.web.sentences import Piece, Sentence, clock, joined, sentence
 from tentaculo.web.service_page import Fact
 from tentaculo.web.summary import lasted_because
@@ -63,7 +63,7 @@ def _just_before(incident: Incident, context: IncidentContext, viewer: Viewer, *
     return sentence(
         t,
         "summary.event_before",
-        event=Piece(event_title(event, t), is_strong=True),
+        event=Piece(event_title(event, t), is_strong=True, href=event_path(event)),
         earlier=Piece(t("summary.earlier", duration=gap), at=event.received_at),
     )
 

@@ -25,6 +25,7 @@ from tentaculo.web import (
     activity,
     incident_answers,
     incident_words,
+    lanes,
     overview,
     precursor_rows,
     reasons,
@@ -194,7 +195,7 @@ class IncidentPage:
             ],
             "notes": [incident_words.said(one, now, t) for one in notes],
             "before": [
-                (one.received_at, wording.clock(one.received_at, now, t), overview.event_title(one, t))
+                (one.received_at, wording.clock(one.received_at, now, t), lanes.event_title(one, t))
                 for one in context.before
             ],
             "statistics": await self._statistics(incident, t) if viewer.is_signed_in else [],
@@ -284,7 +285,7 @@ def _marks(
         place = axis.percent(event.received_at)
         if place[:-3] not in taken:
             taken.add(place[:-3])
-            yield "event", place, reasons.plain(overview.event_title(event, t))
+            yield "event", place, reasons.plain(lanes.event_title(event, t))
 
 
 def _earlier(incident: Incident, now: datetime, t: Language) -> Earlier:

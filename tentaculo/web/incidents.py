@@ -25,6 +25,7 @@ from tentaculo.model.incident import (
 )
 from tentaculo.model.precursor import DEFAULT_DAYS, MOST_DAYS, PrecursorReport, ReadPrecursors
 from tentaculo.model.reason import coded
+from tentaculo.server.caller import Audit, no_audit
 from tentaculo.server.native_routes import Slices, json_response, raw_json
 from tentaculo.server.query_parameters import Parameter, check_names, number_parameter, read_number
 from tentaculo.server.request_body import expect_later, read_json_body
@@ -197,6 +198,7 @@ def routes(
     precursors: ReadPrecursors,
     now: Callable[[], datetime],
     slices: Slices,
+    audit: Audit = no_audit,
 ) -> list[web.RouteDef]:
     """The routes. `names` maps each name and alias of a service to its name; `now` is the time in UTC."""
 
@@ -249,9 +251,10 @@ def routes(
             author, text = check_note(body.author, body.text)
         except InvalidInputError as error:
             _refuse(error.field, error.words)
-        note = await books.add_note(incident_id(request), author, text)
+        note = await books.add_note(number := incident_id(request), author, text)
         if note is None:
             raise Problem(Failure.NOT_FOUND, "There is no such incident.")
+        audit(request, "note", incident=number)
         return json_response(note_shape(note), 201)
 
     async def windows(request: web.Request) -> web.Response:
@@ -265,7 +268,9 @@ def routes(
             window = check_window(names=names, now=now(), **msgspec.structs.asdict(body))
         except InvalidInputError as error:
             _refuse(error.field, error.words)
-        return json_response(window_shape(await books.add_window(window), now()), 201)
+        stored = await books.add_window(window)
+        audit(request, "maintain", maintenance=stored.id, services=list(stored.services))
+        return json_response(window_shape(stored, now()), 201)
 
     async def end_window(request: web.Request) -> web.Response:
         window = await books.end_window(incident_id(request, _MOST_WINDOW_ID))
@@ -273,6 +278,7 @@ def routes(
             raise Problem(
                 Failure.NOT_FOUND, "There is no such maintenance, or it is over, or the configuration says it."
             )
+        audit(request, "end_maintenance", maintenance=window.id, services=list(window.services))
         return json_response(window_shape(window, now()))
 
     return [

@@ -22,6 +22,7 @@ import structlog
 from aiohttp import web
 
 from tentaculo.model.failure import Failure, Problem
+from tentaculo.model.scopes import STATUS
 from tentaculo.server.caller import when_signed_out
 from tentaculo.server.event_stream import StreamConnection, stream_response
 from tentaculo.tasks import TaskGroup
@@ -261,7 +262,7 @@ class LivePages:
         async with StreamConnection.open(request, response) as connection:
             stream = _Stream(connection, page.known.get(request.headers.get("Last-Event-ID", "")), fill)
             page.streams[stream] = None
-            forget = when_signed_out(request, stream.end)
+            forget = when_signed_out(request, stream.end, STATUS)
             if self._is_stopping:
                 stream.end()
             try:

@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from copy import copy
-from itertools import accumulate, chain
+from itertools import accumulate, chain, islice
 
 from prometheus_client import ProcessCollector
 from prometheus_client.core import (
@@ -28,12 +28,24 @@ from tentaculo.model.health import BreakerState, ConcurrencyView, Health, Servic
 from tentaculo.model.request_phases import BOUNDS, Phases
 from tentaculo.model.target_group import GroupView
 from tentaculo.server.native_routes import Slices
-from tentaculo.web.monitoring import AlertStats, HedgesOfServices, LeaseView, Load, PhasesOfRoutes, ReloadView, Traffic
+from tentaculo.web.monitoring import (
+    AlertStats,
+    HedgesOfServices,
+    LeaseView,
+    LimitedRequests,
+    Load,
+    PhasesOfRoutes,
+    ReloadView,
+    RequestsOfCallers,
+    Traffic,
+)
 
 _CACHE_SECONDS = 1.0
 """How long the text of one scrape is reused. It limits the cost of frequent cache."""
 _MAX_FORMATS = 4
 _NO_REQUESTS = dict.fromkeys(("2xx", "3xx", "4xx", "5xx"), (0, 0.0))
+MOST_CALLERS = 100
+"""Callers with a series of their own; the others are counted together, with an empty name."""
 _SAMPLES = 100
 """Samples rendered in one step."""
 _END = b"# EOF\n"
@@ -52,12 +64,14 @@ class GatewayMetrics:
         traffic: Traffic,
         phases: PhasesOfRoutes,
         hedges: HedgesOfServices,
+        limited: LimitedRequests = dict,
         load: Callable[[], Load],
         alert_stats: Callable[[], AlertStats],
         reload: Callable[[], ReloadView],
         lease: Callable[[], LeaseView] | None = None,
         concurrency: Callable[[str], ConcurrencyView | None] = lambda _: None,
         groups: Callable[[], Iterable[GroupView]] = tuple,
+        callers: RequestsOfCallers = dict,
     ) -> None:
         self._views = views
         self._store_problem = store_problem
@@ -65,12 +79,14 @@ class GatewayMetrics:
         self._traffic = traffic
         self._phases = phases
         self._hedges = hedges
+        self._limited = limited
         self._load = load
         self._alert_stats = alert_stats
         self._reload = reload
         self._lease = lease
         self._concurrency = concurrency
         self._groups = groups
+        self._callers = callers
 
     def families(self) -> Iterator[Metric | None]:
         """The metric families, and None after each step of a longer computation."""
@@ -89,6 +105,8 @@ class GatewayMetrics:
         yield from self._request_phases()
         yield from _target_metrics(self._groups())
         yield self._hedge_metrics()
+        yield self._caller_metrics()
+        yield self._limit_metrics()
         yield from self._load_metrics()
         yield from self._alert_metrics()
 
@@ -195,6 +213,28 @@ class GatewayMetrics:
         for service, hedged, won in self._hedges():
             family.add_metric((service, "won"), won)
             family.add_metric((service, "lost"), hedged - won)
+        return family
+
+    def _caller_metrics(self) -> Metric:
+        family = CounterMetricFamily(
+            "tentaculo_caller_requests", "Requests of callers who are known by a token.", labels=("caller",)
+        )
+        counts = self._callers()
+        named = dict(islice(counts.items(), MOST_CALLERS))
+        if rest := sum(counts.values()) - sum(named.values()):
+            named[""] = rest
+        for name, count in named.items():
+            family.add_metric((name,), count)
+        return family
+
+    def _limit_metrics(self) -> Metric:
+        family = CounterMetricFamily(
+            "tentaculo_requests_limited",
+            "Requests that were refused for a limit of their route, or for the network of their client.",
+            labels=("service", "route", "limit", "per"),
+        )
+        for names, refused in self._limited().items():
+            family.add_metric(names, refused)
         return family
 
     def _load_metrics(self) -> Iterator[Metric]:

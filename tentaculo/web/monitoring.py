@@ -156,6 +156,14 @@ PhasesOfRoutes = Callable[[], Iterable[tuple[RouteKey, Sequence[PhaseCounts]]]]
 HedgesOfServices = Callable[[], Iterable[tuple[str, int, int]]]
 """Gives each service with hedged routes: its name, the requests that were hedged, and those that the second endpoint won."""
 
+LimitedRequests = Callable[[], Mapping[tuple[str, str, str, str], int]]
+"""Gives the requests that were refused by service and route, both empty for the gateway's own paths, by what refused them,
+and by who is counted apart there."""
+
+
+RequestsOfCallers = Callable[[], Mapping[str, int]]
+"""Gives the requests so far of each caller, by the name of its token."""
+
 
 def metrics_routes(
     *,
@@ -165,6 +173,7 @@ def metrics_routes(
     traffic: Traffic,
     phases: PhasesOfRoutes,
     hedges: HedgesOfServices,
+    limited: LimitedRequests = dict,
     load: Callable[[], Load],
     alert_stats: Callable[[], AlertStats],
     reload: Callable[[], ReloadView],
@@ -173,6 +182,7 @@ def metrics_routes(
     lease: Callable[[], LeaseView] | None = None,
     concurrency: Callable[[str], ConcurrencyView | None] = lambda _: None,
     groups: Callable[[], Iterable[GroupView]] = tuple,
+    callers: RequestsOfCallers = dict,
 ) -> list[web.RouteDef]:
     """The route `/metrics`.
 
@@ -192,12 +202,14 @@ def metrics_routes(
             traffic=traffic,
             phases=phases,
             hedges=hedges,
+            limited=limited,
             load=load,
             alert_stats=alert_stats,
             reload=reload,
             lease=lease,
             concurrency=concurrency,
             groups=groups,
+            callers=callers,
         )
         return metrics_cache(gateway, slices, worker=worker)
 

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from operator import itemgetter
 from typing import Final, NamedTuple
 
 from tentaculo.model.early_warning import EarlyWarning
-from tentaculo.model.event import Event
 from tentaculo.model.health import Health, ServiceView
 from tentaculo.model.history import HistorySummary
 from tentaculo.model.incident import Incident, MaintenanceWindow, Note
@@ -20,7 +19,7 @@ from tentaculo.model.page import NO_INFO, PageInfo
 from tentaculo.model.service_rates import RecentRates, UsualRates
 from tentaculo.model.text import printable
 from tentaculo.model.timeline import Timeline
-from tentaculo.web import incident_words, reasons, timeline, wording
+from tentaculo.web import reasons, timeline, wording
 from tentaculo.web.languages import Language, language
 from tentaculo.web.timeline import Axis, Bar, Range
 
@@ -34,8 +33,6 @@ MOST_GROUPS: Final = 50
 """Groups that can be chosen on the page; `?group=` shows each of the others too."""
 MOST_WINDOWS: Final = 10
 """Maintenance windows that are listed."""
-_MOST_DOTS: Final = 100
-"""Thousandths of the axis of which each has one event at most: dots beside each other cannot be told apart."""
 SORTS: Final = ("state", "name", "p95", "failed", "up")
 
 
@@ -313,65 +310,6 @@ def _note(view: ServiceView, state: wording.State, t: Language) -> str:
     total, usable = len(view.upstreams), sum(map(wording.is_usable, view.upstreams))
     healthy = t("overview.addresses_healthy", usable=usable, total=total) if usable < total > 1 else ""
     return reasons.cut("; ".join(filter(None, (wording.reason(view, t, 160), healthy))), 160)
-
-
-class Mark(NamedTuple):
-    """Something on a lane above the rows."""
-
-    key: str
-    x: str
-    width: str
-    text: str
-    at: datetime
-    href: str = ""
-    """The page about it, where there is one."""
-
-
-def lanes(fleet: Fleet) -> dict[str, list[Mark]]:
-    """What lies on the lanes: `incidents` with the maintenance, and `events`."""
-    axis = fleet.axis
-    known = {one.id: one for one in (fleet.timeline.incidents if fleet.timeline is not None else ())}
-    known |= {one.id: one for one, _ in fleet.incidents}
-    beginning = fleet.now - timedelta(seconds=fleet.range.seconds)
-    found = []
-    for window in fleet.windows:
-        if window.starts_at < fleet.now and window.ends_at > beginning:
-            services = wording.listed(window.services, fleet.t) or fleet.t("overview.every_service")
-            text = fleet.t("overview.maintenance_of", services=services)
-            end = min(window.ends_at, axis.end)
-            found.append(Mark("plan", axis.percent(window.starts_at), axis.width(window.starts_at, end), text, end))
-    # Incidents come last: they are drawn over the maintenance.
-    for incident in sorted(known.values(), key=lambda one: one.started_at):
-        end = incident.ended_at or axis.end
-        if end >= beginning and incident.part_of is None:
-            found.append(
-                Mark(
-                    timeline.state_key(incident.severity),
-                    axis.percent(incident.started_at),
-                    axis.width(incident.started_at, end),
-                    fleet.t("overview.incident_of", root=printable(incident.root, 80)),
-                    incident.started_at,
-                    incident_words.path(incident.id),
-                )
-            )
-    return {"incidents": found, "events": list(_dots(axis, fleet))}
-
-
-def _dots(axis: Axis, fleet: Fleet) -> Iterator[Mark]:
-    taken: set[int] = set()
-    for event in fleet.timeline.events if fleet.timeline is not None else ():
-        place = int(axis.place(event.received_at) / timeline.WIDTH * _MOST_DOTS)
-        if place not in taken:
-            taken.add(place)
-            severity = event.severity or ""
-            key = "alarm" if severity.lower() in ("critical", "error", "high") else "event"
-            text = reasons.plain(event_title(event, fleet.t))
-            yield Mark(key, axis.percent(event.received_at), "", text, event.received_at)
-
-
-def event_title(event: Event, t: Language) -> str:
-    """An event in a few words: `deploy.finished from ci`."""
-    return t("overview.event_from", type=reasons.foreign(event.type, 60), source=reasons.foreign(event.source, 40))
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ from tentaculo.model.service_rates import RecentRates, UsualRates
 from tentaculo.model.target_group import GroupView, TargetView
 from tentaculo.model.text import printable
 from tentaculo.model.timeline import Timeline, TimelineRequest
-from tentaculo.web import activity, overview, service_probes, timeline, warning_rows, wording
+from tentaculo.web import activity, lanes, overview, service_probes, timeline, warning_rows, wording
 from tentaculo.web.languages import Language
 from tentaculo.web.latency_chart import COUNTS, HEIGHT, latency_chart
 from tentaculo.web.past_reader import PastReader
@@ -175,7 +175,10 @@ class ServicePage:
             view = public_view(view)
         until, end = int(now.timestamp()), chosen.end(now)
         axis = Axis(end - chosen.seconds, end, self._info.zone)
-        past = await self._past.read((name, chosen.key), lambda: self._read_past(name, chosen, axis, until))
+        failing = ((name, view.since),) if wording.is_trouble(view) else ()
+        past = await self._past.read(
+            (name, chosen.key, failing), lambda: self._read_past(name, chosen, axis, until, failing)
+        )
         found = past.timeline if past is not None else Timeline()
         state = wording.state(view, t)
         warnings = warning_rows.shown_to(past.warnings if past else (), is_public=not viewer.is_signed_in)
@@ -219,6 +222,7 @@ class ServicePage:
             "ticks": axis.ticks(chosen.tick, t),
             "bars_of": timeline.bars(axis, found.changes.get(name, ()), view.health, view.since),
             "chart": chart,
+            "pin": lanes.pin(axis, found.just_before.get(name), t),
             "canvas": f"0 0 {WIDTH} {HEIGHT}",
             "counts_canvas": f"0 0 {WIDTH} {COUNTS}",
             "bands": [
@@ -249,8 +253,10 @@ class ServicePage:
             "version": __version__,
         }
 
-    async def _read_past(self, name: str, chosen: Range, axis: Axis, until: int) -> Past:
-        wanted = TimelineRequest(axis.since, until + 1, chosen.span, (name,), (name,))
+    async def _read_past(
+        self, name: str, chosen: Range, axis: Axis, until: int, failing: tuple[tuple[str, datetime], ...]
+    ) -> Past:
+        wanted = TimelineRequest(axis.since, until + 1, chosen.span, (name,), (name,), failing)
         return Past(
             await self._store.timeline(wanted),
             (await self._store.past(until, [name])).get(name, HistorySummary()),

@@ -10,12 +10,12 @@ from urllib.parse import urlsplit
 from aiohttp import hdrs, web
 
 from tentaculo import __version__
-from tentaculo.server.caller import CALLER, SIGN_IN, session_of
+from tentaculo.server.caller import SENDER, SIGN_IN, session_of
 from tentaculo.web.forms import own_page, read_form, read_own_form, see_other
 from tentaculo.web.rendering import NEXT, Renderer
 from tentaculo.web.viewer import Viewer
 
-_STATUS = {"wrong": 403, "limited": 429, "unavailable": 503}
+_STATUS = {"wrong": 403, "forbidden": 403, "limited": 429, "unavailable": 503}
 
 
 class SignInResult(Protocol):
@@ -23,7 +23,7 @@ class SignInResult(Protocol):
 
     @property
     def outcome(self) -> str:
-        """`accepted`, `wrong`, `limited` or `unavailable`."""
+        """`accepted`, `wrong`, `forbidden`, `limited` or `unavailable`."""
 
     @property
     def session_id(self) -> str:
@@ -68,11 +68,11 @@ class SignInPage:
 
     async def submit(self, request: web.Request) -> web.StreamResponse:
         """The handler of `POST /status/sign-in`. The dispatcher has checked the Origin."""
-        fields, caller = await read_form(request), request[CALLER]
+        fields, sender = await read_form(request), request[SENDER]
         wanted = fields.get("next", "")
         if not self._needs_token:
             raise see_other(own_page(wanted))
-        result = await self._attempt(fields.get("token", "").strip(), caller.address)
+        result = await self._attempt(fields.get("token", "").strip(), sender.address)
         if result.outcome != "accepted":
             wait = math.ceil(result.wait / 60)
             response = await self._respond(request, wanted, result.outcome, status=_STATUS[result.outcome], wait=wait)
@@ -82,7 +82,7 @@ class SignInPage:
         if (session := session_of(request)) is not None:
             await self._sessions.end(session)
         response = see_other(own_page(wanted))
-        response.headers[hdrs.SET_COOKIE] = caller.set_cookie(result.session_id)
+        response.headers[hdrs.SET_COOKIE] = sender.set_cookie(result.session_id)
         raise response
 
     async def sign_out(self, request: web.Request) -> web.StreamResponse:
@@ -90,7 +90,7 @@ class SignInPage:
         await read_own_form(request)
         is_gone = await self._sessions.end(session_of(request))
         response = see_other(SIGN_IN, said="out" if is_gone else "late")
-        response.headers[hdrs.SET_COOKIE] = request[CALLER].set_cookie("")
+        response.headers[hdrs.SET_COOKIE] = request[SENDER].set_cookie("")
         raise response
 
     async def _respond(

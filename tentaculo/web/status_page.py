@@ -20,7 +20,6 @@ from tentaculo.model.history import HistorySummary
 from tentaculo.model.incident import Incident, MaintenanceWindow, Note
 from tentaculo.model.page import PageInfo
 from tentaculo.model.service_rates import RecentRates, UsualRates
-from tentaculo.model.text import join_names
 from tentaculo.model.timeline import Timeline, TimelineRequest
 from tentaculo.server.native_routes import Slices
 from tentaculo.web import activity, overview, sentences, summary, warning_rows, wording
@@ -88,9 +87,7 @@ class PageQuery:
         if sort not in overview.SORTS:
             raise Problem(Failure.BAD_REQUEST, f"sort may be {', '.join(overview.SORTS)}.")
         if group and group not in groups:
-            raise Problem(
-                Failure.BAD_REQUEST, f"group may be {join_names(groups)}." if groups else "There is no group."
-            )
+            raise Problem(Failure.BAD_REQUEST, "group must be the name of a group." if groups else "There is no group.")
         wanted = query.get("filter", "").strip()[:_LONGEST_FILTER]
         return cls(None if key is None else RANGES[key], sort, wanted, group)
 

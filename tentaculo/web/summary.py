@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 from tentaculo.model.health import ServiceView
 from tentaculo.model.incident import Incident, Note
 from tentaculo.model.text import printable
-from tentaculo.web import incident_words, overview, reasons, wording
+from tentaculo.web import incident_words, reasons, wording
+from tentaculo.web.lanes import event_path, event_title, lanes
 from tentaculo.web.languages import Language
-from tentaculo.web.overview import Fleet, event_title
+from tentaculo.web.overview import Fleet
 from tentaculo.web.sentences import Piece, Sentence, clock, joined, sentence
 
 
@@ -136,7 +137,7 @@ def _just_before(fleet: Fleet, view: ServiceView, incident: Incident | None) -> 
     return sentence(
         t,
         "summary.event_before",
-        event=Piece(event_title(event, t), is_strong=True),
+        event=Piece(event_title(event, t), is_strong=True, href=event_path(event)),
         earlier=Piece(t("summary.earlier", duration=gap), at=event.received_at),
     )
 
@@ -193,5 +194,5 @@ def summarise(fleet: Fleet) -> Iterator[tuple[str, Any]]:
     yield "lasted", "" if since is None else t.duration((fleet.now - since).total_seconds())
     yield "answers", answers(fleet)
     yield "contacts", list(contacts(fleet))
-    yield "lanes", overview.lanes(fleet)
+    yield "lanes", lanes(fleet)
     yield "ticks", fleet.axis.ticks(fleet.range.tick, t)

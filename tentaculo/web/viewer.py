@@ -13,8 +13,9 @@ from aiohttp import web
 
 from tentaculo.model.health import BreakerView, Health, ServiceView, StateChange
 from tentaculo.model.incident import Incident, Note
+from tentaculo.model.scopes import INCIDENTS_WRITE
 from tentaculo.model.timeline import Timeline
-from tentaculo.server.caller import CALLER
+from tentaculo.server.caller import SENDER, may
 from tentaculo.server.native_routes import Slices
 from tentaculo.web import incident_words, reasons
 from tentaculo.web.languages import Language, language, language_of
@@ -27,7 +28,9 @@ class Viewer:
     is_signed_in: bool = False
     """Whether addresses, what services said, notes and names of callers are shown."""
     has_session: bool = False
-    """Whether it is a browser that has signed in: it may sign out, and act."""
+    """Whether it is a browser that has signed in: it may sign out."""
+    may_act: bool = False
+    """Whether its token has the scope of the actions on the pages, so that they are offered."""
     language: str = "en"
     """Of the page's text: a code of `languages.NAMES`."""
     can_sign_in: bool = True
@@ -49,12 +52,14 @@ def viewer_of(request: web.Request, *, is_public: bool, can_sign_in: bool) -> Vi
 
     `?as=public` asks for what everybody may see, also for a viewer who has signed in.
     """
-    caller = request.get(CALLER)
-    is_known = caller is not None and caller.is_authenticated
+    sender = request.get(SENDER)
+    is_known = sender is not None and sender.is_authenticated
     as_public = request.query.get("as") == "public"
+    has_session = sender is not None and sender.session is not None and not as_public
     return Viewer(
         is_signed_in=(is_known or not is_public) and not as_public,
-        has_session=caller is not None and caller.session is not None and not as_public,
+        has_session=has_session,
+        may_act=has_session and may(request, INCIDENTS_WRITE),
         language=language_of(request),
         can_sign_in=can_sign_in,
     )

@@ -29,14 +29,27 @@ def work(number: int, descriptor: int, channel: int) -> int:
     # The inherited descriptor stays open until the process ends, so that the supervisor notices the end.
     os.set_inheritable(channel, False)
     coordination = WorkerCoordination(
-        number, spec.workers, spec.name, socket.socket(fileno=os.dup(channel)), spec.last_reload
+        number,
+        spec.workers,
+        spec.name,
+        socket.socket(fileno=os.dup(channel)),
+        spec.last_reload,
+        has_predecessor=spec.has_predecessor,
     )
     sockets = [[socket.socket(fileno=inherited) for inherited in group] for group in spec.sockets]
     for sock in (sock for group in sockets for sock in group):
         sock.set_inheritable(False)
     widen_lookups()
     try:
-        uvloop.run(process.serve(spec.config, hashes=spec.hashes, coordination=coordination, sockets=sockets))
+        uvloop.run(
+            process.serve(
+                spec.config,
+                hashes=spec.hashes,
+                coordination=coordination,
+                sockets=sockets,
+                keeps_sockets=spec.keeps_sockets,
+            )
+        )
     except CannotListenError as error:
         click.echo(f"Error: worker {number} cannot listen on {error.address}: {error.strerror}", err=True)
         return 1

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from tentaculo.events.clock_offsets import Bounds
 from tentaculo.model.clock import StatedReading
 from tentaculo.model.health import Endpoint, ProbeDetails, ProbeResult, SeenCertificate, StateChange
 from tentaculo.model.history import RouteKey, Tally
@@ -22,6 +23,8 @@ from tentaculo.model.incident import Incident, MaintenanceWindow, Note
 
 log = structlog.get_logger(__name__)
 
+LEADER = 1
+"""Number of the worker that probes, alerts and writes history and the table. A worker that replaces it is the leader too."""
 LONGEST = 64 * 1024
 """Bytes of a message at most; about 200 KB is what the kernel would take."""
 MOST_WAITING = 1024
@@ -40,10 +43,18 @@ STOPPING = b"\xffstopping"
 """From a worker: it accepts no more connections."""
 ADOPT, RELEASE = b"\xffadopt", b"\xffrelease"
 """To a worker, with the number of another one as a byte: start and stop accepting its connections as well."""
+SERVING = b"\xffserving"
+"""To a worker, with a number as a byte: so many workers accept requests now."""
 STOP = b"\xffstop"
 """To a worker: finish the requests in flight, and end."""
 STOP_NOW = b"\xffnow"
 """To a worker that is stopping: end without waiting for requests in flight."""
+RETIRE = b"\xffretire"
+"""To a worker: a successor accepts the connections. Finish the requests, tunnels and event streams, and end."""
+LEAD_RELEASED = b"\xffreleased"
+"""From a worker that retires: it probes and alerts no more."""
+LEAD = b"\xfflead"
+"""To a worker: no predecessor probes and alerts."""
 PING, PONG = b"\xffping", b"\xffpong"
 """To a worker: is its event loop running? From it: yes."""
 RELOADS = b"\xffgeneration"
@@ -263,6 +274,13 @@ class StatedTimes:
     """What events that a worker received say about the clocks of their sources, since its last message of this kind."""
 
     readings: Mapping[str, StatedReading]
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedOffsets:
+    """What another machine's probes say about the clocks of endpoints, and when this machine has read that."""
+
+    offsets: Mapping[Endpoint, tuple[Bounds, float]]
 
 
 @dataclass(frozen=True, slots=True)

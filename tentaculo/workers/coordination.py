@@ -33,12 +33,17 @@ from tentaculo.workers.channel import (
     ADOPT,
     ALL,
     EVENTS,
+    LEAD,
+    LEAD_RELEASED,
+    LEADER,
     LONGEST,
     PING,
     PONG,
     READY,
     RELEASE,
     RELOADS,
+    RETIRE,
+    SERVING,
     STOP,
     STOP_NOW,
     STOPPING,
@@ -50,6 +55,7 @@ from tentaculo.workers.channel import (
     ProbeRequest,
     ProbeResults,
     Reasons,
+    ReceivedOffsets,
     RequestTallies,
     ShownIncident,
     StateChanges,
@@ -64,8 +70,6 @@ log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
-LEADER = 1
-"""Number of the worker that probes, alerts and writes history and the table. A worker that replaces it is the leader too."""
 REPORT_EVERY = 2.0
 """Seconds between two reports of a follower's request tallies to the leader."""
 LIST_EVERY = 1.0
@@ -95,19 +99,27 @@ class SharesIncidents(Protocol):
         ...
 
 
-def _ignore(_worker: int) -> None:
-    """Used before the listening sockets are open: there is nothing to adopt."""
+def _ignore(_number: int) -> None:
+    """Used while nobody has asked: before the listening sockets are open there is nothing to adopt."""
 
 
 class WorkerCoordination:
     """One worker's channel to the other workers."""
 
     def __init__(
-        self, number: int, workers: int, name: str, sock: socket.socket, last_reload: ReloadReport | None = None
+        self,
+        number: int,
+        workers: int,
+        name: str,
+        sock: socket.socket,
+        last_reload: ReloadReport | None = None,
+        *,
+        has_predecessor: bool = False,
     ) -> None:
         """`number` counts from 1; `name` is the gateway's, the same for all; `sock` is connected to the supervisor.
 
-        `last_reload` is the one before this worker was started, if there was any.
+        `last_reload` is the one before this worker was started, if there was any. `has_predecessor` is whether worker 1
+        waits for an order to lead.
         """
         self.number = number
         self.workers = workers
@@ -118,12 +130,15 @@ class WorkerCoordination:
         self._adopt: Callable[[int], None] = _ignore
         self._release: Callable[[int], None] = _ignore
         self._on_events: Callable[[], None] = lambda: None
+        self._on_serving: Callable[[int], None] = _ignore
         self._offsets: ClockOffsets | None = None
         self._sign_ins: AttemptLimit | None = None
         self._will_report = False
         self._health_service: HealthService | None = None
         self._received_tallies: dict[RouteKey, Tally] = {}
         self._listed = PageIncidents((), ())
+        self.has_predecessor = has_predecessor
+        self._may_lead = asyncio.Event()
         self._will_send_reasons = False
         self._suspected: dict[Endpoint, float] = {}
         self._probed: dict[Endpoint, datetime] = {}
@@ -136,7 +151,9 @@ class WorkerCoordination:
         """Whether this worker is the leader."""
         return self.number == LEADER
 
-    def listen(self, *, on_stop: Callable[[], None], on_stop_now: Callable[[], None]) -> None:
+    def listen(
+        self, *, on_stop: Callable[[], None], on_stop_now: Callable[[], None], on_retire: Callable[[], None]
+    ) -> None:
         """Receive messages from now on, in the running loop. `on_stop` is also called when the supervisor is gone."""
 
         def receive(message: bytes) -> None:
@@ -144,6 +161,10 @@ class WorkerCoordination:
                 on_stop()
             elif message == STOP_NOW:
                 on_stop_now()
+            elif message == RETIRE:
+                on_retire()
+            elif message == LEAD:
+                self._may_lead.set()
             elif message == PING:
                 channel.send(PONG)
             elif message == EVENTS:
@@ -154,6 +175,8 @@ class WorkerCoordination:
                 self._release(message[-1])
             elif message.startswith(RELOADS):
                 self.reloads.receive(message, None)
+            elif message.startswith(SERVING):
+                self._on_serving(message[-1])
             elif self._health_service is not None:
                 self._take(self._health_service, message)
 
@@ -164,6 +187,15 @@ class WorkerCoordination:
         channel = self._channel = WorkerChannel(
             self._sock, on_message=receive, on_end=end, on_file=self.reloads.receive
         )
+
+    async def wait_to_lead(self) -> None:
+        """Until the supervisor orders to lead."""
+        await self._may_lead.wait()
+
+    def report_lead_released(self) -> None:
+        """Report to the supervisor that this worker probes and alerts no more."""
+        if self._channel is not None and self.is_leader:
+            self._channel.order(LEAD_RELEASED)
 
     def close(self) -> None:
         """Stop receiving and sending."""
@@ -219,6 +251,10 @@ class WorkerCoordination:
         """Exchange with the other workers what events state of the clocks of their sources, while health is shared."""
         self._offsets = offsets
 
+    def share_limits(self, divide: Callable[[int], None]) -> None:
+        """Call `divide` with how many workers serve now, whenever that changes."""
+        self._on_serving = divide
+
     def share_sign_ins(self, limit: AttemptLimit) -> None:
         """Exchange failed attempts to sign in with the other workers, so that all of them have one count."""
         self._sign_ins = limit
@@ -229,6 +265,8 @@ class WorkerCoordination:
             await asyncio.sleep(REPORT_EVERY)
             for some in _batches(list(offsets.take_stated().items()), _SOURCES):
                 self._send(StatedTimes(dict(some)))
+            for received in _batches(list(offsets.take_received().items()), _RESULTS):
+                self._send(ReceivedOffsets(dict(received)))
 
     def report_events(self) -> None:
         """Report to the other workers, soon, that the log of events has more."""
@@ -369,6 +407,8 @@ class WorkerCoordination:
             case StatedTimes(readings) if self._offsets is not None:
                 for source, reading in readings.items():
                     self._offsets.note_stated(source, reading)
+            case ReceivedOffsets(received) if self._offsets is not None:
+                self._offsets.accept_bounds(received)
             case FailedSignIn(network) if self._sign_ins is not None:
                 self._sign_ins.count(network)
             case StateRequest(number):

@@ -18,20 +18,27 @@ from typing import Protocol
 
 import structlog
 
+from tentaculo.config.accepted_tokens import AcceptedTokens
 from tentaculo.config.schema import Config
 from tentaculo.gateway.configuration_source import ConfigurationSource
-from tentaculo.net.systemd_notify import ServiceManager
 from tentaculo.server import listeners
+from tentaculo.server.handover import Handover, Predecessor, ProcessContext
 from tentaculo.server.listeners import STOP_SIGNALS, ListeningAddresses, format_address, ignore_hangup
+from tentaculo.server.listening_sockets import Sockets, open_sockets
 from tentaculo.tasks import TaskGroup
 from tentaculo.telemetry import logging
 from tentaculo.workers.channel import (
     ADOPT,
+    LEAD,
+    LEAD_RELEASED,
+    LEADER,
     PING,
     PONG,
     READY,
     RELEASE,
     RELOADS,
+    RETIRE,
+    SERVING,
     STOP,
     STOP_NOW,
     STOPPING,
@@ -40,15 +47,7 @@ from tentaculo.workers.channel import (
     recipients,
 )
 from tentaculo.workers.joint_reload import JointReload
-from tentaculo.workers.worker_process import (
-    ATTEMPTS,
-    Sockets,
-    Worker,
-    WorkerSlot,
-    WorkerSpec,
-    how_it_ended,
-    open_sockets,
-)
+from tentaculo.workers.worker_process import ATTEMPTS, Worker, WorkerSlot, WorkerSpec, how_it_ended
 
 log = structlog.get_logger(__name__)
 
@@ -78,28 +77,45 @@ class StorePreparation(Protocol):
 
 def supervise(
     config: Config,
-    hashes: Sequence[str],
+    hashes: AcceptedTokens,
     ready: Callable[[ListeningAddresses], None],
     prepare: Callable[[], StorePreparation | None] = lambda: None,
+    context: ProcessContext | None = None,
     source: ConfigurationSource | None = None,
-    manager: ServiceManager | None = None,
 ) -> None:
     """Run `server.workers` gateways until SIGTERM or SIGINT; a second signal stops them without waiting.
 
-    `ready` is called once every worker accepts requests. What `prepare` makes prepares the database. `source`
-    is where a reload reads the configuration; `manager` learns of reloads and of the stop. Raises `CannotListenError`, and `WorkersFailed` if the workers end before that.
+    `ready` is called once every worker accepts requests. What `prepare` makes prepares the database. `context` has what
+    this process takes over, and what SIGUSR2 replaces it by; `source` is where a reload reads the configuration. Raises
+    `CannotListenError`, and `WorkersFailed` if the workers end before they are ready.
     """
-    with open_sockets(config.server.addresses, config.server.workers) as sockets:
-        addresses = tuple((str(name[0]), int(name[1])) for name in (sock.getsockname() for sock in sockets[0]))
+    context = context or ProcessContext()
+    predecessor = context.predecessor
+    with open_sockets(config.server.addresses, config.server.workers, context.inherited) as sockets:
+        names = dict.fromkeys(sock.getsockname()[:2] for sock in sockets[0])
+        addresses = tuple((str(host), int(port)) for host, port in names)
         listen = tuple(format_address(host, port) for host, port in addresses)
         read, config = config, config.replace(server=config.server.replace(listen=listen))
         descriptors = tuple(tuple(sock.fileno() for sock in group) for group in sockets)
-        job = WorkerSpec(config, tuple(hashes), f"tentaculo-link-{secrets.token_hex(4)}", descriptors)
+        job = WorkerSpec(
+            config,
+            tuple(hashes),
+            f"tentaculo-link-{secrets.token_hex(4)}",
+            descriptors,
+            keeps_sockets=context.inherited.is_activated,
+            has_predecessor=predecessor is not None,
+        )
         writer = logging.set_up(config.log, shares=True)
+
+        def on_ready() -> None:
+            if predecessor is not None:
+                predecessor.report_ready(addresses)
+            ready(ListeningAddresses(addresses))
+
+        supervisor = Supervisor(job, on_ready, sockets=sockets, context=context)
+        if source is not None:
+            supervisor.reload_from(source, read)
         try:
-            supervisor = Supervisor(job, lambda: ready(ListeningAddresses(addresses)), sockets=sockets, manager=manager)
-            if source is not None:
-                supervisor.reload_from(source, read)
             asyncio.run(_run(supervisor, prepare()))
         finally:
             writer.close()
@@ -126,15 +142,18 @@ class Supervisor:
         on_ready: Callable[[], None],
         command: Sequence[str] = COMMAND,
         sockets: Sockets = (),
-        manager: ServiceManager | None = None,
+        context: ProcessContext | None = None,
     ) -> None:
         """`on_ready` is called once every worker accepts requests. `command` receives three arguments: the number of the worker
         and the descriptors of its specification and of its channel.
 
-        `sockets` are the listening sockets of each worker, which the job lists by their descriptors. `manager` learns of
-        the stop.
+        `sockets` are the listening sockets of each worker, which the job lists by their descriptors. `context` is as for
+        `supervise`.
         """
-        self._manager = manager or ServiceManager()
+        context = context or ProcessContext()
+        self._manager = context.manager
+        self._handover = context.handover
+        self._predecessor = context.predecessor
         self._sockets = [sock for group in sockets for sock in group]
         self._tasks = TaskGroup("supervisor")
         self._adopted: set[int] = set()
@@ -144,8 +163,12 @@ class Supervisor:
         self._descriptor = job.write()
         self._on_ready = on_ready
         self._places = {number: WorkerSlot() for number in range(1, job.workers + 1)}
+        self._serving = len(self._places)
+        """The workers that serve, as all of them know."""
         self._has_started = False
         self._is_stopping = False
+        self._is_retiring = False
+        self._handing_over: asyncio.Task[None] | None = None
         self._failure: str | None = None
         self._pings: asyncio.TimerHandle | None = None
         self._over = asyncio.Event()
@@ -167,6 +190,9 @@ class Supervisor:
             loop.add_signal_handler(one, self.stop)
         reload = self._reload
         loop.add_signal_handler(signal.SIGHUP, ignore_hangup if reload is None else reload.request)
+        loop.add_signal_handler(signal.SIGUSR2, self._replace_all)
+        if self._predecessor is not None:
+            self._tasks.start(self._lead_after(self._predecessor), "lead")
         try:
             for number in self._places:
                 self._start(number)
@@ -175,7 +201,7 @@ class Supervisor:
         finally:
             if self._pings is not None:
                 self._pings.cancel()
-            for one in (*STOP_SIGNALS, signal.SIGHUP):
+            for one in (*STOP_SIGNALS, signal.SIGHUP, signal.SIGUSR2):
                 loop.remove_signal_handler(one)
             if reload is not None:
                 await reload.close()
@@ -228,6 +254,8 @@ class Supervisor:
         log.info("worker started", worker=number, pid=process.pid)
         if self._is_stopping:
             channel.order(STOP)
+        if self._job.has_predecessor and self._predecessor is None:
+            channel.order(LEAD)
 
     def _spawn(self, number: int, channel: socket.socket) -> subprocess.Popen[bytes]:
         descriptors = (self._descriptor, channel.fileno())
@@ -248,10 +276,13 @@ class Supervisor:
         place.worker = None
         if self._reload is not None:
             self._reload.note_end(worker.number)
-        if self._is_stopping:
+        if self._is_stopping or self._is_retiring:
+            if worker.number == LEADER:
+                self._release_lead()
             self._finish()
             return
         self._have_adopted(worker.number)
+        self._report_serving()
         lived = 0.0 if worker.ready_at is None else asyncio.get_running_loop().time() - worker.ready_at
         pause = place.restart_policy.pause(lived, was_ready=worker.ready_at is not None, was_stopped=code == 0)
         (log.info if code == 0 else log.error)(
@@ -278,7 +309,12 @@ class Supervisor:
             self._note_ready(worker)
             return
         if message == STOPPING:
+            worker.is_stopping = True
             self._have_adopted(worker.number)
+            self._report_serving()
+            return
+        if message == LEAD_RELEASED:
+            self._release_lead()
             return
         if message.startswith(RELOADS):
             self._receive_reload(worker, message)
@@ -295,7 +331,7 @@ class Supervisor:
 
     def _have_adopted(self, number: int) -> None:
         """Have the other workers accept the connections of one that does so no more, until its successor does."""
-        if not self._sockets:
+        if not self._sockets or self._is_retiring:
             return
         self._adopted.add(number)
         for other in self._workers:
@@ -313,6 +349,7 @@ class Supervisor:
             worker.channel.order(ADOPT + bytes([number]))
         if self._reload is not None:
             self._reload.note_change()
+        self._report_serving()
         if self._has_started or self._is_stopping:
             return
         if all(place.worker and place.worker.ready_at for place in self._places.values()):
@@ -342,6 +379,14 @@ class Supervisor:
             log.error("worker killed", worker=number, pid=worker.process.pid)
             worker.process.kill()
 
+    def _report_serving(self) -> None:
+        """Report to the workers how many of them share the traffic. They begin with the number of all."""
+        number = sum(worker.ready_at is not None and not worker.is_stopping for worker in self._workers)
+        if self._has_started and number and number != self._serving:
+            self._serving = number
+            for worker in self._workers:
+                worker.channel.order(SERVING + bytes([number]))
+
     def _ping(self) -> None:
         for worker in self._workers:
             if worker.ready_at is None:
@@ -354,6 +399,39 @@ class Supervisor:
                 worker.unanswered += 1
                 worker.channel.order(PING)
         self._pings = asyncio.get_running_loop().call_later(PING_EVERY, self._ping)
+
+    # -- replacing all of them ---------------------------------------------------------------------------------
+
+    async def _lead_after(self, predecessor: Predecessor) -> None:
+        """Have worker 1 lead once the predecessor leads no more."""
+        await predecessor.lead_released()
+        self._predecessor = None
+        for worker in self._workers:
+            worker.channel.order(LEAD)
+
+    def _replace_all(self) -> None:
+        if self._handover is None or self._is_stopping or not self._has_started:
+            log.warning("successor not started", reason="the gateway is starting or stopping")
+        elif self._handing_over is None or self._handing_over.done():
+            self._handing_over = self._tasks.start(self._hand_over(self._handover), "handover")
+
+    async def _hand_over(self, handover: Handover) -> None:
+        """Have a successor take the listening sockets over. Then the workers finish what has begun."""
+        if not await handover.run(self._sockets):
+            return
+        self._is_retiring = True
+        for place in self._places.values():
+            if place.timer is not None:
+                place.timer.cancel()
+        left = [sock for sock in self._sockets if sock.getsockname()[:2] not in handover.kept]
+        await listeners.empty_queues(left)
+        for worker in self._workers:
+            worker.channel.order(RETIRE)
+        self._finish()
+
+    def _release_lead(self) -> None:
+        if self._handover is not None and self._handover.successor is not None:
+            self._handover.successor.release_lead()
 
     # -- stopping ----------------------------------------------------------------------------------------------
 
@@ -371,8 +449,11 @@ class Supervisor:
         self._is_stopping = True
         if self._reload is not None:
             self._tasks.start(self._reload.close(), "end of reloads")
+        if self._handing_over is not None and not self._is_retiring:
+            self._handing_over.cancel()
         log.info("stopping", workers=len(self._workers))
-        self._manager.stopping()
+        if not self._is_retiring:
+            self._manager.stopping()
         for place in self._places.values():
             if place.timer is not None:
                 place.timer.cancel()
@@ -382,7 +463,8 @@ class Supervisor:
 
     async def _order_stop(self) -> None:
         """Have the workers accept what waits in the shared queues, which end with the last socket; then stop them."""
-        if self._workers:
+        kept = self._is_retiring or self._job.keeps_sockets
+        if self._workers and not kept:
             await listeners.empty_queues(self._sockets)
         for sock in self._sockets:
             sock.close()

@@ -1,4 +1,4 @@
-"""One worker as the supervisor runs it: its specification, its listening sockets, and when it is restarted."""
+"""One worker as the supervisor runs it: its specification, its process and place, and when it is restarted."""
 
 from __future__ import annotations
 
@@ -6,15 +6,12 @@ import asyncio
 import os
 import pickle
 import signal
-import socket
 import subprocess
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
+from tentaculo.config.accepted_tokens import TokenSettings
 from tentaculo.config.schema import Config
 from tentaculo.gateway.reloading import ReloadReport
-from tentaculo.server.listeners import BACKLOG, CannotListenError
 from tentaculo.workers.channel import WorkerChannel
 
 
@@ -23,12 +20,16 @@ class WorkerSpec:
     """The configuration that is served. Workers that are started later receive the same, even if the file has changed."""
 
     config: Config
-    hashes: tuple[str, ...]
-    """Hashes of the accepted tokens."""
+    hashes: tuple[TokenSettings | str, ...]
+    """The accepted tokens."""
     name: str
     """The gateway recognises its own requests by it, whichever worker sent them."""
     sockets: tuple[tuple[int, ...], ...] = ()
     """Descriptors of each worker's listening sockets. Every worker inherits all of them."""
+    keeps_sockets: bool = False
+    """Whether a service manager has the sockets, so that they stay open when the workers stop."""
+    has_predecessor: bool = False
+    """Whether these workers replace others, so that worker 1 waits for the order to lead."""
     last_reload: ReloadReport | None = None
     """The last reload, whether it was accepted or not; None before there was any."""
 
@@ -51,59 +52,6 @@ class WorkerSpec:
         spec = pickle.loads(text)  # noqa: S301 - written by the supervisor, into memory that only its children have
         assert isinstance(spec, cls)
         return spec
-
-
-HostPort = tuple[str, int]
-Sockets = Sequence[Sequence[socket.socket]]
-"""For each worker, in order: its sockets, one for each address."""
-
-
-@contextmanager
-def open_sockets(where: Sequence[HostPort], workers: int) -> Iterator[Sockets]:
-    """Listen on every address of `where` once for each worker, while the context is open.
-
-    A name may have several addresses. Raises `CannotListenError` for the first address that fails.
-    """
-    with ExitStack() as held:
-        found: list[list[socket.socket]] = [[] for _ in range(workers)]
-        for host, port in where:
-            try:
-                for family, kind, protocol, _, address in socket.getaddrinfo(
-                    host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-                ):
-                    first = held.enter_context(socket.socket(family, kind, protocol))
-                    _reserve(first, address)
-                    found[0].append(first)
-                    for others in found[1:]:
-                        sock = held.enter_context(socket.socket(family, kind, protocol))
-                        _bind_beside(sock, first)
-                        others.append(sock)
-                for sockets in found:
-                    for sock in sockets:
-                        sock.setblocking(False)
-                        sock.listen(BACKLOG)
-            except OSError as error:
-                raise CannotListenError(host, port, error) from error
-        yield found
-
-
-def _reserve(sock: socket.socket, address: tuple[object, ...]) -> None:
-    """Bind alone, which fails if another process listens there. Then let other sockets of this user bind as well."""
-    if sock.family == socket.AF_INET6:
-        # As the event loop binds it: "::" is IPv6 alone.
-        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-    # Ignores connections that an earlier process left in TIME_WAIT. Left on, it would let others bind as well.
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    sock.bind(address)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-
-
-def _bind_beside(sock: socket.socket, first: socket.socket) -> None:
-    if sock.family == socket.AF_INET6:
-        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    sock.bind(first.getsockname())
 
 
 LASTING = 10.0
@@ -157,6 +105,8 @@ class Worker:
     channel: WorkerChannel
     ready_at: float | None = None
     """When it began to accept requests, by the loop's clock; None before."""
+    is_stopping: bool = False
+    """Whether it accepts no more connections."""
     unanswered: int = 0
     """Pings in a row without a response. Seconds would also count the time in which this process did not run."""
 

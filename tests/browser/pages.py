@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from tentaculo.model.clock import CorrectedTime
+from tentaculo.model.early_warning import EarlyWarning
 from tentaculo.model.event import Event, EventLink, LogPage
 from tentaculo.model.health import (
     GATEWAY_NAME,
@@ -34,7 +35,9 @@ from tentaculo.model.incident import (
 from tentaculo.model.page import PageInfo, ServiceInfo
 from tentaculo.model.precursor import Precursor, PrecursorReport, ServicePrecursors
 from tentaculo.model.reason import because
+from tentaculo.model.request_phases import Phases
 from tentaculo.model.service_rates import RecentRates, UsualRates, recent_end
+from tentaculo.model.target_group import GroupView, TargetView
 from tentaculo.web.viewer import Viewer
 from tests.browser.test_status_page import fleet_of
 from tests.support.native_gateway import CLOSED, NOW, OPEN, UNSEEN, State, event, view
@@ -249,7 +252,43 @@ def connected() -> State:
 def acting() -> State:
     """The same in a browser that has signed in, which has forms."""
     state = signed_in()
-    state.viewer = Viewer(is_signed_in=True, has_session=True)
+    state.viewer = Viewer(is_signed_in=True, has_session=True, may_act=True)
+    return state
+
+
+def learning() -> State:
+    """The same for who is signed in: hermes has early warnings of each kind, a group of targets, and slow phases."""
+    state = signed_in()
+    trend = EarlyWarning(
+        "hermes",
+        "requests_median",
+        opened_at=ago(3),
+        rule="trend",
+        level=0.32,
+        usual=0.08,
+        limit=0.5,
+        since=ago(63),
+        per_minute=0.009,
+        expected_at=ago(-30),
+        earliest_at=ago(-9),
+        latest_at=ago(-900),
+    )
+    falling = replace(trend, signal="gauge_low:memory.free_megabytes", per_minute=-12.5, usual=900.0, limit=100.0)
+    level = EarlyWarning("hermes", "probes_p95", ago(50), "level", 0.4, 0.1, 0.5, ago(50))
+    state.warnings = [
+        trend,
+        falling,
+        level,
+        replace(level, opened_at=ago(3000), outcome="reached", ended_at=ago(2900)),
+        replace(trend, opened_at=ago(9000), outcome="ended", ended_at=ago(8000)),
+    ]
+    state.phases = {"hermes": {"/mail": (1412, Phases(4.1, 90.2, 1806.5, 12.0)), "/": (10, Phases())}}
+    targets = (
+        TargetView("large-language-model-long-name-42", 412, 400, 310.0, 100, 0.78, 0.04, 0.81),
+        TargetView("small", 64, 60, 20.0, 60, 0.33, 0.12, 0.19),
+        TargetView("new", 0, 0, 0.0, 0, None, None, 0.0),
+    )
+    state.groups = [GroupView("hermes", "/mail/classify/and/a/long/prefix", targets)]
     return state
 
 
@@ -299,6 +338,8 @@ PAGES = [
     Shown("/status/services/hermes"),
     Shown("/status/services/hermes", signed_in),
     Shown("/status/services/hermes?range=90d", signed_in),
+    Shown("/status/services/hermes", learning),
+    Shown("/status", learning),
     Shown("/status/services/hermes", without_past),
     Shown("/status/services/shubniggurath"),
     Shown("/status/incidents"),

@@ -110,6 +110,6 @@ async def test_another_layout_is_seen() -> None:
     await page.context.close()
 
 
-def test_every_picture_of_the_documents_is_drawn_here() -> None:
+async def test_every_picture_of_the_documents_is_drawn_here() -> None:
     named = {path.name for path in (ROOT / "docs").glob("*.png")}
     assert named == {picture.name for picture in PICTURES}

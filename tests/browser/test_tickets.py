@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tentaculo.security.tokens import fingerprint_of, hash_token
 from tests.browser import chromium
 from tests.conftest import TOKEN, Start
 from tests.support.wire import Reader, Request, Upstream, Writer, ok, read_request, upstream
@@ -89,7 +90,7 @@ async def test_a_foreign_page_that_has_a_ticket_cannot_use_it(start: Start) -> N
     async with upstream(application) as up:
         foreign = f"http://127.0.0.1:{up.port}"
         live = await start({"app": {"url": foreign, "routes": [{"prefix": "/app/events"}]}}, cors={"origins": []})
-        ticket = await live.gateway.tickets.issue()
+        ticket = await live.gateway.tickets.issue(fingerprint_of(hash_token(TOKEN)))
         found = await visit(f"{foreign}/page", script, [f"http://127.0.0.1:{live.port}", ticket])
         assert found == ["refused", "refused"]
         assert not [request for request in up.requests if request.target.startswith("/app")]

@@ -113,6 +113,8 @@ def schema_of(key: Key) -> dict[str, Any]:
     """What the JSON Schema says of one key."""
     found = json_schema()
     for step in key.path:
+        # A table that may be written in another form too comes first.
+        found = found["anyOf"][0] if "anyOf" in found else found
         found = found.get("items") or found["additionalProperties"] if step == ANY else found["properties"][step]
     return found
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tentaculo.config.accepted_tokens import TokenSettings
 from tentaculo.config.errors import ConfigError
 from tentaculo.config.loader import load, load_tables
 from tests.support.config import SECRET, FaultsOf, LoadText
@@ -40,7 +41,7 @@ def test_the_form_the_issue_fixed_loads(load_text: LoadText, tmp_path: Path) -> 
         ("/madre", "/madre", 300),
         ("/madre/tasks", "/tasks", None),
     ]
-    assert loaded.config.auth.tokens == ("sha256:" + "0123456789abcdef" * 4,)
+    assert loaded.config.auth.tokens == (TokenSettings(hash="sha256:" + "0123456789abcdef" * 4),)
 
 
 def test_without_a_file_the_defaults_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,7 +117,7 @@ def test_every_fault_is_reported_at_once(faults_of: FaultsOf) -> None:
     assert set(found) == {
         'TENTACULO_CORS_ORIGINS: must be a list as JSON, such as ["a", "b"]',
         "TENTACULO_TOKEN: must be visible ASCII characters only",
-        "auth.tokens[0]: must be sha256: and 64 hex digits, as `tentaculo token new` makes it; not the token itself",
+        "auth.tokens[0].hash: must be sha256: and 64 hex digits, as `tentaculo token new` makes it; not the token itself",
         "database.url: must begin with sqlite:/// or postgresql://",
         "folder: unknown key",
         "limits.connect: must be more than 0",

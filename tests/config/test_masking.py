@@ -15,15 +15,18 @@ from tentaculo.config.merge_patch import Table
 from tentaculo.config.section import Parse
 
 SHOWN_TEXTS = {
-    # Addresses, names and words that the pages, the log or the responses show anyway.
     "admin.changes_file",
     "alerts.page",
     "alerts.webhooks.*.secrets_file",
     "auth.token_file",
-    "auth.tokens",  # hashes of random tokens
+    "auth.tokens",
     "cors.origins",
     "database.durability",
     "events.correlate",
+    "limits.own_paths.*.per",
+    "limits.own_paths.*.rate",
+    "limits.routes.*.per",
+    "limits.routes.*.rate",
     "log.format",
     "log.level",
     "maintenance.*.at",
@@ -35,6 +38,8 @@ SHOWN_TEXTS = {
     "maintenance.*.zone",
     "page.title",
     "page.zone",
+    "server.allow",
+    "server.deny",
     "server.host",
     "server.hosts",
     "server.instance",
@@ -44,18 +49,13 @@ SHOWN_TEXTS = {
     "services.*.aliases",
     "services.*.concurrency",
     "services.*.depends_on",
-    "services.*.enabled_env",  # the name of a variable
+    "services.*.enabled_env",
     "services.*.group",
     "services.*.health",
     "services.*.host",
     "services.*.off_reason",
     "services.*.owner",
     "services.*.policy",
-    "services.*.runbook",
-    "services.*.tls_server_name",
-    "services.*.token_file",
-    "services.*.url",  # without a user name or a password, which are faults
-    "services.*.urls",
     "services.*.probe.contains",
     "services.*.probe.kind",
     "services.*.probe.matches",
@@ -63,14 +63,23 @@ SHOWN_TEXTS = {
     "services.*.probe.prefer",
     "services.*.probe.require",
     "services.*.probe.status",
+    "services.*.routes.*.allow",
     "services.*.routes.*.auth",
     "services.*.routes.*.breaker_statuses",
+    "services.*.routes.*.deny",
     "services.*.routes.*.host",
+    "services.*.routes.*.limits.*.per",
+    "services.*.routes.*.limits.*.rate",
     "services.*.routes.*.prefix",
     "services.*.routes.*.remove_headers",
     "services.*.routes.*.remove_response_headers",
     "services.*.routes.*.to",
     "services.*.routes.*.upgrades",
+    "services.*.runbook",
+    "services.*.tls_server_name",
+    "services.*.token_file",
+    "services.*.url",
+    "services.*.urls",
 }
 """Keys with text whose values are shown. A key that is added here shows its value to whoever may read the configuration."""
 

@@ -76,7 +76,8 @@ def test_the_files_of_tokens_hashes_is_checked_and_may_be_missing(
     (tmp_path / "hashes").write_text(f"# ours\n\n{HASH}\n")
     assert load_text(text).config.auth.token_file == tmp_path / "hashes"
     (tmp_path / "hashes").write_text(f"{HASH}\n{SECRET}\n")
-    fault = "auth.token_file: line 2 is not a token's hash, sha256: and 64 hex digits"
+    hint = "must be sha256: and 64 hex digits, as `tentaculo token new` makes it; not the token itself"
+    fault = f"auth.token_file: line 2: hash {hint}"
     assert faults_of(text) == [fault]
     (tmp_path / "data").mkdir()
     (tmp_path / "data/token").write_text(f"{HASH}\n{SECRET}\n")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from tentaculo.config.schema import LimitSettings, ServerSettings
+from tentaculo.config.limits import LimitSettings
+from tentaculo.config.listening import ServerSettings
 from tentaculo.config.section import keys_of
 from tentaculo.config.storage import EventSettings
 from tentaculo.model.failure import Failure
@@ -16,8 +17,10 @@ TEXT = (ROOT / "docs" / "limits.md").read_text(encoding="utf-8")
 def test_every_key_is_there_with_its_default() -> None:
     rows = re.findall(r"(?m)^\| `(\w+)\.(\w+)` \| [^|]+ \| (\d+)", TEXT)
     documented = {(section, key): int(default) for section, key, default in rows}
-    limits = {("limits", key): getattr(LimitSettings(), key) for key in keys_of(LimitSettings)}
-    server = {("server", key): getattr(ServerSettings(), key) for key in ("keepalive", "grace")}
+    # Those of requests are described apart.
+    apart = {"instances", "routes", "own_paths"}
+    limits = {("limits", key): getattr(LimitSettings(), key) for key in keys_of(LimitSettings) if key not in apart}
+    server = {("server", key): getattr(ServerSettings(), key) for key in ("keepalive", "grace", "handover_grace")}
     events = {("events", key): getattr(EventSettings(), key) for key in keys_of(EventSettings) if key != "correlate"}
     assert documented == limits | server | events
 

@@ -548,7 +548,9 @@ async def test_a_stop_waits_for_the_events_that_are_being_stored(tmp_path: Path)
         tasks = TaskGroup("test")
         with write_locked(tmp_path / "fleet.db") as lock:
             await wire.send(INGEST)
-            await eventually(lambda: gateway._dispatcher is not None and gateway._dispatcher.in_flight == 1)
+            await eventually(
+                lambda: (dispatcher := gateway._shutdown._dispatcher) is not None and dispatcher.in_flight == 1
+            )
             leaving = tasks.start(stack.aclose(), "leave")
             await eventually(lambda: "draining" in repr(gateway))
             await asyncio.sleep(0.3)  # longer than the quiet time after which a stop closes idle connections

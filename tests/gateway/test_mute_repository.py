@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from tentaculo.gateway import gateway as gateway_module
 from tentaculo.model.mute import Mute
 from tentaculo.store.database import once
 from tentaculo.store.mutes import latest_mutes
@@ -61,7 +60,7 @@ async def test_one_that_a_follower_took_is_stored_too(
 ) -> None:
     leader = await broken(start, file, refusing_port)
     number = (await incident_of(leader))["id"]
-    monkeypatch.setattr(gateway_module, "leading", lambda *_, **__: nullcontext())
+    monkeypatch.setattr("tentaculo.gateway.leading.Leading.leading", lambda *_: nullcontext())
     follower = await broken(start, file, refusing_port)
     browser, form = await signed_in(follower)
     ahead[0] = 7200.0

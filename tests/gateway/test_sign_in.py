@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 import pytest
 from sqlalchemy import text
 
-from tentaculo.config.schema import AuthSettings
+from tentaculo.config.accepted_tokens import AuthSettings
 from tentaculo.security import sign_in
 from tentaculo.security.cors import CorsPolicy
 from tentaculo.server.native_routes import open_paths

@@ -6,54 +6,15 @@ import asyncio
 import os
 import re
 import signal
-from collections import Counter
-from contextlib import suppress
 
 import pytest
 
+from tests.support.constant_load import Load
 from tests.support.gateway_process import Running, running_gateway
 from tests.support.waits import eventually
 from tests.support.wire import answering, ok, upstream
 
 CLIENTS = 24
-
-
-class Load:
-    """Clients that open a connection for each request, until `stop`; each request has a number of its own."""
-
-    def __init__(self, port: int) -> None:
-        self._port = port
-        self._numbers = 0
-        self._is_over = False
-        self.outcomes: Counter[str] = Counter()
-        self.unanswered: list[str] = []
-
-    def stop(self) -> None:
-        self._is_over = True
-
-    async def run(self) -> None:
-        while not self._is_over:
-            self._numbers += 1
-            await self._request(f"/up/{self._numbers}")
-
-    async def _request(self, target: str) -> None:
-        try:
-            reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
-        except OSError:
-            self.outcomes["refused"] += 1
-            await asyncio.sleep(0.01)
-            return
-        try:
-            writer.write(f"GET {target} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n".encode())
-            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
-            self.outcomes[head[9:12].decode()] += 1
-        except (OSError, EOFError, TimeoutError):
-            self.outcomes["unanswered"] += 1
-            self.unanswered.append(target)
-        finally:
-            writer.close()
-            with suppress(OSError):
-                await writer.wait_closed()
 
 
 def _workers(gateway: Running) -> list[int]:

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from tentaculo.config import probes
-from tentaculo.config.schema import Config, LimitSettings
+from tentaculo.config.limits import LimitSettings
+from tentaculo.config.schema import Config
 from tentaculo.config.section import Section, keys_of
 from tentaculo.config.services import BreakerSettings
 from tentaculo.health.evaluation import ProbeBody, stated_health

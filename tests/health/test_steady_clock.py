@@ -15,7 +15,6 @@ import pytest
 from aiohttp import ClientSession
 from structlog.testing import capture_logs
 
-from tentaculo.gateway import gateway as gateway_module
 from tentaculo.health import steady_clock as clock_module
 from tentaculo.health.prober import Prober
 from tentaculo.health.steady_clock import Correct, PauseDetector, SteadyClock, time_since_boot
@@ -334,7 +333,7 @@ async def test_a_window_that_a_follower_took_is_as_long_when_the_clock_is_set(
     file = tmp_path / "fleet.db"
     url = f"sqlite:///{file}"
     migrate.upgrade(url)
-    monkeypatch.setattr(gateway_module, "leading", lambda *_, **__: nullcontext())
+    monkeypatch.setattr("tentaculo.gateway.leading.Leading.leading", lambda *_: nullcontext())
     ahead[0] = by
     async with gateway(file, {"hermes": services.table("hermes")}) as client:
         before = datetime.now(UTC)

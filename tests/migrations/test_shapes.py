@@ -172,6 +172,7 @@ def test_a_second_upgrade_does_nothing(url: str) -> None:
         "ending_values",
         "reason_code",
         "reason_values",
+        "token",
     ]
     assert [column for column in noted if column] == [*added, *later]
     assert noted.count(None) == len(OURS) - 1, "one note for each table but that of the versions"

@@ -20,24 +20,25 @@ from tentaculo.security.tickets import (
 from tentaculo.tasks import TaskGroup
 from tests.support.waits import eventually
 
-ACCEPTED, REFUSED, UNAVAILABLE = TicketCheck.ACCEPTED, TicketCheck.REFUSED, TicketCheck.UNAVAILABLE
+REFUSED, UNAVAILABLE = TicketCheck.REFUSED, TicketCheck.UNAVAILABLE
+TOKEN = "the fingerprint of a token"
 
 
 class Store:
     """The rows, and whether they can be reached."""
 
     def __init__(self) -> None:
-        self.rows: dict[str, str] = {}
+        self.rows: dict[str, tuple[str, str]] = {}
         self.is_away = False
 
-    async def add(self, digest: str, issuer: str, lifetime: int) -> bool:
+    async def add(self, digest: str, issuer: str, token: str, lifetime: int) -> bool:
         assert lifetime == LIFETIME
         if not self.is_away:
-            self.rows[digest] = issuer
+            self.rows[digest] = (issuer, token)
         return not self.is_away
 
-    async def take(self, digest: str) -> bool | None:
-        return None if self.is_away else self.rows.pop(digest, None) is not None
+    async def take(self, digest: str) -> str | None:
+        return None if self.is_away else self.rows.pop(digest, ("", ""))[1]
 
     async def remove(self, digests: Sequence[str]) -> bool:
         for digest in () if self.is_away else digests:
@@ -45,7 +46,7 @@ class Store:
         return not self.is_away
 
     async def unused(self, issuer: str) -> set[str] | None:
-        return None if self.is_away else {digest for digest, name in self.rows.items() if name == issuer}
+        return None if self.is_away else {digest for digest, (name, _) in self.rows.items() if name == issuer}
 
 
 class Clock:
@@ -60,13 +61,13 @@ async def test_a_ticket_works_once_wherever_it_arrives() -> None:
     store = Store()
     one, other = Tickets(store), Tickets(store)
     for giver, taker in ((one, one), (one, other), (other, one)):
-        ticket = await giver.issue()
+        ticket = await giver.issue(TOKEN)
         assert is_ticket(ticket)
         assert ticket.startswith(f"{giver.name}.")
-        assert await taker.redeem(ticket) is ACCEPTED
+        assert await taker.redeem(ticket) == TOKEN
         assert [await each.redeem(ticket) for each in (taker, one, other)] == [REFUSED] * 3
     assert store.rows == {}
-    assert len({(await one.issue()).partition(".")[2] for _ in range(100)}) == 100
+    assert len({(await one.issue(TOKEN)).partition(".")[2] for _ in range(100)}) == 100
 
 
 @pytest.mark.parametrize("ticket", ["", "x", "0badc0de", f"{'a' * 8}.{'b' * 32}", f"{'a' * 8}.{'b' * 33}", "é" * 41])
@@ -79,12 +80,12 @@ async def test_an_invented_ticket_is_refused(ticket: str) -> None:
 async def test_while_the_database_is_away_the_process_that_gave_it_takes_it_and_no_other_one_does() -> None:
     store = Store()
     one, other = Tickets(store), Tickets(store)
-    before = await one.issue()
+    before = await one.issue(TOKEN)
     store.is_away = True
-    during = await one.issue()
+    during = await one.issue(TOKEN)
     for ticket in (before, during):
         assert await other.redeem(ticket) is UNAVAILABLE
-        assert await one.redeem(ticket) is ACCEPTED
+        assert await one.redeem(ticket) == TOKEN
         assert await one.redeem(ticket) is REFUSED
     await one.sweep()
     store.is_away = False
@@ -98,28 +99,28 @@ async def test_while_the_database_is_away_the_process_that_gave_it_takes_it_and_
 async def test_a_ticket_that_was_used_elsewhere_does_not_work_again_where_it_was_given() -> None:
     store = Store()
     one, other = Tickets(store), Tickets(store)
-    used, unused = await one.issue(), await one.issue()
-    assert await other.redeem(used) is ACCEPTED
+    used, unused = await one.issue(TOKEN), await one.issue(TOKEN)
+    assert await other.redeem(used) == TOKEN
     await one.sweep()
     store.is_away = True
     await one.sweep()
     assert await one.redeem(used) is REFUSED
-    assert await one.redeem(unused) is ACCEPTED
+    assert await one.redeem(unused) == TOKEN
 
 
 async def test_a_ticket_that_is_given_during_the_look_for_used_ones_stays() -> None:
     class Slow(Store):
         async def unused(self, issuer: str) -> set[str] | None:
             found = await super().unused(issuer)
-            given.append(await tickets.issue())
+            given.append(await tickets.issue(TOKEN))
             return found
 
     store, given = Slow(), list[str]()
     tickets = Tickets(store)
-    first = await tickets.issue()
+    first = await tickets.issue(TOKEN)
     await tickets.sweep()
     store.is_away = True
-    assert [await tickets.redeem(ticket) for ticket in (first, *given)] == [ACCEPTED, ACCEPTED]
+    assert [await tickets.redeem(ticket) for ticket in (first, *given)] == [TOKEN, TOKEN]
 
 
 async def test_the_row_of_a_ticket_that_was_used_meanwhile_is_removed_as_soon_as_the_database_is_back(
@@ -139,9 +140,9 @@ async def test_the_row_of_a_ticket_that_was_used_meanwhile_is_removed_as_soon_as
     tickets = Tickets(store)
     tasks.start(tickets.run(), "tickets")
     try:
-        used = await tickets.issue()
+        used = await tickets.issue(TOKEN)
         store.is_away = True
-        assert await tickets.redeem(used) is ACCEPTED
+        assert await tickets.redeem(used) == TOKEN
         await eventually(lambda: store.asked > 3)
         store.is_away = False
         await eventually(lambda: not store.rows)
@@ -151,23 +152,23 @@ async def test_the_row_of_a_ticket_that_was_used_meanwhile_is_removed_as_soon_as
 
 async def test_a_ticket_whose_storing_is_uncertain_was_given_to_nobody() -> None:
     class Slow(Store):
-        async def add(self, digest: str, issuer: str, lifetime: int) -> bool:
-            self.rows[digest] = issuer  # after the caller has given up
+        async def add(self, digest: str, issuer: str, token: str, lifetime: int) -> bool:
+            self.rows[digest] = (issuer, token)  # after the caller has given up
             return False
 
     store = Slow()
     one, other = Tickets(store), Tickets(store)
-    ticket = await one.issue()
+    ticket = await one.issue(TOKEN)
     assert await other.redeem(ticket) is REFUSED
-    assert await one.redeem(ticket) is ACCEPTED
+    assert await one.redeem(ticket) == TOKEN
 
 
 async def test_it_expires_by_the_clock_that_is_never_set() -> None:
     store, clock = Store(), Clock()
     tickets = Tickets(store, clock=clock)
-    early, late, kept = [await tickets.issue() for _ in range(3)]
+    early, late, kept = [await tickets.issue(TOKEN) for _ in range(3)]
     clock.now += LIFETIME - 0.01
-    assert await tickets.redeem(early) is ACCEPTED
+    assert await tickets.redeem(early) == TOKEN
     clock.now += 0.01
     assert await tickets.redeem(late) is REFUSED
     assert len(store.rows) == 2
@@ -179,11 +180,11 @@ async def test_it_expires_by_the_clock_that_is_never_set() -> None:
 async def test_no_more_than_so_many_are_held_and_the_oldest_gives_way_everywhere() -> None:
     store = Store()
     one, other = Tickets(store, most=3), Tickets(store)
-    oldest, *newest = [await one.issue() for _ in range(4)]
+    oldest, *newest = [await one.issue(TOKEN) for _ in range(4)]
     assert await one.redeem(oldest) is REFUSED
     await one.sweep()
     assert await other.redeem(oldest) is REFUSED
-    assert [await one.redeem(ticket) for ticket in newest] == [ACCEPTED] * 3
+    assert [await one.redeem(ticket) for ticket in newest] == [TOKEN] * 3
 
 
 async def test_invented_tickets_wait_for_each_other_and_not_in_the_queue_of_the_database() -> None:
@@ -192,7 +193,7 @@ async def test_invented_tickets_wait_for_each_other_and_not_in_the_queue_of_the_
             super().__init__()
             self.waiting, self.most = 0, 0
 
-        async def take(self, digest: str) -> bool | None:
+        async def take(self, digest: str) -> str | None:
             self.waiting += 1
             self.most = max(self.most, self.waiting)
             await asyncio.sleep(0)
@@ -208,7 +209,7 @@ async def test_invented_tickets_wait_for_each_other_and_not_in_the_queue_of_the_
 
 async def test_without_tokens_a_ticket_has_no_rights() -> None:
     store = Store()
-    ticket = await Tickets(store, enabled=False).issue()
+    ticket = await Tickets(store, enabled=False).issue(TOKEN)
     assert is_ticket(ticket)
     assert store.rows == {}
     assert await Tickets(store).redeem(ticket) is REFUSED

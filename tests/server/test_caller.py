@@ -8,11 +8,13 @@ import pytest
 
 from tentaculo.config.types import trusted_proxy_matcher
 from tentaculo.net.inbound_request import InboundRequest
-from tentaculo.server.caller import Caller, session_id_of, sign_in_address
+from tentaculo.security.tokens import Tokens
+from tentaculo.server.caller import Sender, session_id_of, sign_in_address
 from tests.server.test_access_control import inbound
 
 COOKIE = ("Cookie", "tentaculo_session=id")
 HTML = ("Accept", "text/html")
+NOBODY = Tokens([]).anonymous
 
 
 def request(target: str, *fields: tuple[str, str], method: str = "GET", is_trusted: bool = False) -> InboundRequest:
@@ -37,9 +39,9 @@ def test_the_address_is_that_of_the_last_one_before_the_trusted_proxies(
 ) -> None:
     is_trusted = trusted_proxy_matcher([ip_network("10.0.0.0/8")])
     made = request("/", *fields, is_trusted=True)
-    assert Caller(made, is_trusted, is_authenticated=False, session=None).address == address
+    assert Sender(made, is_trusted, NOBODY, None).address == address
     foreign = request("/", *fields)
-    assert Caller(foreign, is_trusted, is_authenticated=False, session=None).address == "10.0.0.1"
+    assert Sender(foreign, is_trusted, NOBODY, None).address == "10.0.0.1"
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import LineTooLong
 from structlog.testing import capture_logs
 
-from tentaculo.config.schema import CorsSettings, LimitSettings
+from tentaculo.config.limits import LimitSettings
+from tentaculo.config.schema import CorsSettings
 from tentaculo.net.response_bytes import SENT_STAYS
 from tentaculo.net.turns import TurnScheduler
 from tentaculo.security.cors import CorsPolicy

@@ -16,8 +16,8 @@ from typing import cast
 import pytest
 from structlog.testing import capture_logs
 
+from tentaculo.config.listening import ServerSettings
 from tentaculo.config.reader import read
-from tentaculo.config.schema import ServerSettings
 from tentaculo.server.listeners import CannotListenError, ConnectionLimits, Listeners, connections_within
 from tests.support.wire import TIMEOUT
 

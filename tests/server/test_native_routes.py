@@ -8,7 +8,7 @@ import pytest
 from aiohttp import ClientPayloadError
 from aiohttp.test_utils import make_mocked_request
 
-from tentaculo.config import schema
+from tentaculo.config.accepted_tokens import AuthSettings
 from tentaculo.server.native_routes import is_known
 from tests.support.calls import counting_calls
 from tests.support.native_gateway import ORIGIN, TOKEN, Gateway, State, running
@@ -71,7 +71,7 @@ async def test_closed_paths_ask_for_the_token(
 
 
 async def test_the_configuration_opens_and_closes_paths() -> None:
-    async with running(State(), schema.AuthSettings(open_status=False, open_websocket=True)) as gateway:
+    async with running(State(), AuthSettings(open_status=False, open_websocket=True)) as gateway:
         async with gateway.client.get("/status") as answer:
             assert answer.status == 401
         async with gateway.client.get("/ws") as answer:

@@ -27,15 +27,21 @@ def rows(url: str) -> list[Any]:
 
 def test_a_row_is_taken_once_and_only_while_it_is_valid(url: str) -> None:
     with opened(url) as connection:
-        add_ticket(connection, "a", "one", 60)
-        add_ticket(connection, "b", "one", 0)
-        assert [take_ticket(connection, digest) for digest in ("a", "a", "b", "c")] == [True, False, False, False]
+        add_ticket(connection, "a", "one", "token a", 60)
+        add_ticket(connection, "b", "one", "token b", 0)
+        assert [take_ticket(connection, digest) for digest in ("a", "a", "b", "c")] == ["token a", "", "", ""]
+
+
+def test_a_ticket_of_an_older_version_is_worth_nothing(url: str) -> None:
+    with opened(url) as connection:
+        connection.execute(text("INSERT INTO tentaculo_tickets VALUES ('a', 99999999999, 'one', NULL)"))
+        assert take_ticket(connection, "a") == ""
 
 
 def test_what_one_process_gave_and_nobody_used_is_known(url: str) -> None:
     with opened(url) as connection:
         for digest, issuer in (("a", "one"), ("b", "one"), ("c", "other")):
-            add_ticket(connection, digest, issuer, 60)
+            add_ticket(connection, digest, issuer, "token", 60)
         assert take_ticket(connection, "b")
         assert unused_tickets(connection, "one") == {"a"}
         assert unused_tickets(connection, "none") == set()
@@ -45,22 +51,22 @@ def test_an_invented_ticket_does_not_wait_for_another_writer(file: Path) -> None
     with opened(sqlite(file)) as writer, opened(sqlite(file)) as other:
         other.exec_driver_sql("PRAGMA busy_timeout = 0")
         writer.exec_driver_sql("BEGIN IMMEDIATE")
-        assert take_ticket(other, "invented") is False
+        assert take_ticket(other, "invented") == ""
         with pytest.raises(OperationalError, match="locked"):
-            add_ticket(other, "a", "one", 60)
+            add_ticket(other, "a", "one", "token a", 60)
 
 
 def test_what_has_expired_is_removed_in_passing(url: str, monkeypatch: Any) -> None:
     monkeypatch.setattr(tickets, "_BATCH", 3)
     with opened(url) as connection:
         for number in range(5):
-            connection.execute(text(f"INSERT INTO tentaculo_tickets VALUES ('{number}', 7, 'gone')"))
+            connection.execute(text(f"INSERT INTO tentaculo_tickets VALUES ('{number}', 7, 'gone', NULL)"))
         forget_expired(connection)
     assert len(rows(url)) == 2
     with opened(url) as connection:
-        add_ticket(connection, "a", "one", 60)
-        add_ticket(connection, "b", "one", 60)
-        add_ticket(connection, "c", "one", 60)
+        add_ticket(connection, "a", "one", "token a", 60)
+        add_ticket(connection, "b", "one", "token b", 60)
+        add_ticket(connection, "c", "one", "token c", 60)
         remove_tickets(connection, ["x", "y", "z", "c", "b"])
     assert [row[:2] for row in rows(url)] == [("a", "one")]
 
@@ -70,11 +76,11 @@ def test_two_transactions_that_remove_what_has_expired_do_not_wait_for_each_othe
     with postgresql.database(postgresql.template("migrated", migrate.upgrade)) as url:
         with opened(url) as first:
             for number in range(4):
-                first.execute(text(f"INSERT INTO tentaculo_tickets VALUES ('{number}', 7, 'gone')"))
+                first.execute(text(f"INSERT INTO tentaculo_tickets VALUES ('{number}', 7, 'gone', NULL)"))
         with opened(url) as first, opened(url) as second:
             second.execute(text("SET lock_timeout = 500"))
             first.execute(text("DELETE FROM tentaculo_tickets WHERE hash = '2'"))
-            add_ticket(second, "new", "two", 60)
+            add_ticket(second, "new", "two", "token new", 60)
         assert [row[0] for row in rows(url)] == ["new"]
 
 
@@ -86,9 +92,9 @@ async def test_of_fifty_takers_in_two_processes_one_gets_it(
         await client.start()
     one, other = (TicketTable(client.run) for client in clients)
     for number in range(10):
-        assert await one.add(f"{number}", "one", 60)
+        assert await one.add(f"{number}", "one", "token", 60)
         results = await asyncio.gather(*(table.take(f"{number}") for _ in range(25) for table in (one, other)))
-        assert sorted(results, key=str) == [False] * 49 + [True]
+        assert sorted(map(str, results)) == [""] * 49 + ["token"]
     assert rows(url) == []
 
 
@@ -98,7 +104,7 @@ async def test_while_the_database_is_away_nothing_raises(
     client = store_client_on(sqlite(tmp_path / "none" / "fleet.db"))
     await client.start()
     table = TicketTable(client.run)
-    assert await table.add("a", "one", 60) is False
+    assert await table.add("a", "one", "token", 60) is False
     assert await table.take("a") is None
     assert await table.remove(["a"]) is False
     assert await table.unused("one") is None

@@ -21,6 +21,7 @@ GROUPS = {
                 "events/test_database_away.py",
                 "events/test_deployments.py",
                 "events/test_two_gateways.py",
+                "gateway/test_handover.py",
                 "gateway/test_lease.py",
                 "gateway/test_shortage.py",
                 "gateway/test_stop.py",

@@ -14,6 +14,7 @@ import pytest
 from aiohttp import ClientSession, web
 
 from tentaculo.config import schema
+from tentaculo.config.accepted_tokens import AuthSettings
 from tentaculo.model.early_warning import EarlyWarning
 from tentaculo.model.event import Event, LogPage, LogRequest
 from tentaculo.model.failure import Failure, Problem
@@ -44,6 +45,7 @@ from tentaculo.model.page import PageInfo
 from tentaculo.model.precursor import PrecursorReport
 from tentaculo.model.request_phases import Phases
 from tentaculo.model.service_rates import RecentRates, UsualRates, recent_end
+from tentaculo.model.target_group import GroupView
 from tentaculo.model.timeline import Timeline, TimelineRequest
 from tentaculo.security.sessions import Sessions
 from tentaculo.security.sign_in import SignInResult
@@ -232,6 +234,7 @@ class State:
     seen_certificates: dict[str, Sequence[SeenCertificate]] = field(default_factory=dict)
     concurrency: dict[str, ConcurrencyView] = field(default_factory=dict)
     phases: dict[str, dict[str, tuple[int, Phases]]] = field(default_factory=dict)
+    groups: list[GroupView] = field(default_factory=list)
     is_public: bool = True
     asked_for_incidents: int = 0
     stored_incidents: list[Incident] = field(default_factory=list)
@@ -486,6 +489,7 @@ def application(state: State) -> web.Application:
         certificate_days=dict.fromkeys((one.name for one in state.services), 14),
         concurrency=lambda name: state.concurrency.get(name),
         phases=lambda name: state.phases.get(name, {}),
+        groups=lambda: state.groups,
         store=state.page_store,
         warnings=state.read_warnings,
         usual=state.usual,
@@ -608,7 +612,7 @@ def application(state: State) -> web.Application:
 
 
 @asynccontextmanager
-async def running(state: State, auth: schema.AuthSettings | None = None) -> AsyncIterator[Gateway]:
+async def running(state: State, auth: AuthSettings | None = None) -> AsyncIterator[Gateway]:
     """Serve it as production does, on a free port of the loopback."""
     cors = schema.CorsSettings(origins=(ORIGIN,))
     async with (

@@ -18,6 +18,7 @@ SERVICES = "copilot_runtime_services"
 OURS = {
     "tentaculo_acknowledgements",
     "tentaculo_alert_channels",
+    "tentaculo_clocks",
     "tentaculo_early_warnings",
     "tentaculo_event_blocks",
     "tentaculo_event_sequence",
@@ -36,6 +37,7 @@ OURS = {
     "tentaculo_sessions",
     "tentaculo_state_changes",
     "tentaculo_tickets",
+    "tentaculo_token_uses",
 }
 
 _LEGACY_COLUMNS = """

@@ -9,8 +9,10 @@ from typing import NamedTuple, cast
 
 from aiohttp import web
 
+from tentaculo.config.accepted_tokens import AuthSettings
+from tentaculo.config.limits import LimitSettings
 from tentaculo.config.reader import read
-from tentaculo.config.schema import AuthSettings, Config, CorsSettings, LimitSettings
+from tentaculo.config.schema import Config, CorsSettings
 from tentaculo.gateway.target_rotation import learning
 from tentaculo.model.text import utc_now
 from tentaculo.net.turns import TurnScheduler
@@ -103,10 +105,10 @@ async def serving(
 class NoTicketStore:
     """A store of tickets that is away."""
 
-    async def add(self, digest: str, issuer: str, lifetime: int) -> bool:
+    async def add(self, digest: str, issuer: str, token: str, lifetime: int) -> bool:
         return False
 
-    async def take(self, digest: str) -> bool | None:
+    async def take(self, digest: str) -> str | None:
         return None
 
     async def remove(self, digests: Sequence[str]) -> bool:

@@ -422,7 +422,7 @@ def access_line(output: Output, item: RequestRecord, **config: Any) -> str:
 def test_the_access_line_has_the_documented_keys(set_up: SetUp) -> None:
     line = json.loads(access_line(set_up(), record(service="madre", received=7, sent=9)))
     assert set(line) == ACCESS_KEYS
-    others = {*PHASE_KEYS, *ROTATION_KEYS, "error", "detail", "hedge", "worker"}
+    others = {*PHASE_KEYS, *ROTATION_KEYS, "caller", "error", "detail", "hedge", "worker"}
     assert {*AccessLine.__struct_fields__} == ACCESS_KEYS | others
     del line["timestamp"]
     assert line == {

@@ -18,7 +18,7 @@ EXAMPLES = 15
 COMMAND = Path(sys.executable).with_name("schemathesis")
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(400)
 async def test_every_response_is_the_one_that_the_document_describes() -> None:
     need(shutil.which(COMMAND), "schemathesis")
     environment = clean_environment(

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tentaculo.config.schema import LimitSettings
+from tentaculo.config.limits import LimitSettings
 from tentaculo.model.health import Endpoint, Outcome
 from tentaculo.upstream.load_balancer import EndpointState, Lease, LoadBalancer
 from tentaculo.upstream.pool import Pool

@@ -16,7 +16,7 @@ from statistics import mean
 
 import pytest
 
-from tentaculo.config.schema import LimitSettings
+from tentaculo.config.limits import LimitSettings
 from tentaculo.model.health import Endpoint, Outcome
 from tentaculo.model.history import bucket
 from tentaculo.telemetry.request_stats import RouteTimes

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from tentaculo.config.schema import LimitSettings
+from tentaculo.config.limits import LimitSettings
 from tentaculo.config.services import BreakerSettings
 from tentaculo.model.health import BreakerState, BreakerView, Endpoint, Outcome
 from tentaculo.model.text import utc_now

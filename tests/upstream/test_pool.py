@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tentaculo.config.schema import LimitSettings
+from tentaculo.config.limits import LimitSettings
 from tentaculo.model.failure import Blame, Failure, UpstreamError
 from tentaculo.model.health import Endpoint
 from tentaculo.net.connecting import look_up

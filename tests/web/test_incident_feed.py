@@ -13,7 +13,7 @@ from xml.etree import ElementTree as ET
 import feedparser
 import pytest
 
-from tentaculo.config import schema
+from tentaculo.config.accepted_tokens import AuthSettings
 from tentaculo.model.incident import Acknowledgement
 from tentaculo.model.page import PageInfo
 from tentaculo.model.reason import because
@@ -91,7 +91,7 @@ async def test_it_has_only_what_everybody_may_see() -> None:
     ]
     state.books.notes = {HERMES.id: [replace(NOTE, text="secret note")]}
     # For every reader: it is kept and shown to others by services that collect feeds.
-    async with running(state, schema.AuthSettings(open_status=False)) as gateway:
+    async with running(state, AuthSettings(open_status=False)) as gateway:
         async with gateway.client.get("/status/incidents.atom") as response:
             assert response.status == 401
         text = await feed(gateway, **{"X-VX11-Token": TOKEN})

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from tentaculo.config import schema
+from tentaculo.config.accepted_tokens import AuthSettings
 from tentaculo.model.health import Health
 from tentaculo.model.incident import Incident, MaintenanceWindow
 from tentaculo.model.page import PageInfo
@@ -216,7 +216,7 @@ async def test_a_month_is_a_heading_in_each_language(gateway: Gateway) -> None:
 
 
 async def test_it_is_as_open_as_the_status_page() -> None:
-    async with running(State(), schema.AuthSettings(open_status=False)) as gateway:
+    async with running(State(), AuthSettings(open_status=False)) as gateway:
         await page(gateway, status=401)
         async with gateway.client.get("/status/incidents", headers={"X-VX11-Token": TOKEN}) as response:
             assert response.status == 200

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from tentaculo.config import schema
+from tentaculo.config.accepted_tokens import AuthSettings
 from tentaculo.model.health import Health
 from tentaculo.model.history import DAY, HOUR, MINUTE
 from tentaculo.model.incident import Acknowledgement, DeliveryOutcome, DeliveryRecord
@@ -299,7 +299,7 @@ async def test_what_comes_from_outside_is_text(gateway: Gateway) -> None:
 async def test_it_is_as_open_as_the_status_page() -> None:
     state = State(viewer=Viewer(is_signed_in=True))
     state.books.incidents = [HERMES]
-    async with running(state, schema.AuthSettings(open_status=False)) as gateway:
+    async with running(state, AuthSettings(open_status=False)) as gateway:
         await page(gateway, status=401)
         path = f"/status/incidents/{HERMES.id}"
         async with gateway.client.get(path, headers={"X-VX11-Token": TOKEN}) as response:

@@ -128,7 +128,9 @@ async def test_one_group_alone() -> None:
         assert "Show all" in words(await page(gateway, "?group=Mail&filter=zzz"))
 
 
-@pytest.mark.parametrize(("info", "said"), [(INFO, "group may be Mail, Core."), (PageInfo(), "There is no group.")])
+@pytest.mark.parametrize(
+    ("info", "said"), [(INFO, "group must be the name of a group."), (PageInfo(), "There is no group.")]
+)
 async def test_a_group_that_is_none_is_refused_and_not_rendered(info: PageInfo, said: str) -> None:
     async with served(info=info) as gateway, gateway.client.get("/status?group=mail") as answer:
         assert (answer.status, (await answer.json())["detail"]) == (400, said)

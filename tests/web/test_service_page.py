@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tentaculo.config import schema
+from tentaculo.config.accepted_tokens import AuthSettings
 from tentaculo.model.health import (
     Certificate,
     ConcurrencyView,
@@ -150,7 +150,7 @@ async def test_addresses_are_numbered_while_everybody_may_look(gateway: Gateway)
 
 async def test_who_has_the_token_sees_the_addresses() -> None:
     state = State(viewer=Viewer(is_signed_in=True))
-    async with running(state, schema.AuthSettings(open_status=False)) as gateway:
+    async with running(state, AuthSettings(open_status=False)) as gateway:
         async with gateway.client.get("/status/services/madre") as response:
             assert response.status == 401
         async with gateway.client.get("/status/services/madre", headers={"X-VX11-Token": TOKEN}) as response:
@@ -331,3 +331,16 @@ async def test_the_past_of_a_page_is_read_seldom(gateway: Gateway) -> None:
     state.clock += 2
     await page(gateway, "madre")
     assert len(state.asked_for_past) == 2
+
+
+async def test_the_event_just_before_trouble_is_marked_for_who_is_signed_in(gateway: Gateway) -> None:
+    gateway.state.just_before = {
+        "hermes": event(1, type="deployed", source="ci", received_at=NOW - timedelta(minutes=20))
+    }
+    assert 'class="pin"' not in await page(gateway, "hermes")
+    gateway.state.viewer = Viewer(is_signed_in=True)
+    shown = await page(gateway, "hermes")
+    assert shown.count('<line class="pin"') == 1
+    assert "deployed from ci" in words(shown)
+    assert 'class="pin"' not in await page(gateway, "madre"), "it is up"
+    assert [one.failing for one in gateway.state.asked_for_past][-1] == ()

@@ -112,7 +112,10 @@ async def test_it_answers_what_a_person_asks_first(gateway: Gateway) -> None:
     state.just_before = {
         "hermes": event(1, type="deploy.finished", source="ci", received_at=NOW - timedelta(minutes=28))
     }
-    said = words(await page(gateway))
+    text = await page(gateway)
+    said = words(text)
+    assert '<a href="/status/events?range=3h&amp;to=2026-03-14T14:42:26Z#event-1">' in text, "it leads to the event"
+    assert text.count('<line class="pin" ') == 1, "a line through all rows, where it happened"
     assert "Why connection refused" in said
     assert "Just before deploy.finished from ci , 3 min earlier" in said
     assert "Notified duty at 14:45 . ana wrote a note at 15:07 ." in said

@@ -9,10 +9,12 @@ from aiohttp.test_utils import make_mocked_request
 
 from tentaculo.net.inbound_request import InboundRequest
 from tentaculo.security.sessions import Session
-from tentaculo.server.caller import CALLER, Caller
+from tentaculo.security.tokens import Tokens, hash_token
+from tentaculo.server.caller import SENDER, Sender
 from tentaculo.web.viewer import Viewer, viewer_of
 
 SESSION = Session(b"id", "digest")
+TOKENS = Tokens([hash_token("it")])
 
 
 @pytest.mark.parametrize(
@@ -20,7 +22,7 @@ SESSION = Session(b"id", "digest")
     [
         (True, False, None, Viewer()),
         (True, True, None, Viewer(is_signed_in=True)),
-        (True, True, SESSION, Viewer(is_signed_in=True, has_session=True)),
+        (True, True, SESSION, Viewer(is_signed_in=True, has_session=True, may_act=True)),
         # Only callers with a token reach a page that is not public, and everybody where no tokens are checked.
         (False, False, None, Viewer(is_signed_in=True)),
     ],
@@ -28,8 +30,8 @@ SESSION = Session(b"id", "digest")
 def test_who_sees_what(*, is_public: bool, is_authenticated: bool, session: Session | None, viewer: Viewer) -> None:
     request: Any = make_mocked_request("GET", "/status")
     inbound = cast(InboundRequest, None)
-    request[CALLER] = Caller(inbound, lambda _: False, is_authenticated=is_authenticated, session=session)
+    request[SENDER] = Sender(inbound, lambda _: False, TOKENS.check(b"it" if is_authenticated else None, None), session)
     assert viewer_of(request, is_public=is_public, can_sign_in=True) == viewer
     asked: Any = make_mocked_request("GET", "/status?as=public")
-    asked[CALLER] = request[CALLER]
+    asked[SENDER] = request[SENDER]
     assert viewer_of(asked, is_public=is_public, can_sign_in=True) == Viewer(), "what everybody may see"

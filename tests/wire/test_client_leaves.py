@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from tentaculo.proxy.handler import DrivenExchange, Proxy, WholeRequest
 from tentaculo.proxy.proxied_request import JudgedRequest
 from tests.conftest import Start
+from tests.support.waits import eventually
 from tests.support.wire import TIMEOUT, answering, dial, upstream
 from tests.wire.conftest import Service
 
@@ -45,3 +49,25 @@ async def test_before_the_task_of_its_request_has_begun(
             await wire.send(b"GET /s/next HTTP/1.1\r\nHost: h\r\n\r\n")
             assert (await wire.response()).status == 200
     assert [record.status for record in live.records if record.target == "/s/leaves"] == [499]
+
+
+@pytest.mark.parametrize("path", ["/events/stream", "/status"])
+@pytest.mark.parametrize("end", ["half", "whole", "reset"])
+async def test_from_a_stream_of_the_gateway_itself(start: Start, file: Path, path: str, end: str) -> None:
+    """No heartbeat comes within this test: only the end of what the client sends tells."""
+    live = await start({}, database={"url": f"sqlite:///{file}"})
+    for _ in range(2):
+        with socket.create_connection(("127.0.0.1", live.port)) as client:
+            client.setblocking(False)
+            loop = asyncio.get_running_loop()
+            request = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n".encode() + live.auth
+            await loop.sock_sendall(client, request + b"\r\n")
+            async with asyncio.timeout(TIMEOUT):
+                assert (await loop.sock_recv(client, 4096)).startswith(b"HTTP/1.1 200 ")
+            if end == "half":
+                client.shutdown(socket.SHUT_WR)
+            else:
+                if end == "reset":
+                    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                client.close()
+            await eventually(lambda: live.gateway._admission.open == 0, "the connection is gone", seconds=10)

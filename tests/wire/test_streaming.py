@@ -117,6 +117,7 @@ async def test_a_stop_ends_event_streams_and_closes_behind_other_answers(start: 
             await caller.send(b"GET /s/slow HTTP/1.1\r\nHost: h\r\n\r\n")
             await up.until(lambda: len(up.requests) == 2)
             live.gateway.proxy.stop_accepting()
+            live.gateway.proxy.end_streams()
             assert not (await listener.rest()).endswith(b"0\r\n\r\n")
             go.set()
             response = await caller.response()

@@ -164,7 +164,7 @@ async def test_a_stop_ends_tunnels(start: Start, service: Service) -> None:
         async with dial(live.port) as wire:
             await wire.send(HANDSHAKE)
             await wire.head()
-            live.gateway.proxy.stop_accepting()
+            live.gateway.proxy.end_streams()
             assert await wire.rest() == b""
             await up.until(lambda: up.gone == 1)
 

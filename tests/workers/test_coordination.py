@@ -38,6 +38,7 @@ from tentaculo.workers.channel import (
     PING,
     PONG,
     READY,
+    RETIRE,
     STOP,
     STOP_NOW,
     PageIncidents,
@@ -74,7 +75,7 @@ class Crew:
             ours, on_message=lambda message: self._pass_on(message, number), on_end=gone.set
         )
         self.members[number] = colleagues = WorkerCoordination(number, 3, "tentaculo-link-shared", theirs)
-        colleagues.listen(on_stop=lambda: None, on_stop_now=heard.set)
+        colleagues.listen(on_stop=lambda: None, on_stop_now=heard.set, on_retire=lambda: None)
         stack = self._gateways[number] = await self._stack.enter_async_context(AsyncExitStack())
         return await stack.enter_async_context(Gateway(self._config, [hash_token(TOKEN)], coordination=colleagues))
 
@@ -325,15 +326,19 @@ async def test_orders_come_from_the_supervisor_and_its_end_is_one() -> None:
     line = WorkerChannel(ours, on_message=told.append, on_end=lambda: None)
     orders: list[str] = []
     colleagues = WorkerCoordination(2, 2, "x", theirs)
-    colleagues.listen(on_stop=lambda: orders.append("stop"), on_stop_now=lambda: orders.append("hurry"))
+    colleagues.listen(
+        on_stop=lambda: orders.append("stop"),
+        on_stop_now=lambda: orders.append("hurry"),
+        on_retire=lambda: orders.append("retire"),
+    )
     colleagues.report_ready()
-    for message in (PING, STOP, STOP_NOW, b"\2what comes before it has joined is not taken"):
+    for message in (PING, STOP, STOP_NOW, RETIRE, b"\2what comes before it has joined is not taken"):
         line.send(message)
-    await eventually(lambda: len(orders) == 2 and told == [READY, PONG])
+    await eventually(lambda: len(orders) == 3 and told == [READY, PONG])
     with capture_logs() as logs:
         line.close()
-        await eventually(lambda: len(orders) == 3)
-    assert orders == ["stop", "hurry", "stop"]
+        await eventually(lambda: len(orders) == 4)
+    assert orders == ["stop", "hurry", "retire", "stop"]
     assert [entry["event"] for entry in logs] == ["supervisor gone"]
 
 
@@ -342,7 +347,7 @@ async def test_hundreds_of_incidents_fit_into_a_message() -> None:
     heard: list[bytes] = []
     line = WorkerChannel(ours, on_message=heard.append, on_end=lambda: None)
     colleagues = WorkerCoordination(1, 2, "x", theirs)
-    colleagues.listen(on_stop=lambda: None, on_stop_now=lambda: None)
+    colleagues.listen(on_stop=lambda: None, on_stop_now=lambda: None, on_retire=lambda: None)
     now = datetime.now(UTC)
     incidents = [
         (Incident(number, "madre", ("madre",) * 50, Health.DOWN, "r" * 500, started_at=now, seen_at=now), ())
@@ -385,7 +390,7 @@ async def test_events_that_come_together_are_reported_once() -> None:
     messages: list[bytes] = []
     line = WorkerChannel(ours, on_message=messages.append, on_end=lambda: None)
     member = WorkerCoordination(2, 2, "tentaculo-link-shared", theirs)
-    member.listen(on_stop=lambda: None, on_stop_now=lambda: None)
+    member.listen(on_stop=lambda: None, on_stop_now=lambda: None, on_retire=lambda: None)
     for _ in range(1000):
         member.report_events()
     await eventually(lambda: messages)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tentaculo.config.accepted_tokens import AcceptedTokens
 from tentaculo.config.comparison import Changes, compare
 from tentaculo.config.errors import ConfigError, ConfigFault
 from tentaculo.config.schema import Config
@@ -40,14 +41,14 @@ class FakeGateway:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.hashes: Sequence[str] = ()
+        self.hashes: Sequence[Any] = ()
         self.error: Exception | None = None
         self.swap_error: Exception | None = None
         self.let_through = asyncio.Event()
         self.let_through.set()
         self.is_preparing = False
 
-    async def prepare(self, config: Config, hashes: Sequence[str]) -> Any:
+    async def prepare(self, config: Config, hashes: AcceptedTokens) -> Any:
         self.is_preparing = True
         await self.let_through.wait()
         if self.error is not None:
@@ -221,7 +222,7 @@ async def test_tokens_are_handed_down(tmp_path: Path) -> None:
         report = await here.reload()
         assert report.changes is not None
         assert "auth.tokens" in report.changes.changed_keys
-        assert [tuple(worker.gateway.hashes) for worker in here.peers] == [(hash_token("rotated"),)] * 3
+        assert [[one.hash for one in worker.gateway.hashes] for worker in here.peers] == [[hash_token("rotated")]] * 3
 
 
 async def test_a_faulty_file_reaches_no_worker_and_one_of_them_records_it(tmp_path: Path) -> None:

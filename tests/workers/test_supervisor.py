@@ -8,14 +8,14 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pytest
 
 from tentaculo.config.schema import Config
 from tentaculo.tasks import TaskGroup
 from tentaculo.workers import supervisor as module
-from tentaculo.workers.channel import ALL, READY, STOP, STOP_NOW
+from tentaculo.workers.channel import ALL, READY, SERVING, STOP, STOP_NOW, STOPPING
 from tentaculo.workers.supervisor import Supervisor, WorkersFailed
 from tentaculo.workers.worker_process import ATTEMPTS, RestartPolicy, WorkerSpec
 
@@ -58,6 +58,7 @@ class Puppet:
     pid: int
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
+    serving: list[int] = field(default_factory=list)
 
     def say(self, message: bytes) -> None:
         self.writer.write(f"say={message.hex()}\n".encode())
@@ -69,7 +70,18 @@ class Puppet:
         self.writer.write(f"exit={code}\n".encode())
 
     async def heard(self) -> bytes:
-        """The next message that it got; empty once it has ended."""
+        """The next message that it got, but for how many workers serve; empty once it has ended."""
+        while (message := await self._next()).startswith(SERVING):
+            self.serving.append(message[-1])
+        return message
+
+    async def heard_serving(self) -> int:
+        """The next number of workers that serve, where that is what it hears next."""
+        message = await self._next()
+        assert message[:-1] == SERVING
+        return message[-1]
+
+    async def _next(self) -> bytes:
         async with asyncio.timeout(WAIT):
             return bytes.fromhex((await self.reader.readline()).decode())
 
@@ -216,6 +228,28 @@ async def test_it_passes_on_what_they_say() -> None:
         puppets[2].say(b"\x09to nobody")
         puppets[2].say(b"\1to the first")
         assert await puppets[1].heard() == b"\1to the first"
+
+
+async def test_it_says_how_many_of_them_serve(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They share the limits of requests: each has a part of them, while all others serve too."""
+    monkeypatch.setattr(RestartPolicy, "pause", lambda *_, **__: 0.0)
+    async with stage(workers=3) as here:
+        puppets = {puppet.number: puppet for puppet in [await here.next() for _ in range(3)]}
+        for puppet in puppets.values():
+            puppet.say(READY)
+        await asyncio.wait_for(here.ready.wait(), WAIT)
+        os.kill(puppets[2].pid, signal.SIGKILL)
+        assert await puppets[1].heard_serving() == await puppets[3].heard_serving() == 2
+        successor = await here.next()
+        successor.say(READY)
+        assert await puppets[1].heard_serving() == await puppets[3].heard_serving() == 3
+        assert await successor.heard_serving() == 3
+        puppets[3].say(STOPPING)
+        assert await puppets[1].heard_serving() == await successor.heard_serving() == 2
+        puppets[3].exit(0)
+        last = await here.next()
+        last.say(READY)
+        assert await puppets[1].heard_serving() == 3, "one that was stopping did not count when it ended"
 
 
 async def test_a_stop_waits_for_each_and_a_second_one_hurries() -> None:

@@ -17,8 +17,9 @@ import uvloop
 from tentaculo.cli.output import FaultError, warn
 from tentaculo.cli.truth import report
 from tentaculo.config.environment import database_url, process_environment, widen_lookups
+from tentaculo.config.listening import ServerSettings
 from tentaculo.config.loader import load_usable
-from tentaculo.config.schema import Config, ServerSettings
+from tentaculo.config.schema import Config
 from tentaculo.config.services import ServiceSettings
 from tentaculo.health.board import Board
 from tentaculo.health.prober import Prober

@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 import pytest
 
 from tentaculo.cli.truth import command, report
+from tentaculo.config.listening import ServerSettings
 from tentaculo.config.reader import read
-from tentaculo.config.schema import Config, ServerSettings
+from tentaculo.config.schema import Config
 from tentaculo.model.health import Health, ServiceView
 from tests.support.health import Serve, answer, by_path, fleet, says
 from tests.support.waits import free_port

@@ -1,0 +1,290 @@
+"""What the commands `tentaculo token …` do. They change the token file, and read the database for last uses.
+
+Each reports every fault at once, and changes nothing then.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tentaculo.cli.output import Duration, FaultError, StartError, warn
+from tentaculo.config.accepted_tokens import TokenSettings, format_moment, is_token_name
+from tentaculo.config.environment import database_url
+from tentaculo.config.key_reference import format_toml
+from tentaculo.config.loader import load
+from tentaculo.config.schema import Config
+from tentaculo.model.scopes import PLAIN, is_scope, unknown_services
+from tentaculo.model.text import format_duration, utc_now
+from tentaculo.security.token_file import TokenFile, TokenFileError, accepted_tokens, edit, make_token, token_file
+from tentaculo.security.tokens import fingerprint_of, hash_token, name_of
+
+SOON = 14
+"""Days before its end in which `check` warns of a token."""
+MOST_LINES = 20
+"""Tokens that `check` and the start show."""
+_EFFECT = "A gateway that runs {what} within two seconds; one that does not run, when it starts."
+
+
+def make(
+    file: Path | None,
+    name: str | None,
+    scopes: Sequence[str] | None,
+    expires: str | None,
+    *,
+    keeps: bool,
+    as_json: bool = False,
+) -> None:
+    """Make a token. Without `keeps` it is printed for a configuration. Raises ConfigError, FaultError, StartError."""
+    now = utc_now()
+    faults = [] if name is None or is_token_name(name) else [_BAD_NAME]
+    faults += _scope_faults(scopes or ())
+    ends_at = _moment(expires, now, "--expires", faults)
+    config = load(file).config if keeps else None
+    made, settings = _made(name, None if scopes is None else tuple(dict.fromkeys(scopes)), now, ends_at)
+    if config is None:
+        _refuse(faults)
+        _print_for_configuration(made, settings, is_plain=(name, scopes, expires) == (None, None, None))
+        return
+    with _editing(config) as kept:
+        if any(one.name == name and not _is_over(one, now) for one in kept.tokens):
+            faults.append(
+                f"there is a token called {name}: `tentaculo token rotate {name}` makes another one in its place"
+            )
+        _refuse(faults)
+        kept.add(settings)
+        kept.write()
+    for scope in unknown_services(scopes or (), config.names):
+        warn(f"{scope} names a service that is not configured")
+    _print_made(made, settings, as_json=as_json)
+    if not as_json:
+        click.echo(_EFFECT.format(what="accepts it"))
+
+
+def show(file: Path | None, *, as_json: bool) -> None:
+    """Print the accepted tokens. Raises ConfigError and StartError."""
+    config = load(file).config
+    now = utc_now()
+    uses, problem = _uses(config)
+    rows = [_row(one, uses, now) for one in _accepted(config)]
+    if as_json:
+        click.echo(json.dumps({"tokens": rows, "problem": problem}, ensure_ascii=False))
+        return
+    if not rows:
+        click.echo("There is no token. The first start of the gateway makes one.")
+    for row in rows:
+        scopes = ", ".join(row["scopes"]) if row["scopes"] is not None else "all but admin"
+        used = row["last_used_at"] or ("unknown" if problem else "never")
+        ends = "never" if row["expires"] is None else row["expires"] + (" (expired)" if row["expired"] else "")
+        click.echo(f"{row['name']}  {row['id']}")
+        click.echo(f"  scopes     {scopes}")
+        click.echo(f"  expires    {ends}")
+        click.echo(f"  last used  {used}")
+        click.echo(f"  from       {row['source']}")
+    if problem:
+        warn(f"the last uses cannot be read: {problem}")
+
+
+def revoke(file: Path | None, name: str) -> None:
+    """Remove tokens from the token file. Raises ConfigError, FaultError and StartError."""
+    config = load(file).config
+    with _editing(config) as kept:
+        chosen = _chosen(kept.tokens, name)
+        if not chosen:
+            _refuse([_not_there(config, name)])
+        for one in chosen:
+            kept.remove(one)
+        kept.write()
+    count = "" if len(chosen) == 1 else f" ({len(chosen)} tokens)"
+    click.echo(f"{name_of(chosen[0])} is revoked{count}. {_EFFECT.format(what='refuses it')}")
+    if rest := [one for one in _accepted(config) if name_of(one) == name_of(chosen[0])]:
+        warn(f"another token of this name is accepted: {', '.join(one.source for one in rest)}")
+
+
+def rotate(file: Path | None, name: str, grace: str, expires: str | None, *, as_json: bool) -> None:
+    """Put a new token in the place of those of a name. Raises ConfigError, FaultError and StartError."""
+    now = utc_now()
+    faults: list[str] = []
+    until = _moment(grace, now, "--grace", faults)
+    ends_at = _moment(expires, now, "--expires", faults)
+    config = load(file).config
+    with _editing(config) as kept:
+        chosen = _chosen(kept.tokens, name)
+        if not chosen:
+            faults.append(_not_there(config, name))
+        _refuse(faults)
+        assert until is not None
+        # The newest one says what the next one may do.
+        newest = chosen[-1]
+        if ends_at is None and newest.expires is not None:
+            lifetime = newest.expires - newest.created if newest.created is not None else None
+            ends_at = newest.expires if lifetime is None else now + lifetime
+        made, settings = _made(name_of(newest), newest.scopes, now, ends_at)
+        for one in chosen:
+            if one.expires is None or one.expires > until:
+                kept.put(one.replace(expires=until))
+        kept.add(settings)
+        kept.write()
+    _print_made(made, settings, as_json=as_json)
+    if not as_json:
+        click.echo(f"The old one ends at {format_moment(until)}. {_EFFECT.format(what='accepts the new one')}")
+
+
+_BAD_NAME = "the name must be letters, digits, dots, hyphens and underscores, 1 to 64 of them"
+
+
+def _made(
+    name: str | None, scopes: tuple[str, ...] | None, now: datetime, ends_at: datetime | None
+) -> tuple[str, TokenSettings]:
+    made = make_token()
+    return made, TokenSettings(hash=hash_token(made), name=name, scopes=scopes, created=now, expires=ends_at)
+
+
+def _scope_faults(scopes: Sequence[str]) -> list[str]:
+    allowed = f"{', '.join(PLAIN)}, proxy:SERVICE or heartbeat:SERVICE"
+    return [f"scope {number} is not one of {allowed}" for number, scope in enumerate(scopes, 1) if not is_scope(scope)]
+
+
+def _moment(text: str | None, now: datetime, option: str, faults: list[str]) -> datetime | None:
+    """The time that a duration from now or a time says, to the second."""
+    if text is None:
+        return None
+    found: datetime | None = None
+    try:
+        found = now + timedelta(seconds=Duration().convert(text, None, None))
+    except (click.BadParameter, OverflowError):
+        try:
+            given = datetime.fromisoformat(text if "T" in text else "")
+        except ValueError:
+            given = None
+        if given is not None and given.tzinfo is not None:
+            found = given.astimezone(UTC)
+    if found is None:
+        faults.append(f"{option} must be a duration such as 90d or 10m, or a time such as 2027-12-01T00:00:00Z")
+        return None
+    if found <= now and option == "--expires":
+        faults.append(f"{option} is a time that is over")
+    return found.replace(microsecond=0)
+
+
+def _refuse(faults: Sequence[str]) -> None:
+    if faults:
+        raise FaultError("; ".join(faults) if len(faults) == 1 else "".join(f"\n  {fault}" for fault in faults))
+
+
+@contextmanager
+def _editing(config: Config) -> Iterator[TokenFile]:
+    path = token_file(config)
+    try:
+        with edit(path) as kept:
+            yield kept
+    except OSError as error:
+        raise StartError(f"{path} cannot be changed: {error.strerror}") from error
+    except TokenFileError as error:
+        raise FaultError(str(error)) from None
+
+
+def _accepted(config: Config) -> list[TokenSettings]:
+    try:
+        return accepted_tokens(config)
+    except (OSError, TokenFileError) as error:
+        raise StartError(f"the token file cannot be read: {error}") from error
+
+
+def _chosen(tokens: Sequence[TokenSettings], name: str) -> list[TokenSettings]:
+    """The tokens of a name, else the one of an id."""
+    return [one for one in tokens if name_of(one) == name] or [
+        one for one in tokens if _id_of(one) == name.lower() or fingerprint_of(one.hash) == name.lower()
+    ]
+
+
+def _not_there(config: Config, name: str) -> str:
+    """Why there is nothing to change."""
+    path = token_file(config)
+    elsewhere = _chosen(_accepted(config), name)
+    if not elsewhere:
+        return f"{path} has no token of this name or id; `tentaculo token list` shows those that are accepted"
+    sources = ", ".join(one.source for one in elsewhere)
+    return f"the token is from {sources}, not from {path}: change it there, and have the gateway read it"
+
+
+def _is_over(token: TokenSettings, now: datetime) -> bool:
+    return token.expires is not None and token.expires <= now
+
+
+def _id_of(token: TokenSettings) -> str:
+    return fingerprint_of(token.hash)[:8]
+
+
+def _uses(config: Config) -> tuple[Mapping[str, int], str | None]:
+    """The seconds since the last use of each token, and why they are not known."""
+    from tentaculo.store.database import once
+    from tentaculo.store.errors import StoreUnavailable
+    from tentaculo.store.token_uses import last_uses
+
+    try:
+        return once(database_url(config), last_uses), None
+    except StoreUnavailable as error:
+        return {}, error.detail or error.failure.title
+
+
+def _row(token: TokenSettings, uses: Mapping[str, int], now: datetime) -> dict[str, Any]:
+    age = uses.get(fingerprint_of(token.hash))
+    return {
+        "name": name_of(token),
+        "id": _id_of(token),
+        "scopes": None if token.scopes is None else list(token.scopes),
+        "created": None if token.created is None else format_moment(token.created),
+        "expires": None if token.expires is None else format_moment(token.expires),
+        "expired": _is_over(token, now),
+        "last_used_at": None if age is None else format_moment(now - timedelta(seconds=age)),
+        "source": token.source,
+    }
+
+
+def _print_made(made: str, settings: TokenSettings, *, as_json: bool) -> None:
+    if as_json:
+        row = _row(settings, {}, utc_now())
+        click.echo(json.dumps({"token": made, **{key: row[key] for key in ("name", "id", "scopes", "expires")}}))
+        return
+    click.echo(f"The token {name_of(settings)}, shown only once:\n\n  {made}\n")
+
+
+def _print_for_configuration(made: str, settings: TokenSettings, *, is_plain: bool) -> None:
+    click.echo(f"The token, shown only once:\n\n  {made}\n")
+    if is_plain:
+        click.echo(f'For tentaculo.toml, below [auth]:\n\n  tokens = ["{settings.hash}"]')
+        return
+    click.echo("For tentaculo.toml:\n\n  [[auth.tokens]]")
+    for key in ("hash", "name", "scopes", "created", "expires"):
+        value = getattr(settings, key)
+        if value is not None:
+            click.echo(f"  {key} = {format_toml(value.replace(microsecond=0) if key == 'created' else value)}")
+
+
+def ends_soon(tokens: Sequence[TokenSettings], now: datetime) -> Iterator[str]:
+    """A sentence for each token that has ended, or ends within `SOON` days."""
+    for one in tokens:
+        if one.expires is None or one.expires > now + timedelta(days=SOON):
+            continue
+        if _is_over(one, now):
+            yield f"the token {name_of(one)} ended at {format_moment(one.expires)}: revoke it, or rotate it"
+        else:
+            left = format_duration((one.expires - now).total_seconds())
+            yield f"the token {name_of(one)} ends in {left}, at {format_moment(one.expires)}: rotate it"
+
+
+def accepted_lines(tokens: Sequence[TokenSettings]) -> Iterator[str]:
+    """What is accepted, and where it is from, for `check` and the start. No hash."""
+    if len(tokens) > MOST_LINES:
+        yield f"{len(tokens)} tokens, of which these are the first {MOST_LINES}; `tentaculo token list` shows all"
+    for one in tokens[:MOST_LINES]:
+        scopes = ", ".join(one.scopes) if one.scopes is not None else "all but admin"
+        ends = "" if one.expires is None else f", until {format_moment(one.expires)}"
+        yield f"token {name_of(one)}: {scopes}{ends}, from {one.source}"

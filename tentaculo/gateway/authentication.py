@@ -1,0 +1,74 @@
+"""Who may call: the accepted tokens, tickets, sessions and the sign-in of a gateway, through all its configurations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tentaculo.config.accepted_tokens import AcceptedTokens
+from tentaculo.config.schema import Config
+from tentaculo.gateway.coordination import Coordination
+from tentaculo.gateway.token_watch import TokenWatch
+from tentaculo.model.event import RecordOwnEvent
+from tentaculo.security.sessions import Sessions
+from tentaculo.security.sign_in import AttemptLimit, SignIn
+from tentaculo.security.tickets import Tickets
+from tentaculo.security.token_file import WatchedTokenFile
+from tentaculo.security.tokens import Tokens, TokenUse
+from tentaculo.store.client import StoreClient
+from tentaculo.store.sessions import SessionTable
+from tentaculo.store.tickets import TicketTable
+from tentaculo.store.token_uses import TokenUseTable
+from tentaculo.tasks import TaskGroup
+
+
+class Authentication:
+    """The parts of one gateway."""
+
+    def __init__(
+        self,
+        config: Config,
+        tokens: AcceptedTokens,
+        store_client: StoreClient,
+        coordination: Coordination | None,
+        record: RecordOwnEvent,
+        replace: Callable[[Tokens], None],
+    ) -> None:
+        """`record` records an event of the gateway's own. `replace` is called with the accepted tokens when the token file
+        has changed: it puts them in place, and calls `use`."""
+        run = store_client.run
+        self._uses: dict[str, TokenUse] = {}
+        self.tokens = self.accepted(config, tokens)
+        """The accepted tokens."""
+        self.tickets = Tickets(TicketTable(run), enabled=config.auth.enabled)
+        self.sessions = Sessions(SessionTable(run), self.tokens.has_fingerprint)
+        sign_ins = AttemptLimit()
+        if coordination is not None:
+            coordination.share_sign_ins(sign_ins)
+        self.sign_in = SignIn(self.tokens, self.sessions, sign_ins)
+        self.watch = TokenWatch(
+            lambda: self.tokens,
+            replace,
+            TokenUseTable(run),
+            record,
+            file=WatchedTokenFile(config) if config.auth.enabled else None,
+            is_leader=coordination is None or coordination.is_leader,
+        )
+
+    def __repr__(self) -> str:
+        return f"<Authentication: {self.tokens!r}>"
+
+    def accepted(self, config: Config, tokens: AcceptedTokens) -> Tokens:
+        """The accepted tokens of a configuration, which is not served yet. What is known of each of them is kept."""
+        return Tokens(tokens, enabled=config.auth.enabled, names=config.names, uses=self._uses)
+
+    def use(self, tokens: Tokens) -> None:
+        """Accept these from now on."""
+        self.tokens = self.sign_in.tokens = tokens
+        self.tickets.enabled = tokens.enabled
+        self.sessions.use(tokens.has_fingerprint)
+
+    def start(self, tasks: TaskGroup) -> None:
+        """Start what runs as long as the gateway does."""
+        tasks.start(self.tickets.run(), "tickets")
+        tasks.start(self.sessions.run(), "sessions")
+        tasks.start(self.watch.run(), "tokens")
