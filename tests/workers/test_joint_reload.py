@@ -107,7 +107,7 @@ class Stage:
         source = ConfigurationSource(file)
         read = source.load().config
         config = read.replace(server=read.server.replace(listen=BOUND))
-        self.job = WorkerSpec(config, (hash_token("a-token"),), "x")
+        self.job = WorkerSpec(config, source.read().hashes, "x")
         self.descriptor = self.job.write()
         self.workers: dict[int, FakeWorker] = {}
         self.killed: list[int] = []
