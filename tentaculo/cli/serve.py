@@ -80,10 +80,10 @@ def serve(file: Path | None, host: str | None, port: int | None) -> None:
     if config.server.workers > 1:
         _supervise(config, hashes, ready, loaded.path, context, source)
     elif not context.inherited.sockets:
-        _run(_serve_upgraded(config, hashes, ready, loaded.path, context, source=source))
+        _run(_serve_upgraded(config, hashes, ready, loaded.path, context, source))
     else:
         with _report_listen_errors(), open_sockets(config.server.addresses, 1, context.inherited) as sockets:
-            _run(_serve_upgraded(config, hashes, ready, loaded.path, context, sockets, source))
+            _run(_serve_upgraded(config, hashes, ready, loaded.path, context, source, sockets))
 
 
 def demo(host: str | None, port: int | None) -> None:
@@ -137,8 +137,8 @@ async def _serve_upgraded(
     ready: Callable[[ListeningAddresses], None],
     file: Path | None,
     context: ProcessContext,
-    sockets: Sockets = (),
     source: ConfigurationSource | None = None,
+    sockets: Sockets = (),
 ) -> None:
     from tentaculo.gateway import process
 
@@ -196,7 +196,8 @@ def _supervise(
     context: ProcessContext,
     source: ConfigurationSource,
 ) -> None:
-    from tentaculo.workers.supervisor import WorkersFailed, supervise
+    from tentaculo.workers.supervising import supervise
+    from tentaculo.workers.supervisor import WorkersFailed
 
     with _report_listen_errors():
         try:
@@ -236,7 +237,7 @@ def _accepted_tokens(config: Config, source: ConfigurationSource) -> tuple[list[
         aside = f"; its hash is kept in {file}"
     except OSError as error:
         warn(f"{file} cannot be written ({error.strerror}): this token is valid until the gateway stops")
-        source.spare_tokens = (made,)
+        source.spare_hashes = (hash_token(token),)
         aside = ""
     click.echo(f"There was no token, so the gateway made one. It is shown only once{aside}.")
     click.echo(f"\n  {token}\n")

@@ -161,6 +161,9 @@ OWN_PATHS = frozenset(
         "/status/sign-in",
         "/status/sign-out",
         "/status/events",
+        "/tentaculo/admin/changes",
+        "/tentaculo/admin/config",
+        "/tentaculo/admin/maintenance",
         "/tentaculo/admin/reload",
         "/tentaculo/alerts",
         "/tentaculo/asyncapi.json",
@@ -176,7 +179,11 @@ OWN_PATHS = frozenset(
     )
 )
 """The gateway's own paths that do not change, without the start page."""
-OWN_TREES = ("/status/badges/", "/status/incidents/", "/vx11/incidents/", "/vx11/maintenance/")
+OWN_TREES = (
+    *("/status/badges/", "/status/incidents/", "/vx11/incidents/", "/vx11/maintenance/"),
+    *("/tentaculo/admin/alerts/apprise/", "/tentaculo/admin/alerts/webhooks/"),
+    *("/tentaculo/admin/maintenance/", "/tentaculo/admin/services/"),
+)
 """Before the changing part of the gateway's own paths. Every path that begins so is the gateway's."""
 
 

@@ -14,7 +14,8 @@ from tentaculo.events import endpoints as event_routes
 from tentaculo.events.hub import Hub
 from tentaculo.events.pipeline import Cardinality
 from tentaculo.events.tail import EventTail
-from tentaculo.gateway import api_documents, pages, publishing, reload_route, sign_in_page
+from tentaculo.gateway import admin_routes, api_documents, pages, publishing, reload_route, sign_in_page
+from tentaculo.gateway.admin_routes import AdminParts
 from tentaculo.gateway.authentication import Authentication
 from tentaculo.gateway.clock_watch import ClockWatch
 from tentaculo.gateway.coordination import Coordination
@@ -84,6 +85,7 @@ class Parts:
     on_drain: list[Callable[[], None]]
     """Called when the gateway stops: what ends streams."""
     reloads: Reloads
+    admin: AdminParts
     phase: Callable[[], Phase]
     started_at: Callable[[], datetime]
     port: Callable[[], int]
@@ -164,6 +166,7 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
         ),
         api_documents.routes(config),
         reload_route.routes(parts.reloads),
+        admin_routes.routes(parts.reloads.layers, store_client, cors, parts.admin, now),
         auth.routes(parts.authentication.tickets.issue, LIFETIME, now),
         vx11.routes(views=views, port=parts.port, now=now, slices=slices),
         event_routes.routes(

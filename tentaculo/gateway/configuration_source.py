@@ -7,8 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tentaculo.config.accepted_tokens import TokenSettings
+from tentaculo.config.environment import process_environment
 from tentaculo.config.errors import ConfigError, ConfigFault
-from tentaculo.config.loader import Loaded, load
+from tentaculo.config.layers import Sources
+from tentaculo.config.loader import Loaded, load, load_sources
 from tentaculo.config.schema import Config
 from tentaculo.security.token_file import TokenFileError, accepted_tokens, token_file
 
@@ -19,9 +21,11 @@ class Candidate:
 
     config: Config
     hashes: tuple[TokenSettings | str, ...]
-    """The accepted tokens."""
+    """Hashes of the accepted tokens."""
     warnings: tuple[str, ...] = ()
     """About valid but suspicious values, one sentence each."""
+    sources: Sources | None = None
+    """What it was made of."""
 
 
 Seen = tuple[int, ...] | None
@@ -69,9 +73,11 @@ class ConfigurationSource:
         self._file = None if file is None else file.absolute()
         self._host = host
         self._port = port
-        self.spare_tokens: tuple[TokenSettings, ...] = ()
+        self.spare_hashes: tuple[TokenSettings | str, ...] = ()
         """Accepted where no other token is: that of a token which this process has made and could not keep."""
         self._verify = verify
+        self.first: Sources | None = None
+        """What was read at the start; None before."""
         self.seen: Mapping[Path, Seen] = {} if self._file is None else {self._file: None}
         """Each file that was read last, as it was found before it was read."""
 
@@ -86,6 +92,7 @@ class ConfigurationSource:
             loaded = how(self._file)
             # A file that was found once is a fault when it is gone, not a reason to serve the environment alone.
             self._file, files = loaded.path, loaded.files
+            self.first = self.first or loaded.sources
             return replace(loaded, config=with_address(loaded.config, self._host, self._port))
         except ConfigError as error:
             files = error.files
@@ -95,27 +102,39 @@ class ConfigurationSource:
 
     def read(self) -> Candidate:
         """Read everything again, and the accepted tokens. Raises ConfigError with every fault. It blocks."""
-        loaded = self.load()
+        return self._verified(self.load())
+
+    def revise(self, sources: Sources) -> Candidate:
+        """As `read`, but of `sources`, which nothing is read again of but the files that they name. It blocks."""
+        loaded = load_sources(sources, process_environment())
+        return self._verified(replace(loaded, config=with_address(loaded.config, self._host, self._port)))
+
+    def note_written(self, file: Path) -> None:
+        """This process has written a file itself, so that it has not changed for `reload.watch`."""
+        self.seen = {**self.seen, file: _look(file)}
+
+    def _verified(self, loaded: Loaded) -> Candidate:
         if faults := [*self._verify(loaded)]:
             raise ConfigError(faults, loaded.path)
-        return Candidate(loaded.config, self._tokens(loaded), loaded.warnings)
+        return Candidate(loaded.config, self._hashes(loaded), loaded.warnings, loaded.sources)
 
-    def _tokens(self, loaded: Loaded) -> tuple[TokenSettings, ...]:
+    def _hashes(self, loaded: Loaded) -> tuple[TokenSettings | str, ...]:
         config = loaded.config
         try:
-            tokens = accepted_tokens(config)
-        except (OSError, TokenFileError) as error:
+            hashes = accepted_tokens(config)
+        except TokenFileError as error:
+            raise ConfigError([ConfigFault("auth.token_file", str(error))], loaded.path) from None
+        except OSError as error:
             # It could be read a moment ago.
-            reason = error.strerror if isinstance(error, OSError) else None
-            fault = ConfigFault("auth.token_file", f"cannot be read: {reason or type(error).__name__}")
+            fault = ConfigFault("auth.token_file", f"cannot be read: {error.strerror or type(error).__name__}")
             raise ConfigError([fault], loaded.path) from None
-        if tokens or not config.auth.enabled:
-            return tuple(tokens)
-        if not self.spare_tokens:
+        if hashes or not config.auth.enabled:
+            return tuple(hashes)
+        if not self.spare_hashes:
             file = token_file(config)
             missing = "is missing" if not file.exists() else "has no token"
             fault = ConfigFault(
                 "auth.token_file", f"{missing}, and there is no other token: no request could be authenticated"
             )
             raise ConfigError([fault], loaded.path)
-        return self.spare_tokens
+        return self.spare_hashes

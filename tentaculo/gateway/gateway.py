@@ -27,6 +27,7 @@ from tentaculo.config.schema import Config
 from tentaculo.events.hub import Hub
 from tentaculo.events.pipeline import Cardinality
 from tentaculo.events.tail import EventTail
+from tentaculo.gateway.admin_routes import AdminParts, follow_table
 from tentaculo.gateway.application import Parts, application
 from tentaculo.gateway.authentication import Authentication
 from tentaculo.gateway.clock_watch import ClockWatch
@@ -87,14 +88,12 @@ class Gateway:
         gateway to the other workers on its port, if there are any. `sockets` are each worker's listening sockets,
         `keeps_sockets` whether a service manager has them, so that they stay open. `wait_to_lead` is awaited before anything
         that only one process may do: probing, alerting, recording. `prepare_store` is awaited before the database is used;
-        requests are served meanwhile. `reloads` reload it.
+        requests are served meanwhile. `reloads` reload the configuration.
         """
-        self._prepare_store = prepare_store
-        self._sockets = sockets
+        self._prepare_store, self._sockets = prepare_store, sockets
         self._is_shared = keeps_sockets or coordination is not None
         self._leadership = Leadership(wait_to_lead)
-        self._uses_fast_path = fast_path
-        self._coordination = coordination
+        self._uses_fast_path, self._coordination = fast_path, coordination
         self._name = coordination.name if coordination else f"tentaculo-link-{secrets.token_hex(4)}"
         self._phase = Phase.STARTING
         self._stack = AsyncExitStack()
@@ -316,6 +315,7 @@ class Gateway:
             self._stack.push_async_callback(self._leadership.release)
             context = self._lead() if self._role is None else self._role.competing()
             await self._leadership.take(context, self.health_service, self._tasks)
+            self._tasks.start(follow_table(self._reloads.layers, self._store_client), "changes of other machines")
         self._phase = Phase.READY
         self._own_events.record("configuration.loaded", services=sorted(self.config.services))
         self._own_events.record("started", version=__version__, address=self.running.url)
@@ -389,6 +389,7 @@ class Gateway:
             record=self._own_events.record,
             on_drain=on_drain,
             reloads=self._reloads,
+            admin=AdminParts(lambda: self.generations.current.etag, self._own_events.record),
             phase=lambda: self._phase,
             started_at=lambda: self._started_at,
             port=self._port,

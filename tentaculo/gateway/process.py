@@ -18,6 +18,7 @@ from tentaculo.config.schema import Config
 from tentaculo.gateway.configuration_source import Candidate, ConfigurationSource
 from tentaculo.gateway.coordination import Coordination
 from tentaculo.gateway.gateway import Gateway
+from tentaculo.gateway.layer_reloads import LayerReloads
 from tentaculo.gateway.reloading import Reloadable, Reloader
 from tentaculo.net.memory import trim_memory
 from tentaculo.server.handover import Handover, ProcessContext
@@ -71,6 +72,9 @@ async def serve(
         loop.add_signal_handler(number, on_signal)
     context = context or ProcessContext()
     reloads = None if source is None else Reloader(source, manager=context.manager)
+    layers = None
+    if source is not None and source.first is not None and reloads is not None:
+        layers = reloads.layers = LayerReloads(source, reloads, source.first)
     # The supervisor gets it too, and has the workers reload.
     loop.add_signal_handler(signal.SIGHUP, ignore_hangup if reloads is None else partial(reloads.request, "SIGHUP"))
     loop.add_signal_handler(signal.SIGUSR2, replace.set if coordination is None else lambda: None)
@@ -108,10 +112,14 @@ async def serve(
                 ready(gateway.running)
             if reloads is not None:
                 reloads.open(partial(_apply, gateway), watch=config.reload.watch)
+            if layers is not None:
+                layers.open()
             await _stopped_or_replaced(gateway, stop, replace, context.handover, coordination)
             log.info("stopping", in_flight=gateway.proxy.traffic.in_flight)
             if context.handover is None or context.handover.successor is None:
                 context.manager.stopping()
+            if layers is not None:
+                await layers.close()
             if reloads is not None:
                 await reloads.close()
             if coordination is not None:
@@ -122,6 +130,10 @@ async def serve(
         if coordination is not None:
             coordination.close()
         writer.close()
+
+
+async def _apply(gateway: Reloadable, candidate: Candidate, by: str, _number: int) -> Changes:
+    return gateway.swap(await gateway.prepare(candidate.config, candidate.hashes), by)
 
 
 async def _stopped_or_replaced(
@@ -168,7 +180,3 @@ async def _hand_over(gateway: Gateway, handover: Handover) -> None:
     finally:
         for sock in sockets:
             sock.close()
-
-
-async def _apply(gateway: Reloadable, candidate: Candidate, by: str, _number: int) -> Changes:
-    return gateway.swap(await gateway.prepare(candidate.config, candidate.hashes), by)

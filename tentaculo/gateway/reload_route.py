@@ -11,7 +11,7 @@ from aiohttp import web
 from tentaculo.config.errors import ConfigFault
 from tentaculo.gateway.reloading import ReloadRefusedError, ReloadReport, Reloads
 from tentaculo.model.failure import Failure, Problem
-from tentaculo.server.caller import name_of
+from tentaculo.server.caller import SENDER
 from tentaculo.server.native_routes import json_response
 from tentaculo.web.monitoring import ReloadView
 
@@ -25,9 +25,11 @@ class ReloadRoute:
         self._reloads = reloads
 
     async def post(self, request: web.Request) -> web.Response:
-        """Reload, and respond with what was changed. Raises `Problem`: 422 with every fault, 500, 503."""
+        """Reload, and respond with what was changed. Raises `Problem`: 403, 422 with every fault, 500, 503."""
+        if not request[SENDER].is_authenticated:
+            raise Problem(Failure.FORBIDDEN, "Without tokens nobody may reload the gateway by HTTP: send it SIGHUP.")
         try:
-            report = await self._reloads.reload(f"token {name_of(request)}")
+            report = await self._reloads.reload("admin request")
         except ReloadRefusedError as error:
             failure = Failure.STOPPING if error.is_stopping else Failure.STARTING
             raise Problem(failure, str(error), headers=RETRY_AFTER) from None

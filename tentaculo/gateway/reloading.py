@@ -9,10 +9,11 @@ apply it (`workers/generations.py`).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
 
@@ -26,6 +27,9 @@ from tentaculo.model.event import RecordOwnEvent
 from tentaculo.model.text import printable, utc_now
 from tentaculo.net.systemd_notify import ServiceManager
 from tentaculo.tasks import TaskGroup
+
+if TYPE_CHECKING:
+    from tentaculo.gateway.layer_keeper import Layers
 
 log = structlog.get_logger(__name__)
 
@@ -88,6 +92,8 @@ class Reloads(Protocol):
 
     last: ReloadReport
     """The last one; that of the start before there was any."""
+    layers: Layers | None
+    """The layers of changes; None where the configuration is from no file."""
     on_report: Callable[[ReloadReport], None]
     """Called after each, in one of several workers: it records what must be recorded once."""
 
@@ -100,6 +106,7 @@ class NoReloads:
 
     def __init__(self) -> None:
         self.last = start_report(utc_now())
+        self.layers: Layers | None = None
         self.on_report: Callable[[ReloadReport], None] = lambda _: None
 
     async def reload(self, by: str) -> ReloadReport:
@@ -166,11 +173,15 @@ class Reloader:
     ) -> None:
         """`manager` learns of each reload."""
         self.last = start_report(now())
+        self.layers: Layers | None = None
         self._source = source
         self._manager = manager or ServiceManager()
         self.on_report: Callable[[ReloadReport], None] = lambda _: None
         """Called after each reload, before those that asked for it learn of it."""
         self._now = now
+        self.on_served: Callable[[Candidate], None] = lambda _: None
+        """Called with each configuration that is served from now on."""
+        self._turn = asyncio.Lock()
         self._apply: Apply | None = None
         self._is_stopping = False
         self._wanted_by = ""
@@ -212,10 +223,7 @@ class Reloader:
 
     async def reload(self, by: str) -> ReloadReport:
         """Read the configuration again and apply it. Raises `ReloadRefusedError`."""
-        if self._is_stopping:
-            raise ReloadRefusedError("The gateway is stopping.", is_stopping=True)
-        if self._apply is None:
-            raise ReloadRefusedError("The gateway is starting.")
+        self._check()
         waiting = self._enqueue(by)
         try:
             return await asyncio.shield(waiting)
@@ -234,19 +242,47 @@ class Reloader:
         if before is not None:
             await asyncio.wait([before])
         self._running, self._waiting = self._waiting, None
+        async with self._turn:
+            # In a thread: a large file takes a while to be parsed.
+            return await self._serve(by, lambda: asyncio.to_thread(self._source.read))
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[Callable[[str, Candidate], Awaitable[ReloadReport]]]:
+        """No reload runs meanwhile; yields what serves a configuration that was made otherwise.
+
+        Raises `ReloadRefusedError`.
+        """
+        self._check()
+        async with self._turn:
+            self._check()
+
+            async def serve(by: str, candidate: Candidate) -> ReloadReport:
+                async def made() -> Candidate:
+                    return candidate
+
+                return await self._serve(by, made)
+
+            yield serve
+
+    def _check(self) -> None:
+        if self._is_stopping:
+            raise ReloadRefusedError("The gateway is stopping.", is_stopping=True)
+        if self._apply is None:
+            raise ReloadRefusedError("The gateway is starting.")
+
+    async def _serve(self, by: str, read: Callable[[], Awaitable[Candidate]]) -> ReloadReport:
         self._manager.reloading()
-        report = self.last = await self._run(ReloadReport(by, self._now(), self.last.generation))
+        report = self.last = await self._run(ReloadReport(by, self._now(), self.last.generation), read)
         _log(report)
         self.on_report(report)
         self._manager.ready(_status(report))
         return report
 
-    async def _run(self, report: ReloadReport) -> ReloadReport:
+    async def _run(self, report: ReloadReport, read: Callable[[], Awaitable[Candidate]]) -> ReloadReport:
         assert self._apply is not None
         number = report.generation + 1
         try:
-            # In a thread: a large file takes a while to be parsed.
-            candidate = await asyncio.to_thread(self._source.read)
+            candidate = await read()
             changes = await self._apply(candidate, report.by, number)
         except ConfigError as error:
             return replace(report, faults=error.faults)
@@ -256,6 +292,7 @@ class Reloader:
             log.exception("reload failed", by=report.by)
             return replace(report, problem="the gateway failed to apply it; its log says why")
         self.watch(candidate.config.reload.watch)
+        self.on_served(candidate)
         return replace(report, generation=number, changes=changes, warnings=candidate.warnings)
 
 

@@ -33,7 +33,7 @@ def work(number: int, descriptor: int, channel: int) -> int:
         spec.workers,
         spec.name,
         socket.socket(fileno=os.dup(channel)),
-        spec.last_reload,
+        last_reload=spec.last_reload,
         has_predecessor=spec.has_predecessor,
     )
     sockets = [[socket.socket(fileno=inherited) for inherited in group] for group in spec.sockets]

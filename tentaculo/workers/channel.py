@@ -10,8 +10,9 @@ import os
 import socket
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 import structlog
 
@@ -296,3 +297,21 @@ def shortened(listed: PageIncidents) -> PageIncidents:
     half = len(incidents) // 2
     left_out = sum(incident.is_open for incident, _ in incidents[half:])
     return PageIncidents(incidents[:half], windows[: len(windows) // 2], listed.not_listed + left_out)
+
+
+class SharesIncidents(Protocol):
+    """The leader's incidents and maintenance windows, in memory."""
+
+    def shown(self) -> Sequence[ShownIncident]:
+        """The incidents of the status page, with their notes."""
+
+    def planned(self) -> Sequence[MaintenanceWindow]:
+        """The open and planned maintenance windows."""
+
+
+T = TypeVar("T")
+
+
+def batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """`items` in parts of at most `size`."""
+    yield from (items[start : start + size] for start in range(0, len(items), size))

@@ -20,9 +20,11 @@ from typing import Any
 import structlog
 
 from tentaculo.config.errors import ConfigError, ConfigFault
+from tentaculo.gateway.layer_keeper import Layers
 from tentaculo.gateway.reloading import Reloadable, ReloadRefusedError, ReloadReport
 from tentaculo.tasks import TaskGroup
 from tentaculo.workers.channel import RELOADS, WorkerChannel
+from tentaculo.workers.layer_messages import AskLayers, LayersReply, Wanted, WorkerLayers
 from tentaculo.workers.worker_process import WorkerSpec
 
 log = structlog.get_logger(__name__)
@@ -100,7 +102,7 @@ class Hindrance:
     problem: str = ""
 
 
-Message = Prepare | Prepared | Swap | Swapped | Discard | Ask | Report
+Message = Prepare | Prepared | Swap | Swapped | Discard | Ask | Report | AskLayers | LayersReply
 
 
 def write_file(value: object) -> int:
@@ -146,6 +148,8 @@ class WorkerReloads:
         """`last` is the last reload before this worker was started. `channel` leads to the supervisor."""
         self.last = last
         self._channel = channel
+        self._layers = WorkerLayers(self._ask_layers)
+        self.layers: Layers | None = self._layers
         self._gateway: Reloadable | None = None
         self.on_report: Callable[[ReloadReport], None] = lambda _: None
         """Called after each reload, where this worker records it for all."""
@@ -164,6 +168,7 @@ class WorkerReloads:
 
     async def close(self) -> None:
         """Apply nothing any more."""
+        self._layers.close()
         for asked in self._asked.values():
             if not asked.done():
                 asked.set_exception(ReloadRefusedError("The gateway is stopping.", is_stopping=True))
@@ -193,8 +198,17 @@ class WorkerReloads:
                 self._swap(number, by)
             case Discard():
                 self._drop()
+            case LayersReply(number) if descriptor is not None:
+                self._layers.take(number, read_file(descriptor))
             case Report(number, is_recorder) if descriptor is not None:
                 self._take(number, read_file(descriptor), is_recorder=is_recorder)
+
+    def _ask_layers(self, message: AskLayers, wanted: Wanted) -> bool:
+        channel = self._channel()
+        if channel is None or self._gateway is None:
+            return False
+        send_with(channel, message, wanted)
+        return True
 
     def _drop(self) -> None:
         if self._preparing is not None:

@@ -12,10 +12,12 @@ from typing import Protocol
 
 import structlog
 
+from tentaculo.config.accepted_tokens import token_lines
 from tentaculo.config.comparison import Changes, appliable, compare
 from tentaculo.config.errors import ConfigError
 from tentaculo.config.schema import Config
 from tentaculo.gateway.configuration_source import Candidate, ConfigurationSource
+from tentaculo.gateway.layer_reloads import LayerReloads
 from tentaculo.gateway.reloading import Reloader, ReloadFailedError, ReloadRefusedError, ReloadReport
 from tentaculo.net.systemd_notify import ServiceManager
 from tentaculo.tasks import TaskGroup
@@ -35,6 +37,7 @@ from tentaculo.workers.generations import (
     send,
     send_with,
 )
+from tentaculo.workers.layer_messages import AskLayers, LayersReply, Wanted, respond
 from tentaculo.workers.worker_process import WorkerSpec
 
 log = structlog.get_logger(__name__)
@@ -98,6 +101,7 @@ class JointReload:
         self._tasks = TaskGroup("joint reload")
         self._reloader = Reloader(source, manager=manager)
         self._reloader.on_report = self._spread
+        self._layers = None if source.first is None else LayerReloads(source, self._reloader, source.first)
 
     def __repr__(self) -> str:
         return f"<JointReload: {self._reloader!r}>"
@@ -105,6 +109,8 @@ class JointReload:
     def open(self) -> None:
         """Reload from now on: every worker accepts requests."""
         self._reloader.open(self._apply, watch=self._read.reload.watch)
+        if self._layers is not None:
+            self._layers.open()
 
     def request(self) -> None:
         """Reload since the supervisor got SIGHUP."""
@@ -112,6 +118,8 @@ class JointReload:
 
     async def close(self) -> None:
         """Reload no more."""
+        if self._layers is not None:
+            await self._layers.close()
         await self._reloader.close()
         await self._tasks.close()
 
@@ -134,6 +142,8 @@ class JointReload:
             case Swapped(number, is_done):
                 if number == self._number:
                     self._reply(peer.number, is_done)
+            case AskLayers(number) if descriptor is not None:
+                self._tasks.start(self._respond_layers(peer, number, read_file(descriptor)), "layers")
             case Ask(number, by):
                 self._tasks.start(self._respond(peer, number, by), "report")
 
@@ -148,6 +158,9 @@ class JointReload:
         except ReloadRefusedError as error:
             found = Refusal(str(error), error.is_stopping)
         send_with(peer.channel, Report(number), found)
+
+    async def _respond_layers(self, peer: Peer, number: int, wanted: Wanted) -> None:
+        send_with(peer.channel, LayersReply(number), await respond(self._layers, wanted))
 
     def _spread(self, report: ReloadReport) -> None:
         """Have every worker know of a reload, and a worker that is started later too."""
@@ -167,7 +180,7 @@ class JointReload:
         changes = compare(read, candidate.config)
         # The addresses and the number of workers stay as they are, whatever the file says now.
         config = appliable(job.config, candidate.config)
-        if set(candidate.hashes) != set(job.hashes):
+        if token_lines(candidate.hashes) != token_lines(job.hashes):
             changes = changes.with_key("auth.tokens")
         job = replace(job, config=config, hashes=candidate.hashes)
         with self._held_starts():

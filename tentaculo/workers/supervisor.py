@@ -8,25 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import os
-import secrets
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 import structlog
 
-from tentaculo.config.accepted_tokens import AcceptedTokens
 from tentaculo.config.schema import Config
 from tentaculo.gateway.configuration_source import ConfigurationSource
 from tentaculo.server import listeners
 from tentaculo.server.handover import Handover, Predecessor, ProcessContext
-from tentaculo.server.listeners import STOP_SIGNALS, ListeningAddresses, format_address, ignore_hangup
-from tentaculo.server.listening_sockets import Sockets, open_sockets
+from tentaculo.server.listeners import STOP_SIGNALS, ignore_hangup
+from tentaculo.server.listening_sockets import Sockets
 from tentaculo.tasks import TaskGroup
-from tentaculo.telemetry import logging
 from tentaculo.workers.channel import (
     ADOPT,
     LEAD,
@@ -63,74 +59,6 @@ MOST_UNANSWERED = 6
 
 class WorkersFailed(Exception):  # noqa: N818 - its text is shown to the operator
     """The workers cannot be started. The text is the reason."""
-
-
-class StorePreparation(Protocol):
-    """Prepares the database while the workers serve."""
-
-    async def start(self) -> None:
-        """Start, and wait a few seconds for the first attempt."""
-
-    async def close(self) -> None:
-        """End it."""
-
-
-def supervise(
-    config: Config,
-    hashes: AcceptedTokens,
-    ready: Callable[[ListeningAddresses], None],
-    prepare: Callable[[], StorePreparation | None] = lambda: None,
-    context: ProcessContext | None = None,
-    source: ConfigurationSource | None = None,
-) -> None:
-    """Run `server.workers` gateways until SIGTERM or SIGINT; a second signal stops them without waiting.
-
-    `ready` is called once every worker accepts requests. What `prepare` makes prepares the database. `context` has what
-    this process takes over, and what SIGUSR2 replaces it by; `source` is where a reload reads the configuration. Raises
-    `CannotListenError`, and `WorkersFailed` if the workers end before they are ready.
-    """
-    context = context or ProcessContext()
-    predecessor = context.predecessor
-    with open_sockets(config.server.addresses, config.server.workers, context.inherited) as sockets:
-        names = dict.fromkeys(sock.getsockname()[:2] for sock in sockets[0])
-        addresses = tuple((str(host), int(port)) for host, port in names)
-        listen = tuple(format_address(host, port) for host, port in addresses)
-        read, config = config, config.replace(server=config.server.replace(listen=listen))
-        descriptors = tuple(tuple(sock.fileno() for sock in group) for group in sockets)
-        job = WorkerSpec(
-            config,
-            tuple(hashes),
-            f"tentaculo-link-{secrets.token_hex(4)}",
-            descriptors,
-            keeps_sockets=context.inherited.is_activated,
-            has_predecessor=predecessor is not None,
-        )
-        writer = logging.set_up(config.log, shares=True)
-
-        def on_ready() -> None:
-            if predecessor is not None:
-                predecessor.report_ready(addresses)
-            ready(ListeningAddresses(addresses))
-
-        supervisor = Supervisor(job, on_ready, sockets=sockets, context=context)
-        if source is not None:
-            supervisor.reload_from(source, read)
-        try:
-            asyncio.run(_run(supervisor, prepare()))
-        finally:
-            writer.close()
-
-
-async def _run(supervisor: Supervisor, preparation: StorePreparation | None) -> None:
-    tasks = TaskGroup("preparation")
-    if preparation is not None:
-        tasks.start(preparation.start(), "start")
-    try:
-        await supervisor.run()
-    finally:
-        await tasks.close()
-        if preparation is not None:
-            await preparation.close()
 
 
 class Supervisor:

@@ -51,7 +51,8 @@ async def test_each_curl_line_works(gateway: Running, line: str) -> None:
 
 async def test_every_native_path_has_a_curl_line() -> None:
     # A path with the id of an incident or a maintenance window needs one that exists.
-    fixed = {path for path in NATIVE if "<id>" not in path}
+    # The write API has its lines in its own document.
+    fixed = {path for path in NATIVE if "<id>" not in path and not path.startswith("/tentaculo/admin/")}
     # Parts of the summary, which has a line.
     fixed -= {path for path in fixed if path.startswith("/status/api/v2/")} - {"/status/api/v2/summary.json"}
     assert len(fixed) == 40

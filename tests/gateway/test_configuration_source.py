@@ -150,7 +150,7 @@ def test_the_last_token_cannot_be_lost(file: Path, tmp_path: Path) -> None:
 def test_a_made_token_that_is_kept_nowhere_stays_until_there_is_another(file: Path) -> None:
     file.write_text(ONE)
     source = ConfigurationSource(file)
-    source.spare_tokens = (TokenSettings(hash=hash_token("made")),)
+    source.spare_hashes = (TokenSettings(hash=hash_token("made")),)
     assert hashes(source) == [hash_token("made")]
     file.write_text(AUTH + ONE)
     assert hashes(source) == [hash_token(TOKEN)]

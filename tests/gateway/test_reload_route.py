@@ -73,7 +73,9 @@ def routed(port: int, prefix: str, **more: Any) -> dict[str, Any]:
     return service(port, routes=[{"prefix": prefix}], **more)
 
 
-SCOPES = ["admin", "events:read", "proxy", "status"]
+def admin_tokens(*tokens: str) -> list[Any]:
+    scopes = ["admin", "proxy", "status", "events:read"]
+    return [{"hash": hash_token(token), "scopes": scopes} for token in tokens]
 
 
 @asynccontextmanager
@@ -82,7 +84,7 @@ async def reloaded(
 ) -> AsyncIterator[Reloaded]:
     tables = {
         "server": {"host": "127.0.0.1", "port": 0, "workers": workers, "grace": 1},
-        "auth": {"tokens": [{"hash": hash_token(ADMIN), "name": "root", "scopes": SCOPES}]},
+        "auth": {"tokens": admin_tokens(ADMIN)},
         **tables,
     }
     headers = {"X-VX11-Token": ADMIN}
@@ -99,7 +101,7 @@ async def test_a_service_is_added_and_removed_by_request(workers: int) -> None:
         assert await gateway.get("/two/x", **gateway.running.headers) == 404
         gateway.write(services={"one": routed(up.port, "/one"), "two": routed(up.port, "/two")}, limits={"body": 7})
         status, body = await gateway.reload()
-        assert (status, body["generation"], body["by"]) == (200, 2, "token root")
+        assert (status, body["generation"], body["by"]) == (200, 2, "admin request")
         assert (body["added"], body["removed"], body["changed"], body["kept"]) == (["two"], [], [], ["one"])
         assert (body["changed_keys"], body["needs_restart"], body["warnings"][1:]) == (["limits.body"], [], [])
         # Every worker serves it, whichever accepts.
