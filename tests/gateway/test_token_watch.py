@@ -96,6 +96,7 @@ async def test_a_last_use_is_stored_at_most_once_a_minute_and_again_where_that_f
     world.monotonic += 1
     await world.watch._store_uses(STORED)
     assert world.stored[1:] == [{token: int(STORED) - 1}]
+    world.monotonic += 1
     world.use()
     await world.watch.close()
     assert world.stored[2:] == [{token: 0}]
