@@ -17,6 +17,8 @@ from tentaculo.store.errors import StoreUnavailable
 
 LOOK_EVERY = 30.0
 """Seconds between two looks."""
+SHARE = 10
+"""Services that are judged in one turn of the event loop."""
 
 
 class ReadsRecent(Protocol):
@@ -76,8 +78,11 @@ class SlowWatch:
         try:
             usual = await self._usual(now)
             for start in range(0, len(names), AT_ONCE):
-                for name, recent in (await self._store.recent(now, names[start : start + AT_ONCE])).items():
+                found = await self._store.recent(now, names[start : start + AT_ONCE])
+                for number, (name, recent) in enumerate(found.items(), 1):
                     self._judge(name, recent, usual.get(name))
+                    if number % SHARE == 0:
+                        await asyncio.sleep(0)
         except StoreUnavailable:
             return
 

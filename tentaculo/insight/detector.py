@@ -1,12 +1,12 @@
 """Detects that a signal of a service is about to reach its limit. Pure: no clock, no I/O.
 
-A signal is a series of values, one for each bin of five minutes: a latency, the length of a queue, memory. Two rules open
-a warning. The **trend** rule sees a significant rise over one hour, or over four, which would reach the limit within as
-much time again even at the lower bound of its slope. The **level** rule sees the signal at 70 % of the way from its usual
-value to its limit, above every hour of the last seven days that did not lead to the limit: seasons are no news.
+A signal is a series of values, one for each bin of five minutes: a latency, the length of a queue, memory. A warning opens
+where five things together weigh enough: how far the signal has come from its usual value to its limit, how far the rises of
+the last hour and of the last four hours would still bring it, how steady the rise of the last hour is, and how far the
+signal is above every hour of the last seven days that did not lead to the limit, so that seasons are no news.
 
 Values are compared in the scale of the signal: logarithms for latencies, plain numbers for gauges, and negated where the
-limit is a lower one, so that in here every signal rises towards its limit.
+limit is a lower one, so that in here every signal rises towards its limit. A *way* is the distance from usual to the limit.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from math import exp, inf, isfinite, log, nan
 from statistics import median
 from typing import Final, NamedTuple
 
-from tentaculo.insight.trend import mann_kendall, pairwise_slopes, score_deviation, theil_sen
+from tentaculo.insight.trend import Slope, mann_kendall, pairwise_slopes, score_deviation, theil_sen
 
 BIN: Final = 300
 """Seconds of one bin, of which a signal has one value."""
@@ -37,38 +37,60 @@ LEVEL_BINS: Final = 6
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """What opens and ends a warning. Chosen on seeds 1 and 2 of `bench/early_warning`, never on those of its evaluation."""
+    """What opens and ends a warning. Fitted on the design seeds of `bench/early_warning`, never on those of its evaluation.
 
-    z: float = 2.5
-    """The z of the Mann-Kendall test that a trend must exceed."""
-    quantile: float = 1.0
-    """Normal quantile of the lower bound of the slope: it holds with 84 %."""
-    steady: float = 0.3
-    """Part of that slope that the second half of the window must have: one step between two levels is no trend."""
-    trend_way: float = 0.45
-    """Part of the way from usual to the limit that a trend must have come."""
-    level_way: float = 0.7
-    """Part of the way from which the level alone opens a warning."""
-    hold_way: float = 0.6
+    The weights are of ways; a warning opens where the sum is above `enough`.
+    """
+
+    level: float = 0.83
+    """Weight of the level, at the end of the line through the last hour: the median of half an hour is late."""
+    hour: float = 0.07
+    """Weight of what the last hour's rise, at the lower bound of its slope (84 %), brings in the next hour."""
+    hours: float = 0.55
+    """Weight of what the rise of the last four hours, at the lower bound of its slope, brings in the next four."""
+    steadiness: float = 0.09
+    """Weight of a third of the z of the Mann-Kendall test of the last hour."""
+    novelty: float = 0.97
+    """Weight of the distance between the median of half an hour and the highest harmless hour."""
+    enough: float = 1.01
+    hold: float = 0.12
+    """How far below `enough` the sum keeps a warning open."""
+    hold_way: float = 0.5
     """Part of the way above which a warning stays open."""
-    margin: float = 0.05
-    """Parts of the way by which the level must exceed that of harmless hours, and of warnings without the limit."""
+    margin: float = 0.075
+    """Parts of the way by which the level must exceed that of warnings that ended without the limit."""
+    memory: int = 72
+    """Hours for which it must."""
     points: int = 9
     """Points that a window must have; the others are gaps."""
     patience: int = 6
     """Bins without a reason for it after which a warning ends."""
-    hours: int = 3
-    """Hours that must be known before the level says anything."""
+    silence: int = 12
+    """Bins after which it ends where too little is measured to say."""
+    known: int = 3
+    """Hours that must be known before anything is said."""
     sooner: float = 0.3
     later: float = 4.0
     """Between these multiples of the expected time the limit was reached in four of five simulated ramps."""
 
 
+_NEAR: Final = 0.3
+"""Part of the way below which nothing is computed. On the design seeds nothing opened there."""
+_BOUND: Final = 1.0
+"""Normal quantile of the lower bound of a slope: it holds with 84 %."""
+_STEADY: Final = 0.3
+"""Least part of the slope of a window that its second half has: one step between two levels is no rise."""
+_Z: Final = 2.5
+"""A trend is named in the sentence of a warning where its z is greater."""
+
+
 class Rule(StrEnum):
-    """What opened a warning."""
+    """What the sentence of a warning is about."""
 
     TREND = "trend"
+    """A rise that names a time."""
     LEVEL = "level"
+    """The level, whose rise is too unsteady to name one."""
 
 
 class Outcome(StrEnum):
@@ -84,7 +106,7 @@ class Outcome(StrEnum):
 
 
 class Forecast(NamedTuple):
-    """What a rule sees at the end of one bin. Bins are numbered in time; values are those of the signal."""
+    """What is seen at the end of one bin. Bins are numbered in time; values are those of the signal."""
 
     rule: Rule
     number: int
@@ -100,6 +122,18 @@ class Forecast(NamedTuple):
     """Bins until the limit is reached; None where only the level is known."""
     earliest: float | None = None
     latest: float | None = None
+
+
+class _Trend(NamedTuple):
+    """What a window says, in the scale of the detector and in bins."""
+
+    first: float
+    """Its first point, counted from the last bin."""
+    slope: Slope
+    z: float
+    now: float
+    """The end of the line through it."""
+    is_steady: bool
 
 
 class Detector:
@@ -126,7 +160,6 @@ class Detector:
         self._above: int | None = None
         self._quiet = 0
         """Bins since the last one in which there was a reason for the open warning."""
-        self._latest: Forecast | None = None
         self.open: Forecast | None = None
         """The forecast of the open warning, as it was when it opened."""
 
@@ -176,27 +209,25 @@ class Detector:
         level = self._level()
         if level >= self._limit:
             self._above = self._number
-        found = self._forecast(level)
         if self.open is None:
-            # On its way down from the limit it is no warning.
-            if found is None or (self._above is not None and found.number - self._above <= LEVEL_BINS):
+            if not self._is_near(level) or self._weigh(level) <= self._rules.enough:
                 return None
-            self.resume(found)
+            self.resume(self._forecast(level))
             return Outcome.OPEN
         if level >= self._limit:
             return self._end(Outcome.REACHED)
-        self._peak = max(self._peak, level) if isfinite(level) else self._peak
-        self._latest = found or self._latest
-        if found is not None or self._goes_on(level):
-            self._quiet = 0
-        if self._quiet < self._rules.patience:
+        is_known = isfinite(level)
+        if is_known:
+            self._peak = max(self._peak, level)
+            if self._is_held(level):
+                self._quiet = 0
+        if self._quiet < (self._rules.patience if is_known else self._rules.silence):
             return None
-        is_known = any(isfinite(one) for one in self._values[-self._rules.patience :])
         return self._end(Outcome.ENDED if is_known else Outcome.UNKNOWN)
 
     def resume(self, opened: Forecast) -> None:
         """Continue a warning, as after a restart."""
-        self.open = self._latest = opened
+        self.open = opened
         self._quiet, self._peak = 0, self._scaled(opened.level)
 
     def _append(self, number: int, scaled: float) -> None:
@@ -225,7 +256,7 @@ class Detector:
         while self._hours and self._hours[0] <= hour - HOURS:
             self._hours.pop(0)
             self._usuals.pop(0)
-        if self._unfollowed_hour <= hour - HOURS:
+        if self._unfollowed_hour <= hour - self._rules.memory:
             self._unfollowed = -inf
         self._usual = median(self._usuals) if self._usuals else nan
         known = list(zip(self._hours, self._usuals, strict=True))
@@ -239,70 +270,88 @@ class Detector:
             # The same level would give a false warning again.
             self._unfollowed = max(self._unfollowed, self._peak)
             self._unfollowed_hour = self._number // BINS_AN_HOUR
-        self.open = self._latest = None
+        self.open = None
         return outcome
 
-    def _goes_on(self, level: float) -> bool:
-        """Whether there is a reason for the open warning at `level`, though no rule would open it now."""
-        if self.open is None or self._latest is None or self._number is None or not isfinite(level):
-            return False
+    def _is_near(self, level: float) -> bool:
+        """Whether a warning may open at `level`: the past is known, and the level is new and on its way up."""
         distance = self._limit - self._usual
-        if level >= self._usual + self._rules.hold_way * distance:
-            return True
-        is_due = self._number <= self._latest.number + (self._latest.latest or 0.0)
-        return is_due and level >= self._scaled(self.open.level) - self._rules.margin * distance
-
-    def _forecast(self, level: float) -> Forecast | None:
-        """What the rules see now."""
-        rules, distance = self._rules, self._limit - self._usual
         # Not the other way round: nan is neither.
-        if self._number is None or not (distance > 0 and level < self._limit):
-            return None
-        way, margin = (level - self._usual) / distance, rules.margin * distance
-        if way < rules.trend_way or (self.open is None and level < self._unfollowed + margin):
-            return None
-        for span in SPANS:
-            if (found := self._trend(span, level, self._number)) is not None:
-                return found
-        if way < rules.level_way or level < self._harmless + margin or len(self._hours) < rules.hours:
-            return None
-        usual, limit = self._value(self._usual), self._value(self._limit)
-        return Forecast(Rule.LEVEL, self._number, self._value(level), usual, limit, self._number)
+        return (
+            self._number is not None
+            and len(self._hours) >= self._rules.known
+            and distance > 0
+            and self._usual + _NEAR * distance <= level < self._limit
+            and level >= self._unfollowed + self._rules.margin * distance
+            # On its way down from the limit it is no warning.
+            and (self._above is None or self._number - self._above > LEVEL_BINS)
+        )
 
-    def _trend(self, span: int, level: float, number: int) -> Forecast | None:
-        """What the window with points of `span` bins says."""
+    def _is_held(self, level: float) -> bool:
+        """Whether there is a reason for the open warning at `level`."""
+        distance, rules = self._limit - self._usual, self._rules
+        return level >= self._usual + rules.hold_way * distance or (
+            level >= self._usual + _NEAR * distance and self._weigh(level) > rules.enough - rules.hold
+        )
+
+    def _weigh(self, level: float) -> float:
+        """The sum of what speaks for a warning at `level`. The limit is above usual."""
+        rules, distance = self._rules, self._limit - self._usual
+        hour, hours = (self._trend(span) for span in SPANS)
+        # Behind a step the line is above every value.
+        now = min(hour.now, self._highest()) if hour is not None else level
+        harmless = self._harmless if isfinite(self._harmless) else self._usual
+        found = rules.level * _within(-0.5, (now - self._usual) / distance, 1.3)
+        found += rules.novelty * _within(-0.6, (level - harmless) / distance, 0.6)
+        if hour is not None:
+            found += rules.steadiness * _within(-1.0, hour.z / 3, 1.4)
+        if hour is not None and hour.is_steady:
+            found += rules.hour * _within(-0.3, hour.slope.low * POINTS / distance, 1.0)
+        if hours is not None and hours.is_steady:
+            found += rules.hours * _within(-0.5, hours.slope.low * KEPT / distance, 1.5)
+        return found
+
+    def _forecast(self, level: float) -> Forecast:
+        """What a warning at `level` says: the first of the trends that names a time, else the level alone."""
+        number = self._number or 0
+        for span in SPANS:
+            trend = self._trend(span)
+            if trend is None or trend.z <= _Z or not trend.is_steady or trend.slope.low <= 0:
+                continue
+            now = min(self._limit, max(level, trend.now))
+            if (self._limit - now) / trend.slope.low > KEPT:
+                continue
+            began = self._value(now + trend.slope.middle * trend.first)
+            expected = max(1.0, (self._limit - now) / trend.slope.middle)
+            return Forecast(
+                Rule.TREND,
+                number,
+                self._value(now),
+                self._value(self._usual),
+                self._value(self._limit),
+                number + round(trend.first),
+                (self._value(now) - began) / -trend.first,
+                expected,
+                expected * self._rules.sooner,
+                expected * self._rules.later,
+            )
+        usual, limit = self._value(self._usual), self._value(self._limit)
+        return Forecast(Rule.LEVEL, number, self._value(level), usual, limit, number)
+
+    def _trend(self, span: int) -> _Trend | None:
+        """What the window with points of `span` bins says; None where too few of them are known."""
         points = self._points(span)
         if len(points) < self._rules.points:
             return None
         times, values = [at for at, _ in points], [value for _, value in points]
         slopes, deviation = pairwise_slopes(times, values), score_deviation(values)
-        if mann_kendall(slopes, deviation) <= self._rules.z:
-            return None
-        slope = theil_sen(slopes, deviation, self._rules.quantile)
+        slope = theil_sen(slopes, deviation, _BOUND)
         half = [one for one in points if one[0] > -POINTS * span / 2]
         recent = pairwise_slopes([at for at, _ in half], [value for _, value in half])
-        # Between two levels the slope is steep, and flat since then.
-        if not recent or median(recent) < self._rules.steady * slope.middle:
-            return None
         # The level is that of some minutes ago; the line through the points is not late.
         line = median(value - slope.middle * at for at, value in points)
-        now = min(self._limit, max(level, line))
-        if slope.low <= 0 or (self._limit - now) / slope.low > POINTS * span:
-            return None
-        began = self._value(now + slope.middle * times[0])
-        expected = max(1.0, (self._limit - now) / slope.middle)
-        return Forecast(
-            Rule.TREND,
-            number,
-            self._value(now),
-            self._value(self._usual),
-            self._value(self._limit),
-            number + round(times[0]),
-            (self._value(now) - began) / -times[0],
-            expected,
-            expected * self._rules.sooner,
-            expected * self._rules.later,
-        )
+        is_steady = bool(recent) and median(recent) >= _STEADY * slope.middle
+        return _Trend(times[0], slope, mann_kendall(slopes, deviation), line, is_steady)
 
     def _points(self, span: int) -> list[tuple[float, float]]:
         """The known points of a window: the middle of their bins, counted from the last bin, and their value."""
@@ -317,6 +366,9 @@ class Detector:
         known = [one for one in self._values[-LEVEL_BINS:] if isfinite(one)]
         return median(known) if 2 * len(known) > LEVEL_BINS else nan
 
+    def _highest(self) -> float:
+        return max(one for one in self._values[-LEVEL_BINS:] if isfinite(one))
+
     def _forget(self, bins: int) -> None:
         """Forget the last bins."""
         self._quiet = max(0, self._quiet - bins)
@@ -328,3 +380,7 @@ class Detector:
 
     def _value(self, scaled: float) -> float:
         return exp(self._sign * scaled) if self._is_logarithmic else self._sign * scaled
+
+
+def _within(least: float, value: float, most: float) -> float:
+    return max(least, min(value, most))

@@ -167,12 +167,17 @@ class Proxy:
         self._load_kinds(prepared)
         return prepared
 
-    def use(self, prepared: ProxyGeneration, *, ends: Collection[str] = ()) -> None:
-        """Put what was prepared in place. The requests in flight to the services `ends` are ended."""
+    def use(self, prepared: ProxyGeneration) -> None:
+        """Put what was prepared in place. Requests in flight continue."""
         before, self._generation = self._generation, prepared
         prepared.replace(before)
-        if ends:
-            self._shared.end_services(frozenset(ends))
+
+    def end_services(self, names: Collection[str]) -> None:
+        """End the requests in flight, event streams and tunnels of services that were removed.
+
+        A client that has had no response yet gets a 503 (`service_off`).
+        """
+        self._shared.end_services(frozenset(names))
 
     def _load_kinds(self, generation: ProxyGeneration) -> None:
         # Only a gateway with such routes pays for them.

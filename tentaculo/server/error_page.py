@@ -38,7 +38,6 @@ class ErrorPage:
         self._style = templating.inline("base.css", "error.css")
         self._brand = templating.read("brand.html")
         self._template = Template(templating.read("error.html"))
-        templating.texts("error")
         self.policy = templating.content_security_policy(styles=[self._style])
 
     def render(self, problem: Problem, request_id: str | None, language: str = "en") -> bytes:
@@ -51,7 +50,7 @@ class ErrorPage:
             style=self._style.text,
             brand=self._brand,
             number=texts["number"].format(status=problem.status),
-            title=html.escape(texts[f"title_{problem.failure.name.lower()}"]),
+            title=html.escape(texts.get(f"title_{problem.failure.name.lower()}", problem.failure.title)),
             paragraphs=_detail(problem, language) + _paragraph(' class="hint"', html.escape(" ".join(hints))),
             status_link=html.escape(texts["status_link"]),
             trace=_paragraph(' class="trace"', trace),

@@ -26,7 +26,7 @@ from tentaculo.store.history import Retention, RollUpRequest
 from tentaculo.store.lease import Fence, LeaseLost, require_lease
 from tentaculo.store.notifications import listen
 from tentaculo.store.read_thread import SEARCH_NICENESS, ReadThread
-from tentaculo.store.route_history import read_routes, route_rows
+from tentaculo.store.route_history import read_routes
 from tentaculo.store.timeline import read_timeline
 from tentaculo.store.work_queue import PendingWork, WorkQueue
 from tentaculo.store.worker_thread import StoreThread
@@ -383,8 +383,8 @@ class StoreClient:
         self._queue.put_views(views)
 
     def record_history(self, periods: Iterable[Period]) -> None:
-        """Add the counts to the history soon. Never waits and never raises."""
-        self._queue.put_history([{**history.history_row(period), "routes": route_rows(period)} for period in periods])
+        """Add the counts to the history soon; they must not change any more. Never waits and never raises."""
+        self._queue.put_history(periods)
 
     def roll_up_history(self, now: int, kept: Retention | None) -> None:
         """Compute hours and days, and delete rows older than `kept`, in the background. Never waits."""

@@ -122,8 +122,10 @@ async def corrected(session: ClientSession, url: str, clock: WrongClock) -> None
                 assert response.status == 201
                 id_ = (await response.json())["event_id"]
             async with session.get(f"{url}/events?after={id_ - 1}&before={id_ + 1}") as response:
-                (event,) = (await response.json())["events"]
-            found = event.get("corrected")
+                # On a busy machine a read may take longer than it may.
+                assert response.status in (200, 503)
+                events = (await response.json()).get("events", [])
+            found = events[0].get("corrected") if events else None
             if found is None:
                 await asyncio.sleep(0.1)
                 continue

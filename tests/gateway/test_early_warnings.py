@@ -254,7 +254,7 @@ async def test_a_queue_is_warned_of_before_its_bound_and_a_new_leader_knows_its_
     await bench.probe(10 + 90 * at / 36 for at in range(33))
     (opened,) = bench.recorded
     assert (opened["type"], opened["service"], opened["signal"]) == ("health.warning", "queue", "gauge:queue.depth")
-    assert opened["reason"].startswith("queue.depth has grown by 0.239 a minute since ")
+    assert opened["reason"].startswith("queue.depth has grown by 0.5 a minute since ")
     assert " passes 100 at about " in opened["reason"]
     await bench.start().look()
     await bench.probe([110.0] * 6)

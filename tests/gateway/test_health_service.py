@@ -45,8 +45,8 @@ def test_every_listener_hears_of_a_change_with_the_service_as_it_is_then(fleet: 
 def test_a_change_reaches_the_table_without_waiting_for_a_probe() -> None:
     store_client = StoreClient("sqlite://")
     rows: list[tuple[str, Health]] = []
-    fleet = HealthService(Config.of({"services": {"madre": {"url": "http://127.0.0.1:8001"}}}), store_client)
     store_client.record_services = lambda views: rows.extend((view.name, view.health) for view in views)  # type: ignore[method-assign]
+    fleet = HealthService(Config.of({"services": {"madre": {"url": "http://127.0.0.1:8001"}}}), store_client)
     fleet.set_maintenance("madre", "a new disk")
     assert rows == [("madre", Health.MAINTENANCE)]
 

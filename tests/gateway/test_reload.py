@@ -91,6 +91,37 @@ class TestRemoved:
             await stream.reader.readuntil(b"data: ")
             await tasks.close()
 
+    async def test_all_of_them_are_ended_where_that_is_asked_for(self, tmp_path: Path) -> None:
+        kept = {"prefix": "/kept"}
+        async with (
+            upstream(echo) as up,
+            upstream(echo) as other,
+            serving(tmp_path, {"madre": service(up), "kept": service(other, kept)}) as served,
+            dial(served.port) as tunnel,
+            dial(served.port) as stream,
+            dial(served.port) as slow,
+            dial(served.port) as stays,
+        ):
+            await tunnel.send(HANDSHAKE)
+            assert (await tunnel.head()).status == 101
+            await stays.send(HANDSHAKE.replace(b"/madre/", b"/kept/"))
+            assert (await stays.head()).status == 101
+            await stream.send(f"GET /madre/stream HTTP/1.1\r\nHost: h\r\nX-VX11-Token: {TOKEN}\r\n\r\n".encode())
+            assert (await stream.head()).status == 200
+            tasks = TaskGroup("test")
+            late = tasks.start(ask(slow), "slow")
+            await up.until(lambda: len(up.requests) == 3)
+            generation = await served.prepare(services={"kept": service(other, kept)})
+            served.gateway.swap(generation, close_removed=True)
+            response = await late
+            assert (response.status, json.loads(response.body)["error"]) == (503, "service_off")
+            assert "removed from the configuration" in json.loads(response.body)["detail"]
+            await tunnel.rest()
+            await stream.rest()
+            await stays.send(b"still here")
+            assert await stays.reader.readexactly(10) == b"still here"
+            await tasks.close()
+
     async def test_its_series_end_also_when_a_request_ends_later(self, tmp_path: Path) -> None:
         async with (
             upstream(echo) as up,

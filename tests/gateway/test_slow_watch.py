@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,13 +11,15 @@ import pytest
 
 from tentaculo.config.schema import Config
 from tentaculo.gateway.health_service import HealthService
-from tentaculo.gateway.slow_watch import SlowWatch
+from tentaculo.gateway.slow_watch import SHARE, SlowWatch
 from tentaculo.gateway.usual_cache import UsualCache
-from tentaculo.health.slow_requests import HOLD
+from tentaculo.health.slow_requests import HOLD, SlowRequests
 from tentaculo.model.health import DegradedKind, Endpoint, Health, ProbeResult
 from tentaculo.model.history import DAY, HOUR, MINUTE, Period, Tally
+from tentaculo.model.service_rates import RecentRates, UsualRates
 from tentaculo.store.client import StoreClient
 from tentaculo.store.history import add_history, history_row
+from tentaculo.tasks import TaskGroup
 from tests.support.databases import sqlite
 
 NOW = 20_000 * DAY + 12 * HOUR + 30 * MINUTE
@@ -79,3 +82,32 @@ async def test_while_the_database_is_away_the_state_stays(store: StoreClient, fi
     await store.close()
     await watch.look()
     assert health.board.slow == {"madre": "95 % take 900 ms"}
+
+
+async def test_others_have_their_turn_while_many_services_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [f"s{number}" for number in range(95)]
+    routes = {name: {"url": "http://127.0.0.1:1", "routes": [{"prefix": f"/{name}"}]} for name in names}
+    config, judged, turns = Config.of({"services": routes}), list[int](), 0
+
+    class Rates:
+        async def recent(self, now: int, services: Sequence[str]) -> dict[str, RecentRates]:
+            return {name: RecentRates(now, 5) for name in services}
+
+        async def usual(self, hour: int) -> dict[str, UsualRates]:
+            return {}
+
+    def judge(self: SlowRequests, *_: object, **__: object) -> None:
+        judged.append(turns)
+
+    monkeypatch.setattr(SlowRequests, "judge", judge)
+    rates = Rates()
+    health = HealthService(config, StoreClient("sqlite://"))
+    watch = SlowWatch(config, health, rates, rates.usual, lambda: datetime.fromtimestamp(NOW, UTC))
+    tasks = TaskGroup("test")
+    look = tasks.start(watch.look(), "look")
+    while not look.done():
+        await asyncio.sleep(0)
+        turns += 1
+    await tasks.close()
+    assert len(judged) == len(names)
+    assert max(judged.count(turn) for turn in set(judged)) <= SHARE

@@ -55,7 +55,7 @@ def test_a_ramp_is_warned_of_before_the_limit_and_then_reaches_it() -> None:
 def test_the_forecast_of_a_trend_says_since_when_and_until_when() -> None:
     detector = latency_detector()
     found = None
-    for place, value in enumerate([USUAL] * 48 + ramp(96)):
+    for place, value in enumerate([USUAL] * 48 + ramp(60)):
         detector.add(FIRST + place, value)
         if detector.evaluate() is Outcome.OPEN:
             found = detector.open
@@ -64,11 +64,11 @@ def test_the_forecast_of_a_trend_says_since_when_and_until_when() -> None:
     assert found.rule is Rule.TREND
     assert found.limit == pytest.approx(LIMIT)
     assert found.usual == pytest.approx(USUAL)
-    assert found.level == pytest.approx(exp(log(USUAL) + (place - 48) / 96 * log(5)), rel=0.05)
+    assert found.level == pytest.approx(exp(log(USUAL) + (place - 48) / 60 * log(5)), rel=0.05)
     assert found.expected is not None
     assert found.earliest is not None
     assert found.latest is not None
-    left = 48 + 96 - place
+    left = 48 + 60 - place
     assert found.expected == pytest.approx(left, abs=3)
     assert found.earliest < left < found.latest
     assert found.since < found.number
@@ -93,10 +93,27 @@ def test_a_level_that_was_harmless_before_is_no_news_and_a_higher_one_is() -> No
     assert [outcome for _, outcome in feed(detector, [*higher], FIRST + 78)] == [Outcome.OPEN]
 
 
-def test_a_step_below_seventy_percent_seldom_opens_a_warning() -> None:
-    step = exp(log(USUAL) + 0.6 * (log(LIMIT) - log(USUAL)))
+def test_what_is_not_measured_for_an_hour_ends_no_warning() -> None:
+    detector = latency_detector()
+    values: list[float | None] = [*[USUAL] * 48, *ramp(24)[:20], *[None] * 8, *[LIMIT * 1.1] * 6]
+    assert [outcome for _, outcome in feed(detector, values)] == [Outcome.OPEN, Outcome.REACHED]
+
+
+def test_a_step_below_forty_percent_seldom_opens_a_warning() -> None:
+    step = exp(log(USUAL) + 0.4 * (log(LIMIT) - log(USUAL)))
     series = [noisy([USUAL] * 48 + [step] * 60, 0.05, seed) for seed in range(30)]
     assert sum(feed(latency_detector(), one) != [] for one in series) <= 6
+
+
+def test_a_higher_step_than_harmless_hours_must_be_higher_still() -> None:
+    """A service that was at 35 % of the way each day is warned of at 60 % no more, where one that never was is."""
+    step, day = (exp(log(USUAL) + way * (log(LIMIT) - log(USUAL))) for way in (0.6, 0.35))
+    seasonal = Detector(LIMIT, is_logarithmic=True)
+    for hour in range(FIRST // 12 - HOURS, FIRST // 12):
+        seasonal.warm_up(hour, day if hour % 24 < 3 else USUAL)
+    series = noisy([USUAL] * 48 + [step] * 60, 0.02)
+    assert feed(seasonal, series) == []
+    assert [outcome for _, outcome in feed(latency_detector(), series)] == [Outcome.OPEN]
 
 
 def test_a_step_to_eighty_percent_opens_one_warning_by_its_level() -> None:

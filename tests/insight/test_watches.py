@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tentaculo.insight.detector import Outcome
 from tentaculo.insight.watches import ENOUGH, GaugeWatch, LatencyWatch
 from tentaculo.model.early_warning import BinLatency
@@ -23,9 +25,33 @@ def warm() -> LatencyWatch:
     return watch
 
 
-def test_few_requests_are_warned_of_by_their_median() -> None:
+def test_a_service_that_never_has_many_requests_is_warned_of_by_their_median() -> None:
+    watch = LatencyWatch(LIMIT)
+    for hour in range(FIRST // 12 - 100, FIRST // 12):
+        watch.warm_up(hour, BinLatency(ENOUGH, USUAL / 2, USUAL))
     rising = [BinLatency(ENOUGH - 1, value, value * 2) for value in [USUAL / 2] * 48 + ramp(36, USUAL / 2)]
-    assert run(warm(), [*rising])[0] == ("median", Outcome.OPEN)
+    # Some busy minutes are no reason to watch its p95.
+    rising[20] = BinLatency(ENOUGH * 3, USUAL / 2, USUAL)
+    assert {statistic for statistic, _ in run(watch, [*rising])} == {"median"}
+
+
+def test_in_a_quiet_night_the_p95_is_as_far_above_the_median_as_usual() -> None:
+    """The limit is that of the p95, which the median, at half of it, does not reach."""
+    quiet = [BinLatency(5, value / 2, value / 2) for value in [USUAL] * 48 + ramp(36) + [LIMIT * 1.2] * 8]
+    assert run(warm(), [*quiet])[:2] == [("p95", Outcome.OPEN), ("p95", Outcome.REACHED)]
+
+
+def test_how_far_the_p95_is_above_the_median_is_learned_by_the_hour() -> None:
+    watch = LatencyWatch(LIMIT)
+    days: list[BinLatency | None] = [BinLatency(5000, USUAL / 4, USUAL)] * 288
+    assert run(watch, days) == []
+    watch.add(FIRST + 288, BinLatency(3, USUAL / 4, USUAL / 4))
+    assert watch.detectors["p95"].level == pytest.approx(USUAL)
+    # A clock that was set back.
+    assert run(watch, days[:60], FIRST + 100) == []
+    for place in range(6):
+        watch.add(FIRST + 160 + place, BinLatency(3, USUAL / 2, USUAL / 2))
+    assert watch.detectors["p95"].level == pytest.approx(USUAL * 2)
 
 
 def test_many_requests_are_warned_of_once_by_their_p95() -> None:

@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 from tentaculo.model.health import Health
+from tentaculo.model.history import Period, RouteCount, Tally
 from tentaculo.store.history import RollUpRequest
 from tentaculo.store.work_queue import PendingWork, Work, WorkQueue
 from tests.support.store_samples import view
@@ -129,3 +130,21 @@ async def test_it_says_what_waits() -> None:
     assert repr(inbox) == "<WorkQueue: 1 events, 1 reads, 1 services, 1 rows of history>"
     assert len(inbox.take_asks()) == 2
     assert repr(inbox) == "<WorkQueue: 0 events, 0 reads, 1 services, 1 rows of history>"
+
+
+def test_rows_are_made_of_periods_by_the_one_who_takes_them() -> None:
+    inbox = WorkQueue(asks=1, views=1, history=3)
+    period = Period("madre", 60, 120, Tally(ok=3), Tally(ok=1), routes={"/madre": RouteCount(1, 0)})
+    made = {"service": "switch"}
+    inbox.put_history([period, made])
+    work = inbox.take(0, 5)
+    assert work is not None
+    assert work.history[1] is made
+    row = work.history[0]
+    assert (row["service"], row["start"], row["probes_ok"]) == ("madre", 120, 3)
+    assert [route["route"] for route in row["routes"]] == ["/madre"]
+    # What could not be stored is not made again.
+    inbox.put_back(work)
+    again = inbox.take(0, 5)
+    assert again is not None
+    assert again.history == [row, made]
