@@ -50,7 +50,7 @@ def test_a_new_token_is_kept_with_its_name_scopes_and_end(run: Run, file: Path) 
     token = made(run("new", "ci", "--scope", "events:write", "--scope", "proxy:madre", "--expires", "90d"))
     (kept,) = read_tokens(file)
     caller = Tokens([kept]).check(token.encode(), None)
-    assert (caller.name, caller.scopes) == ("ci", {"events:write", "proxy:madre"})
+    assert (caller.name, caller.scopes) == ("ci", frozenset({"events:write", "proxy:madre"}))
     assert kept.expires is not None
     assert abs(kept.expires - datetime.now(UTC) - timedelta(days=90)) < timedelta(minutes=5)
     assert token not in file.read_text()
