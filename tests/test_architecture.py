@@ -43,6 +43,7 @@ MAY_IMPORT: dict[str, set[str]] = {"client": set(), "tasks": set(), **GROUND, **
 """Which other parts of `tentaculo` each part may import. Every part may import `tasks` too."""
 SAME_STEM: dict[str, str] = {
     "__main__": "Python's own name for what `python -m` runs",
+    "admin": "its configuration, and its endpoints",
     "client": "of the gateway's events, and of the database's thread",
     "connection": "with a client, and with an endpoint",
     "coordination": "the interface that a gateway needs, and the workers' implementation of it",

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 
 from tentaculo.cli.token_actions import accepted_lines, ends_soon
 from tentaculo.config.accepted_tokens import TokenSettings
-from tentaculo.config.errors import dotted
+from tentaculo.config.errors import ConfigFault, dotted
 from tentaculo.config.incidents import DAYS, AlertSettings, MaintenanceSettings
 from tentaculo.config.loader import Loaded
 from tentaculo.config.routes import RouteSettings
@@ -62,7 +62,7 @@ def _token_warnings(config: Config, tokens: Sequence[TokenSettings]) -> Iterator
             yield f"the token {name_of(one)} has the scope {scope}, which names a service that is not configured"
 
 
-def refused_channels(loaded: Loaded) -> Iterator[str]:
+def refused_channels(loaded: Loaded) -> Iterator[ConfigFault]:
     """A fault for each Apprise address that Apprise does not take; none where Apprise is not installed."""
     channels = loaded.config.alerts.apprise
     if not channels or find_spec("apprise") is None:
@@ -71,7 +71,7 @@ def refused_channels(loaded: Loaded) -> Iterator[str]:
 
     for name, url in channels.items():
         if not is_apprise_url(url.reveal()):
-            yield f"alerts.apprise.{name}: is not an address that Apprise can use"
+            yield ConfigFault(f"alerts.apprise.{name}", "is not an address that Apprise can use")
 
 
 def _changes(loaded: Loaded) -> Iterator[str]:

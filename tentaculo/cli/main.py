@@ -33,8 +33,8 @@ Examples:
 \b
 Exit codes:
   0  success
-  1  check or truth found a problem, or a test alert was not delivered
-  2  wrong usage, or a faulty configuration
+  1  check or truth found a problem, a reload was rejected, or a test alert was not delivered
+  2  wrong usage, a faulty configuration, or a gateway that reload cannot ask
   3  the gateway or the command could not start: the address is in use, or the database is unavailable
 """
 
@@ -160,7 +160,7 @@ def check(file: Path | None) -> None:
     if loaded.path is None and not loaded.config.services:
         click.echo("there is no tentaculo.toml in this folder; `tentaculo init` writes one")
         sys.exit(EXIT_FINDING)
-    refused = [*refused_channels(loaded)]
+    refused = [*map(str, refused_channels(loaded))]
     for line in refused or summarise(loaded):
         click.echo(line)
     if refused:
@@ -203,6 +203,35 @@ def truth(file: Path | None, output: Path, as_json: bool, compose_file: Path | N
     with report_config_errors():
         passed = command.truth(file, output, as_json=as_json, compose=compose_file)
     sys.exit(0 if passed else EXIT_FINDING)
+
+
+@cli.command()
+@config_option
+@click.option("--url", metavar="URL", help="Address of the gateway, in place of the one in the configuration.")
+@click.option(
+    "--token-file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="File with the token to send, in place of TENTACULO_TOKEN.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the gateway's response, one JSON object.")
+def reload(file: Path | None, url: str | None, token_file: Path | None, as_json: bool) -> None:
+    """Have the gateway that runs read its configuration again. No connection is cut.
+
+    The token in TENTACULO_TOKEN must have the scope admin. The exit code is 0 if the gateway serves the new
+    configuration; 1 if that has faults or could not be applied, and nothing was changed; 2 if the gateway could not be
+    asked.
+
+    \b
+    Examples:
+      tentaculo reload
+      tentaculo reload -c /etc/tentaculo/tentaculo.toml
+      tentaculo reload --url https://gateway.example.org --token-file admin-token --json
+    """
+    from tentaculo.cli import reload_request
+
+    if not reload_request.reload(file, url, token_file, as_json=as_json):
+        sys.exit(EXIT_FINDING)
 
 
 @cli.group()

@@ -16,6 +16,7 @@ import click
 import structlog
 
 from tentaculo import __version__
+from tentaculo.cli.check import refused_channels
 from tentaculo.cli.output import StartError, warn
 from tentaculo.cli.token_actions import accepted_lines, ends_soon
 from tentaculo.config.accepted_tokens import AcceptedTokens, TokenSettings
@@ -31,6 +32,7 @@ from tentaculo.config.environment import (
 from tentaculo.config.loader import Loaded, load_tables, load_usable
 from tentaculo.config.schema import Config
 from tentaculo.config.storage import DatabaseSettings
+from tentaculo.gateway.configuration_source import ConfigurationSource, with_address
 from tentaculo.model.text import utc_now
 from tentaculo.net.systemd_notify import ServiceManager
 from tentaculo.security.token_file import TokenFileError, accepted_tokens, keep_token, make_token, token_file
@@ -54,14 +56,16 @@ def serve(file: Path | None, host: str | None, port: int | None) -> None:
     """
     _handle_signals()
     context = _take_over()
-    loaded = load_usable(file)
+    source = ConfigurationSource(file, host=host, port=port, verify=refused_channels)
+    loaded = source.load(load_usable)
     if loaded.path is None and not loaded.config.services:
         click.echo("There is no tentaculo.toml in this folder: this is the built-in demonstration.")
         click.echo("`tentaculo init` writes a configuration.")
         _serve_demo(loaded, host, port, context.manager)
         return
-    config = _listening(loaded, host, port)
-    hashes, token = _accepted_tokens(config)
+    _warn_of(loaded)
+    config = loaded.config
+    hashes, token = _accepted_tokens(config, source)
     example = next((f"/{service.name}/health" for service in config.services.values() if service.enabled), None)
 
     def ready(running: ListeningAddresses) -> None:
@@ -74,12 +78,12 @@ def serve(file: Path | None, host: str | None, port: int | None) -> None:
         warn(warning)
 
     if config.server.workers > 1:
-        _supervise(config, hashes, ready, loaded.path, context)
+        _supervise(config, hashes, ready, loaded.path, context, source)
     elif not context.inherited.sockets:
-        _run(_serve_upgraded(config, hashes, ready, loaded.path, context))
+        _run(_serve_upgraded(config, hashes, ready, loaded.path, context, source))
     else:
         with _report_listen_errors(), open_sockets(config.server.addresses, 1, context.inherited) as sockets:
-            _run(_serve_upgraded(config, hashes, ready, loaded.path, context, sockets))
+            _run(_serve_upgraded(config, hashes, ready, loaded.path, context, source, sockets))
 
 
 def demo(host: str | None, port: int | None) -> None:
@@ -121,10 +125,9 @@ def _serve_demo(loaded: Loaded, host: str | None, port: int | None, manager: Ser
         # The migration's process must not read a configuration that happens to lie in the working directory.
         file = Path(folder, "tentaculo.toml")
         file.write_text("# The demonstration's configuration is made in memory.\n", encoding="utf-8")
-        config = _listening(loaded, host, port)
-        config = config.replace(
-            folder=Path(folder), database=DatabaseSettings(), server=config.server.replace(workers=1)
-        )
+        _warn_of(loaded)
+        config = with_address(loaded.config, host, port).replace(folder=Path(folder), database=DatabaseSettings())
+        config = config.replace(server=config.server.replace(workers=1))
         _run(_demonstrate(config, file, manager))
 
 
@@ -134,6 +137,7 @@ async def _serve_upgraded(
     ready: Callable[[ListeningAddresses], None],
     file: Path | None,
     context: ProcessContext,
+    source: ConfigurationSource | None = None,
     sockets: Sockets = (),
 ) -> None:
     from tentaculo.gateway import process
@@ -148,6 +152,7 @@ async def _serve_upgraded(
             prepare_store=upgrade.start if upgrade is not None else None,
             context=context,
             keeps_sockets=context.inherited.is_activated,
+            source=source,
         )
     finally:
         if upgrade is not None:
@@ -189,12 +194,14 @@ def _supervise(
     ready: Callable[[ListeningAddresses], None],
     file: Path | None,
     context: ProcessContext,
+    source: ConfigurationSource,
 ) -> None:
-    from tentaculo.workers.supervisor import WorkersFailed, supervise
+    from tentaculo.workers.supervising import supervise
+    from tentaculo.workers.supervisor import WorkersFailed
 
     with _report_listen_errors():
         try:
-            supervise(config, hashes, ready, lambda: SchemaUpgrade.of(config, file), context)
+            supervise(config, hashes, ready, lambda: SchemaUpgrade.of(config, file), context, source)
         except WorkersFailed as error:
             raise StartError(f"the workers cannot be started: {error}") from error
 
@@ -207,19 +214,13 @@ def _report_listen_errors() -> Iterator[None]:
         raise StartError(f"cannot listen on {error.address}: {error.strerror}") from error
 
 
-def _listening(loaded: Loaded, host: str | None, port: int | None) -> Config:
-    """Print the warnings; return the configuration with the address of the command line."""
+def _warn_of(loaded: Loaded) -> None:
     _, shortage = connection_limit(loaded.config.limits.connections)
     for warning in (*loaded.warnings, *([shortage] if shortage else [])):
         warn(warning)
-    server = loaded.config.server
-    given = {key: value for key, value in (("host", host), ("port", port)) if value is not None}
-    if not given:
-        return loaded.config
-    return loaded.config.replace(server=server.replace(listen=(), **given))
 
 
-def _accepted_tokens(config: Config) -> tuple[list[TokenSettings], str | None]:
+def _accepted_tokens(config: Config, source: ConfigurationSource) -> tuple[list[TokenSettings], str | None]:
     """The accepted tokens, and the new one itself if there was none."""
     try:
         tokens = accepted_tokens(config)
@@ -236,6 +237,7 @@ def _accepted_tokens(config: Config) -> tuple[list[TokenSettings], str | None]:
         aside = f"; its hash is kept in {file}"
     except OSError as error:
         warn(f"{file} cannot be written ({error.strerror}): this token is valid until the gateway stops")
+        source.spare_hashes = (hash_token(token),)
         aside = ""
     click.echo(f"There was no token, so the gateway made one. It is shown only once{aside}.")
     click.echo(f"\n  {token}\n")

@@ -27,11 +27,13 @@ class ConfigFault:
 class ConfigError(Exception):
     """The configuration is invalid. Carries every fault."""
 
-    def __init__(self, faults: Sequence[ConfigFault], path: Path | None = None) -> None:
+    def __init__(self, faults: Sequence[ConfigFault], path: Path | None = None, *, files: Sequence[Path] = ()) -> None:
         super().__init__("\n".join(str(fault) for fault in faults))
         self.faults = tuple(faults)
         self.path = path
         """The configuration file, None where there is none."""
+        self.files = tuple(files)
+        """The files that the configuration names; empty where that is not known."""
 
 
 class ConfigFaults:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -161,6 +161,10 @@ OWN_PATHS = frozenset(
         "/status/sign-in",
         "/status/sign-out",
         "/status/events",
+        "/tentaculo/admin/changes",
+        "/tentaculo/admin/config",
+        "/tentaculo/admin/maintenance",
+        "/tentaculo/admin/reload",
         "/tentaculo/alerts",
         "/tentaculo/asyncapi.json",
         "/tentaculo/clocks",
@@ -175,7 +179,11 @@ OWN_PATHS = frozenset(
     )
 )
 """The gateway's own paths that do not change, without the start page."""
-OWN_TREES = ("/status/badges/", "/status/incidents/", "/vx11/incidents/", "/vx11/maintenance/")
+OWN_TREES = (
+    *("/status/badges/", "/status/incidents/", "/vx11/incidents/", "/vx11/maintenance/"),
+    *("/tentaculo/admin/alerts/apprise/", "/tentaculo/admin/alerts/webhooks/"),
+    *("/tentaculo/admin/maintenance/", "/tentaculo/admin/services/"),
+)
 """Before the changing part of the gateway's own paths. Every path that begins so is the gateway's."""
 
 
@@ -190,6 +198,8 @@ class Loaded:
     """The file it came from, absolute; None where there is none."""
     sources: Sources
     """What it was made of."""
+    files: tuple[Path, ...] = ()
+    """Every file that was read, or would have been if it existed."""
 
 
 def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> Loaded:
@@ -200,7 +210,7 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> 
     file and the changes.
     """
     environ = process_environment() if environ is None else environ
-    sources, tables = _read_file(path, environ)
+    sources, tables = read_file(path, environ)
     return load_sources(replace(sources, layer=read_layer(sources.changes_file)), environ, tables)
 
 
@@ -215,7 +225,7 @@ def load_usable(path: Path | None = None, environ: Mapping[str, str] | None = No
         return load(path, environ)
     except ConfigError as error:
         faults = error.faults
-    sources, tables = _read_file(path, environ)
+    sources, tables = read_file(path, environ)
     loaded = load_sources(replace(sources, refused=faults), environ, tables)
     count = "a fault" if len(faults) == 1 else f"{len(faults)} faults"
     warning = (
@@ -262,13 +272,26 @@ def _load(tables: Table, environ: Mapping[str, str], sources: Sources, origins: 
     resolved = resolve(data, environ, sources.folder, overlay.variables, faults)
     config = reader_for(Config)(data, (), faults.add)
     found = sorted([*overlay.faults, *faults], key=lambda fault: fault.path)
+    files = tuple(_named_files(data, sources))
     if config is REFUSED or found:
-        raise ConfigError(found, sources.path)
+        raise ConfigError(found, sources.path, files=files)
     whole: Config = config.with_names().replace(folder=sources.folder.absolute(), plain_token=resolved)
-    return Loaded(whole, (*warnings, *warnings_of(whole, OWN_PATHS, OWN_TREES)), sources.path, sources)
+    return Loaded(whole, (*warnings, *warnings_of(whole, OWN_PATHS, OWN_TREES)), sources.path, sources, files)
 
 
-def _read_file(path: Path | None, environ: Mapping[str, str]) -> tuple[Sources, Table]:
+def _named_files(data: Table, sources: Sources) -> Iterator[Path]:
+    """The configuration file, the file of changes, and those that they name for tokens and keys."""
+    if sources.path is not None:
+        yield sources.path
+    yield sources.changes_file
+    auth = data.get("auth")
+    named = [(auth if isinstance(auth, dict) else {}).get("token_file", DEFAULT_TOKEN_FILE)]
+    named += [table.get("token_file") for _, table in services_of(data)]
+    named += [table.get("secrets_file") for _, table in webhooks_of(data)]
+    yield from (sources.folder.absolute() / file for file in named if isinstance(file, (str, Path)))
+
+
+def read_file(path: Path | None, environ: Mapping[str, str]) -> tuple[Sources, Table]:
     """What is read first, and the tables of the configuration file. Raises ConfigError."""
     if path is None:
         named = read(environ, CONFIG)

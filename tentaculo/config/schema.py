@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from tentaculo.config.accepted_tokens import AuthSettings
 from tentaculo.config.admin import AdminSettings
 from tentaculo.config.incidents import AlertSettings, IncidentSettings, MaintenanceSettings
 from tentaculo.config.limits import LimitSettings
 from tentaculo.config.listening import ServerSettings
+from tentaculo.config.operation import LogSettings, ReloadSettings
 from tentaculo.config.page import PageSettings
 from tentaculo.config.reader import read
 from tentaculo.config.section import INTERNAL, Doc, Section
@@ -37,16 +38,6 @@ class CorsSettings(Section, frozen=True):
             default="the six origins of the Operator",
         ),
     ] = tuple(f"http://{host}:{port}" for host in ("localhost", "127.0.0.1") for port in (8011, 8020, 5173))
-
-
-class LogSettings(Section, frozen=True):
-    """[log]: what is written to standard error."""
-
-    level: Annotated[Literal["debug", "info", "warning", "error"], Doc("Lowest level that is logged.")] = "info"
-    format: Annotated[
-        Literal["auto", "json", "console"], Doc("Format of a log line. auto is console on a terminal, else json.")
-    ] = "auto"
-    access: Annotated[bool, Doc("Whether each request is logged in one line.")] = True
 
 
 class Config(Section, frozen=True):
@@ -79,6 +70,9 @@ class Config(Section, frozen=True):
         Doc("Limits of times, sizes and requests. Keys of a route override them for that route.", active=True),
     ] = LimitSettings()
     log: Annotated[LogSettings, Doc("What is written to standard error.", active=True)] = LogSettings()
+    reload: Annotated[
+        ReloadSettings, Doc("How a changed configuration is taken up while the gateway runs.", active=True)
+    ] = ReloadSettings()
     page: Annotated[PageSettings, Doc("What the status pages are called, and whose time they show.", active=True)] = (
         PageSettings()
     )

@@ -23,6 +23,7 @@ def openapi(config: Config) -> dict[str, Any]:
     """The OpenAPI document of a gateway with this configuration."""
     from tentaculo.events import openapi as events
     from tentaculo.server.openapi import document
+    from tentaculo.web import admin_openapi
     from tentaculo.web import openapi as web_paths
     from tentaculo.web import published_openapi as published
 
@@ -31,6 +32,7 @@ def openapi(config: Config) -> dict[str, Any]:
         events.describe(config),
         web_paths.describe(is_guarded=auth.enabled),
         published.describe(is_guarded=auth.enabled, is_public=auth.open_status),
+        admin_openapi.describe(is_guarded=auth.enabled),
     ]
     return document(__version__, parts)
 

@@ -14,12 +14,15 @@ from tentaculo.events import endpoints as event_routes
 from tentaculo.events.hub import Hub
 from tentaculo.events.pipeline import Cardinality
 from tentaculo.events.tail import EventTail
-from tentaculo.gateway import api_documents, pages, publishing, sign_in_page
+from tentaculo.gateway import admin_routes, api_documents, pages, publishing, reload_route, sign_in_page
+from tentaculo.gateway.admin_routes import AdminParts
 from tentaculo.gateway.authentication import Authentication
 from tentaculo.gateway.clock_watch import ClockWatch
 from tentaculo.gateway.coordination import Coordination
 from tentaculo.gateway.health_service import HealthService
 from tentaculo.gateway.incident_service import IncidentService
+from tentaculo.gateway.reload_route import reload_view
+from tentaculo.gateway.reloading import Reloads
 from tentaculo.gateway.token_watch import Record
 from tentaculo.gateway.usual_cache import UsualCache
 from tentaculo.gateway.warnings_reader import warnings_reader
@@ -81,6 +84,8 @@ class Parts:
     """Records an event of the gateway's own."""
     on_drain: list[Callable[[], None]]
     """Called when the gateway stops: what ends streams."""
+    reloads: Reloads
+    admin: AdminParts
     phase: Callable[[], Phase]
     started_at: Callable[[], datetime]
     port: Callable[[], int]
@@ -160,6 +165,8 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
             slices=slices,
         ),
         api_documents.routes(config),
+        reload_route.routes(parts.reloads),
+        admin_routes.routes(parts.reloads.layers, store_client, cors, parts.admin, now),
         auth.routes(parts.authentication.tickets.issue, LIFETIME, now),
         vx11.routes(views=views, port=parts.port, now=now, slices=slices),
         event_routes.routes(
@@ -199,6 +206,7 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
             callers=lambda: parts.authentication.tokens.counts(),
             limited=parts.limited,
             load=parts.load,
+            reload=lambda: reload_view(parts.reloads.last),
             alert_stats=lambda: monitoring.AlertStats(*parts.incident_service.numbers()),
             slices=slices,
             lease=parts.lease,

@@ -9,6 +9,7 @@ from typing import Protocol
 from tentaculo.events.clock_offsets import ClockOffsets
 from tentaculo.gateway.health_service import HealthService
 from tentaculo.gateway.incident_repository import IncidentRepository
+from tentaculo.gateway.reloading import HandedReloads
 from tentaculo.model.incident import Incident, MaintenanceWindow, Note
 from tentaculo.security.sign_in import AttemptLimit
 from tentaculo.telemetry.history import TakeTallies
@@ -26,6 +27,10 @@ class Coordination(Protocol):
 
     has_predecessor: bool
     """Whether the leader waits until it may lead."""
+
+    @property
+    def reloads(self) -> HandedReloads:
+        """What the supervisor has all workers reload."""
 
     @property
     def is_leader(self) -> bool:

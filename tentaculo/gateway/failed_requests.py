@@ -41,7 +41,8 @@ class FailedRequests:
         self._run = run
         self._incidents = incidents
         self._now = now
-        self._kept = kept
+        self.kept = kept
+        """How far back minutes are kept."""
         self._clock = clock
         self._not_before = float("-inf")
 
@@ -56,7 +57,7 @@ class FailedRequests:
         if self._clock() < self._not_before:
             return
         now = self._now()
-        known = now - self._kept
+        known = now - self.kept
         until = int(now.timestamp() - LATE) // MINUTE * MINUTE
         found = self._incidents.uncounted(known, datetime.fromtimestamp(until, UTC))
         if not found:

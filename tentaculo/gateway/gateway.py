@@ -27,6 +27,7 @@ from tentaculo.config.schema import Config
 from tentaculo.events.hub import Hub
 from tentaculo.events.pipeline import Cardinality
 from tentaculo.events.tail import EventTail
+from tentaculo.gateway.admin_routes import AdminParts, follow_table
 from tentaculo.gateway.application import Parts, application
 from tentaculo.gateway.authentication import Authentication
 from tentaculo.gateway.clock_watch import ClockWatch
@@ -38,6 +39,7 @@ from tentaculo.gateway.leading import Leadership, Leading, OwnRow
 from tentaculo.gateway.limit_notices import shared_limits
 from tentaculo.gateway.machine_role import MachineRole, instance_name
 from tentaculo.gateway.own_events import OwnEvents
+from tentaculo.gateway.reloading import Reloads, recorded
 from tentaculo.gateway.shutdown import Shutdown
 from tentaculo.gateway.slow_watch import SlowWatch
 from tentaculo.gateway.usual_cache import UsualCache
@@ -77,6 +79,7 @@ class Gateway:
         keeps_sockets: bool = False,
         wait_to_lead: Callable[[], Awaitable[None]] | None = None,
         prepare_store: Callable[[], Awaitable[None]] | None = None,
+        reloads: Reloads | None = None,
     ) -> None:
         """`hashes` are the accepted tokens'. `access_log` takes the record of each finished request.
 
@@ -84,14 +87,13 @@ class Gateway:
         serves requests without a task where that is possible; only their cost depends on it. `coordination` joins this
         gateway to the other workers on its port, if there are any. `sockets` are each worker's listening sockets,
         `keeps_sockets` whether a service manager has them, so that they stay open. `wait_to_lead` is awaited before anything
-        that only one process may do: probing, alerting, recording. `prepare_store` is awaited before the database is used; requests are served meanwhile.
+        that only one process may do: probing, alerting, recording. `prepare_store` is awaited before the database is used;
+        requests are served meanwhile. `reloads` reload the configuration.
         """
-        self._prepare_store = prepare_store
-        self._sockets = sockets
+        self._prepare_store, self._sockets = prepare_store, sockets
         self._is_shared = keeps_sockets or coordination is not None
         self._leadership = Leadership(wait_to_lead)
-        self._uses_fast_path = fast_path
-        self._coordination = coordination
+        self._uses_fast_path, self._coordination = fast_path, coordination
         self._name = coordination.name if coordination else f"tentaculo-link-{secrets.token_hex(4)}"
         self._phase = Phase.STARTING
         self._stack = AsyncExitStack()
@@ -140,6 +142,7 @@ class Gateway:
             store_fleet=self._store_client.store_fleet_events,
             epoch=lambda: self._store_client.fence.epoch if self._store_client.fence else None,
         )
+        self._reloads = recorded(reloads, self._own_events.record)
         authentication = self.authentication = Authentication(
             config,
             hashes,
@@ -174,7 +177,17 @@ class Gateway:
                 offsets=self.clocks.offsets,
             )
         clock.on_step += [self.health_service.correct, self.incident_service.correct, self._correct]
-        self.proxy = Proxy(config, self.health_service.breakers, self._proxy_needs())
+        needs = ProxyDependencies(
+            responses=self._responses,
+            requests=self._requests,
+            why_off=self.health_service.why_off,
+            why_open=self.health_service.why_open,
+            name=self._name,
+            is_crowded=self._admission.is_crowded,
+            turns=self._turns,
+            learning=learning,
+        )
+        self.proxy = Proxy(config, self.health_service.breakers, needs)
         self._rotations = Rotations(
             self._tasks,
             self._own_events.record,
@@ -302,6 +315,7 @@ class Gateway:
             self._stack.push_async_callback(self._leadership.release)
             context = self._lead() if self._role is None else self._role.competing()
             await self._leadership.take(context, self.health_service, self._tasks)
+            self._tasks.start(follow_table(self._reloads.layers, self._store_client), "changes of other machines")
         self._phase = Phase.READY
         self._own_events.record("configuration.loaded", services=sorted(self.config.services))
         self._own_events.record("started", version=__version__, address=self.running.url)
@@ -374,6 +388,8 @@ class Gateway:
             lease=self._role.view if self._role else None,
             record=self._own_events.record,
             on_drain=on_drain,
+            reloads=self._reloads,
+            admin=AdminParts(lambda: self.generations.current.etag, self._own_events.record),
             phase=lambda: self._phase,
             started_at=lambda: self._started_at,
             port=self._port,
@@ -398,15 +414,3 @@ class Gateway:
 
     def _port(self) -> int:
         return self._listeners.bound[0][1] if self._listeners.bound else self.config.server.port
-
-    def _proxy_needs(self) -> ProxyDependencies:
-        return ProxyDependencies(
-            responses=self._responses,
-            requests=self._requests,
-            why_off=self.health_service.why_off,
-            why_open=self.health_service.why_open,
-            name=self._name,
-            is_crowded=self._admission.is_crowded,
-            turns=self._turns,
-            learning=learning,
-        )

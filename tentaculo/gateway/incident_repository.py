@@ -87,15 +87,13 @@ class IncidentRepository:
         self._on_windows = on_windows
         self._now = clock.now
         self._may_delete = clock.is_steady
+        self._failed_requests = FailedRequests(store_client.run, incidents, clock.now, timedelta())
         self.use(config)
         self._notes: dict[int, tuple[Note, ...]] = {}
         self._from_now: dict[int, MaintenanceWindow] = {}
         self._moved: dict[int, MaintenanceWindow] = {}
         self._recorded: set[int] = set()
         self._mutes = MuteRepository(store_client, incidents, clock.now, record)
-        self._failed_requests = FailedRequests(
-            store_client.run, incidents, clock.now, timedelta(hours=config.history.hours_of_minutes - 1)
-        )
         self._is_restored = False
         self._is_mirror = False
         self._next_forget = 0.0
@@ -107,6 +105,7 @@ class IncidentRepository:
         self._services = config.services.keys()
         self._settle = timedelta(seconds=config.incidents.settle)
         self._keep = timedelta(days=config.incidents.keep)
+        self._failed_requests.kept = timedelta(hours=config.history.hours_of_minutes - 1)
 
     def __repr__(self) -> str:
         return f"<IncidentRepository: {'read' if self._is_restored else 'not read yet'}>"

@@ -17,7 +17,7 @@ from tentaculo.health.board import Board
 from tentaculo.health.probe_log import ProbeLog
 from tentaculo.model.health import ConcurrencyView
 from tentaculo.model.incident import Incident, MaintenanceWindow, Note
-from tentaculo.model.page import PageInfo, ServiceInfo
+from tentaculo.model.page import PageInfo, ServiceInfo, Switched
 from tentaculo.model.precursor import ReadPrecursors
 from tentaculo.model.request_phases import Phases
 from tentaculo.model.target_group import GroupView
@@ -65,7 +65,13 @@ def page_info(config: Config) -> PageInfo:
         config.page.title or "",
         config.page.time_zone,
         {
-            name: ServiceInfo(one.about or "", one.owner or "", one.group or "", one.runbook or "")
+            name: ServiceInfo(
+                one.about or "",
+                one.owner or "",
+                one.group or "",
+                one.runbook or "",
+                Switched(one.override.enabled, one.override.until) if one.override is not None else None,
+            )
             for name, one in config.services.items()
         },
     )

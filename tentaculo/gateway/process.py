@@ -8,13 +8,18 @@ import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 import structlog
 
 from tentaculo.config.accepted_tokens import AcceptedTokens
+from tentaculo.config.comparison import Changes
 from tentaculo.config.schema import Config
+from tentaculo.gateway.configuration_source import Candidate, ConfigurationSource
 from tentaculo.gateway.coordination import Coordination
 from tentaculo.gateway.gateway import Gateway
+from tentaculo.gateway.layer_reloads import LayerReloads
+from tentaculo.gateway.reloading import Reloadable, Reloader
 from tentaculo.net.memory import trim_memory
 from tentaculo.server.handover import Handover, ProcessContext
 from tentaculo.server.listeners import STOP_SIGNALS, ListeningAddresses, ignore_hangup, raise_descriptor_limit
@@ -41,6 +46,7 @@ async def serve(
     prepare_store: Callable[[], Awaitable[None]] | None = None,
     context: ProcessContext | None = None,
     keeps_sockets: bool = False,
+    source: ConfigurationSource | None = None,
 ) -> None:
     """Run the gateway until SIGTERM or SIGINT; a second signal stops it without waiting for requests in flight.
 
@@ -50,7 +56,8 @@ async def serve(
     worker of several has `coordination`. Then the supervisor may stop it too, and only the supervisor may skip the wait:
     a signal to every process of the group means one stop, not two. `sockets` are each worker's listening
     sockets; without them the gateway opens its own. `prepare_store` is awaited before the database is used; requests are
-    served meanwhile. `manager` learns of the stop; a worker has none.
+    served meanwhile. `manager` learns of reloads and of the stop, and `source` is where a reload reads the configuration;
+    a worker has neither, since its supervisor has both.
     """
     raise_descriptor_limit()
     worker = None if coordination is None else coordination.number
@@ -63,9 +70,14 @@ async def serve(
 
     for number in STOP_SIGNALS:
         loop.add_signal_handler(number, on_signal)
-    loop.add_signal_handler(signal.SIGHUP, ignore_hangup)
-    loop.add_signal_handler(signal.SIGUSR2, replace.set if coordination is None else lambda: None)
     context = context or ProcessContext()
+    reloads = None if source is None else Reloader(source, manager=context.manager)
+    layers = None
+    if source is not None and source.first is not None and reloads is not None:
+        layers = reloads.layers = LayerReloads(source, reloads, source.first)
+    # The supervisor gets it too, and has the workers reload.
+    loop.add_signal_handler(signal.SIGHUP, ignore_hangup if reloads is None else partial(reloads.request, "SIGHUP"))
+    loop.add_signal_handler(signal.SIGUSR2, replace.set if coordination is None else lambda: None)
     predecessor = context.predecessor
     wait_to_lead = predecessor.lead_released if predecessor is not None else None
     try:
@@ -84,6 +96,7 @@ async def serve(
             keeps_sockets=keeps_sockets,
             wait_to_lead=wait_to_lead,
             prepare_store=prepare_store,
+            reloads=reloads if coordination is None else coordination.reloads,
         ) as gateway:
             # What the start has made stays for good: a collection need not walk through it again.
             gc.freeze()
@@ -91,21 +104,36 @@ async def serve(
             # The templates were compiled, which took more than is needed from now on.
             trim_memory()
             if coordination is not None:
+                coordination.reloads.open(gateway)
                 coordination.report_ready()
             if predecessor is not None:
                 predecessor.report_ready(gateway.running.addresses)
             if ready is not None:
                 ready(gateway.running)
+            if reloads is not None:
+                reloads.open(partial(_apply, gateway), watch=config.reload.watch)
+            if layers is not None:
+                layers.open()
             await _stopped_or_replaced(gateway, stop, replace, context.handover, coordination)
             log.info("stopping", in_flight=gateway.proxy.traffic.in_flight)
             if context.handover is None or context.handover.successor is None:
                 context.manager.stopping()
+            if layers is not None:
+                await layers.close()
+            if reloads is not None:
+                await reloads.close()
+            if coordination is not None:
+                await coordination.reloads.close()
     finally:
         for number in (*STOP_SIGNALS, signal.SIGHUP, signal.SIGUSR2):
             loop.remove_signal_handler(number)
         if coordination is not None:
             coordination.close()
         writer.close()
+
+
+async def _apply(gateway: Reloadable, candidate: Candidate, by: str, _number: int) -> Changes:
+    return gateway.swap(await gateway.prepare(candidate.config, candidate.hashes), by)
 
 
 async def _stopped_or_replaced(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 
 from tentaculo.config.services import ServiceSettings
 from tentaculo.health.state_rules import NOT_PROBED, UNPROBED, ConsecutiveThreshold, Finding, aggregate
 from tentaculo.model.health import DegradedKind, Endpoint, Health, ProbeDetails, ProbeResult, StateChange
-from tentaculo.model.reason import stated
+from tentaculo.model.reason import Reason, because, stated
 
 
 @dataclass(slots=True)
@@ -125,8 +125,14 @@ def initial_state(service: ServiceSettings, start: datetime) -> ServiceState:
             upstream: EndpointState(ConsecutiveThreshold(*service.probe.thresholds), unprobed)
             for upstream in service.upstreams
         },
-        (unprobed or NOT_PROBED)
-        if service.enabled
-        else Finding(Health.OFF, stated(service.off_reason, "off_on_purpose")),
+        (unprobed or NOT_PROBED) if service.enabled else Finding(Health.OFF, why_off(service)),
         start,
     )
+
+
+def why_off(service: ServiceSettings) -> Reason:
+    """Why a service is off, with its end where it is off for a time."""
+    reason = stated(service.off_reason, "off_on_purpose")
+    if service.override is None:
+        return reason
+    return because("off_until", stated=reason, time=service.override.until.astimezone(UTC).isoformat())

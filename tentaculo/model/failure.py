@@ -62,7 +62,16 @@ class Failure(Enum):
     EVENT_CONFLICT = _FailureInfo(
         409, "event_conflict", "An event with this key and another content is stored", _C, "http_request_error"
     )
+    SET_BY_ENVIRONMENT = _FailureInfo(
+        409, "set_by_environment", "The environment overrides what was to change", _C, "http_request_error"
+    )
+    CHANGES_FAULTY = _FailureInfo(
+        409, "changes_faulty", "The file of changes cannot be changed as it is", _C, "http_request_error"
+    )
     INCIDENT_OVER = _FailureInfo(409, "incident_over", "The incident is over", _C, "http_request_error")
+    GENERATION_CHANGED = _FailureInfo(
+        412, "generation_changed", "The configuration has changed since", _C, "http_request_error"
+    )
     BODY_TOO_LARGE = _FailureInfo(413, "body_too_large", "The request body is too large", _C, "http_request_error")
     TARGET_TOO_LONG = _FailureInfo(414, "target_too_long", "The request target is too long", _C, "http_request_error")
     UNSUPPORTED_MEDIA_TYPE = _FailureInfo(
@@ -71,7 +80,13 @@ class Failure(Enum):
     INVALID_EVENT = _FailureInfo(
         422, "schema_validation_failed", "The event does not fit its schema", _C, "http_request_error"
     )
+    CONFIGURATION_REJECTED = _FailureInfo(
+        422, "configuration_rejected", "The configuration has faults", _G, "proxy_internal_response"
+    )
     UPGRADE_REQUIRED = _FailureInfo(426, "upgrade_required", "This path is a WebSocket", _C, "http_request_error")
+    IF_MATCH_REQUIRED = _FailureInfo(
+        428, "if_match_required", "The request must say which configuration it changes", _C, "http_request_error"
+    )
     RATE_LIMITED = _FailureInfo(
         429, "rate_limited", "More requests have come than the limit allows", _C, "http_request_denied"
     )
@@ -98,6 +113,7 @@ class Failure(Enum):
     EXHAUSTED = _FailureInfo(
         503, "gateway_exhausted", "The gateway lacks file descriptors or memory", _G, "connection_limit_reached"
     )
+    STARTING = _FailureInfo(503, "starting", "The gateway is starting", _G, "proxy_internal_response")
     STOPPING = _FailureInfo(503, "stopping", "The gateway is stopping", _G, "connection_terminated")
     LOOP = _FailureInfo(508, "loop_detected", "The request came back to this gateway", _G, "proxy_loop_detected")
     # The connection.
@@ -136,6 +152,7 @@ class Failure(Enum):
     STORE_UNAVAILABLE = _FailureInfo(
         503, "store_unavailable", "The database is not available", _G, "proxy_internal_error"
     )
+    CHANGES_NOT_KEPT = _FailureInfo(503, "changes_not_kept", "The change cannot be kept", _G, "proxy_internal_error")
     NOT_IMPLEMENTED = _FailureInfo(501, "not_implemented", "This is not supported", _G, "proxy_internal_response")
     HTTP_VERSION = _FailureInfo(
         505, "http_version_not_supported", "Only HTTP/1.0 and HTTP/1.1 are supported", _G, "proxy_internal_response"

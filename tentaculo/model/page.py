@@ -9,6 +9,14 @@ from typing import Final
 
 
 @dataclass(frozen=True, slots=True)
+class Switched:
+    """A service that somebody has switched on or off until a moment, whatever the configuration says."""
+
+    is_on: bool
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class ServiceInfo:
     """What is said of one service. Each text is one line, empty where nothing is said."""
 
@@ -17,6 +25,8 @@ class ServiceInfo:
     group: str = ""
     runbook: str = ""
     """An http:// or https:// URL."""
+    switched: Switched | None = None
+    """That it is switched on or off for a time."""
 
 
 PRODUCT: Final = "Tentáculo Link"
@@ -35,6 +45,11 @@ class PageInfo:
     def of(self, service: str) -> ServiceInfo:
         """What is said of `service`."""
         return self.services.get(service, NO_INFO)
+
+    @property
+    def switched(self) -> list[tuple[str, Switched]]:
+        """The services that are switched on or off for a time, in the order of the configuration."""
+        return [(name, one.switched) for name, one in self.services.items() if one.switched is not None]
 
     @property
     def groups(self) -> tuple[str, ...]:

@@ -99,6 +99,7 @@ TEXTS: Final[Mapping[str, str]] = {
     "responds_again": "it responds again",
     "clock_set": "{what} (the system clock was set)",
     "off_on_purpose": "off on purpose",
+    "off_until": "{stated}, until {time}",
     "planned_maintenance": "planned maintenance",
     "maintenance_until": "{stated}, until {time}",
     "stated": "{stated}",

@@ -341,5 +341,5 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def ignore_hangup() -> None:
-    """SIGHUP, of a terminal that closes or of `systemctl reload`, changes nothing."""
-    log.info("hangup ignored", hint="A changed configuration needs a restart.")
+    """SIGHUP changes nothing in a process that has no configuration to read again, or whose supervisor has it."""
+    log.info("hangup ignored", hint="Send it to the supervisor. The demonstration has no configuration to reload.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import TypeVar
 
 import msgspec
@@ -17,6 +18,7 @@ MAX_JSON_BYTES = 64 * 1024
 
 T = TypeVar("T")
 _SPACE = b" \t\r\n"
+_JSON = ("application/json",)
 
 
 async def expect_later(request: web.Request) -> None:
@@ -77,15 +79,16 @@ def _too_large(limit: int) -> Problem:
     return Problem(Failure.BODY_TOO_LARGE, f"The body may have at most {limit} bytes.")
 
 
-async def read_json_body(request: web.Request, shape: type[T]) -> T:
-    """The body decoded as `shape`, a msgspec Struct that forbids unknown fields.
+async def read_json_body(request: web.Request, shape: type[T], media_types: Sequence[str] = _JSON) -> T:
+    """The body decoded as `shape`: a msgspec Struct that forbids unknown fields, or an object or a list of any.
 
-    Raises `Problem`: 415 unless the media type is `application/json` (a web page cannot send that to another origin
-    without a CORS preflight) and the body is uncompressed, 400 when it does not match `shape`, and as `read_body` does
-    with the limit `MAX_JSON_BYTES`.
+    Raises `Problem`: 415 unless the media type is one of `media_types` (a web page cannot send such a one to another
+    origin without a CORS preflight) and the body is uncompressed, 400 when it does not match `shape`, and as `read_body`
+    does with the limit `MAX_JSON_BYTES`.
     """
-    if request.content_type != "application/json" or hdrs.CONTENT_TYPE not in request.headers:
-        raise Problem(Failure.UNSUPPORTED_MEDIA_TYPE, "Send application/json.", headers={"Accept": "application/json"})
+    if request.content_type not in media_types or hdrs.CONTENT_TYPE not in request.headers:
+        accepted = " or ".join(media_types)
+        raise Problem(Failure.UNSUPPORTED_MEDIA_TYPE, f"Send {accepted}.", headers={"Accept": ", ".join(media_types)})
     check_coding(request.headers.get(hdrs.CONTENT_ENCODING))
     body = await read_body(request, MAX_JSON_BYTES)
     try:

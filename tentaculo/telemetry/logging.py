@@ -20,7 +20,7 @@ import structlog
 from structlog.tracebacks import ExceptionDictTransformer
 from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 
-from tentaculo.config.schema import LogSettings
+from tentaculo.config.operation import LogSettings
 
 log = structlog.get_logger(__name__)
 

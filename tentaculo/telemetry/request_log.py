@@ -18,7 +18,7 @@ from typing import Protocol, TextIO
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from tentaculo.config.schema import LogSettings
+from tentaculo.config.operation import LogSettings
 from tentaculo.model.history import RouteKey
 from tentaculo.model.target_group import TargetRecord
 from tentaculo.telemetry.logging import MAX_TARGET, LineWriter, escape, is_console, json_line

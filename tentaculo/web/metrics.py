@@ -35,6 +35,7 @@ from tentaculo.web.monitoring import (
     LimitedRequests,
     Load,
     PhasesOfRoutes,
+    ReloadView,
     RequestsOfCallers,
     Traffic,
 )
@@ -66,6 +67,7 @@ class GatewayMetrics:
         limited: LimitedRequests = dict,
         load: Callable[[], Load],
         alert_stats: Callable[[], AlertStats],
+        reload: Callable[[], ReloadView],
         lease: Callable[[], LeaseView] | None = None,
         concurrency: Callable[[str], ConcurrencyView | None] = lambda _: None,
         groups: Callable[[], Iterable[GroupView]] = tuple,
@@ -80,6 +82,7 @@ class GatewayMetrics:
         self._limited = limited
         self._load = load
         self._alert_stats = alert_stats
+        self._reload = reload
         self._lease = lease
         self._concurrency = concurrency
         self._groups = groups
@@ -94,6 +97,7 @@ class GatewayMetrics:
         yield CounterMetricFamily(
             "tentaculo_store_dropped", "Rows that were not written to the database.", value=self._dropped()
         )
+        yield from _reload_metrics(self._reload())
         if self._lease is not None:
             yield from _lease_metrics(self._lease())
         yield from self._services()
@@ -290,6 +294,24 @@ def _target_metrics(groups: Iterable[GroupView]) -> Iterator[Metric]:
             rewards.add_metric(values, target.rewards)
             probability.add_metric(values, target.probability)
     yield from (requests, learned, rewards, probability)
+
+
+def _reload_metrics(reload: ReloadView) -> Iterator[Metric]:
+    yield GaugeMetricFamily(
+        "tentaculo_config_generation",
+        "Number of the configuration that is served; that of the start is 1.",
+        value=float(reload.generation),
+    )
+    yield GaugeMetricFamily(
+        "tentaculo_config_last_reload_successful",
+        "Whether the last reload of the configuration was accepted.",
+        value=float(reload.is_successful),
+    )
+    yield GaugeMetricFamily(
+        "tentaculo_config_last_reload_timestamp_seconds",
+        "When the configuration was last read, accepted or not.",
+        value=reload.at,
+    )
 
 
 def _lease_metrics(lease: LeaseView) -> Iterator[Metric]:

@@ -133,6 +133,17 @@ class LeaseView(NamedTuple):
     """How often the lease has been taken; 0 where this machine does not hold it."""
 
 
+class ReloadView(NamedTuple):
+    """The configuration that is served, and the last attempt to reload it."""
+
+    generation: int
+    """1 is the configuration of the start; each reload that is accepted adds 1."""
+    is_successful: bool
+    """Whether the last reload was accepted; True before there was any."""
+    at: float
+    """When the configuration was last read, accepted or not, in seconds since 1970."""
+
+
 class Traffic(Protocol):
     """The proxied requests so far."""
 
@@ -165,6 +176,7 @@ def metrics_routes(
     limited: LimitedRequests = dict,
     load: Callable[[], Load],
     alert_stats: Callable[[], AlertStats],
+    reload: Callable[[], ReloadView],
     slices: Slices,
     worker: int | None = None,
     lease: Callable[[], LeaseView] | None = None,
@@ -193,6 +205,7 @@ def metrics_routes(
             limited=limited,
             load=load,
             alert_stats=alert_stats,
+            reload=reload,
             lease=lease,
             concurrency=concurrency,
             groups=groups,

@@ -11,6 +11,7 @@ from tentaculo.server.openapi import (
     json_content,
     object_of,
     operation,
+    problem,
     reference,
     response,
 )
@@ -38,10 +39,57 @@ def describe(*, is_guarded: bool) -> Description:
         failures=[Failure.STORE_UNAVAILABLE],
         security=TOKEN if is_guarded else (),
     )
-    return Description(
-        {"/auth/ticket": {"post": issue}, "/tentaculo/warnings": {"get": listed}},
-        {"Ticket": ticket, "EarlyWarning": _warning(), "EarlyWarnings": _warnings()},
+    reload = operation(
+        "Reads the configuration again. Whole or not at all. The token needs the scope `admin`.",
+        {200: response("What has changed.", json_content(reference("Reload")))},
+        id_="reload",
+        failures=[Failure.CONFIGURATION_REJECTED, Failure.STARTING, Failure.STOPPING],
+        security=TOKEN if is_guarded else (),
+        schemas={Failure.CONFIGURATION_REJECTED: _rejected()},
     )
+    return Description(
+        {
+            "/auth/ticket": {"post": issue},
+            "/tentaculo/admin/reload": {"post": reload},
+            "/tentaculo/warnings": {"get": listed},
+        },
+        {
+            "Ticket": ticket,
+            "EarlyWarning": _warning(),
+            "EarlyWarnings": _warnings(),
+            "Fault": object_of({"path": {"type": "string"}, "message": {"type": "string"}}),
+            "Reload": _reload(),
+        },
+    )
+
+
+def _reload() -> JsonObject:
+    names = {"type": "array", "items": {"type": "string"}}
+    restart = object_of({"key": {"type": "string"}, "reason": {"type": "string"}})
+    return object_of(
+        {
+            "generation": {"type": "integer", "minimum": 1, "description": "That of the start is 1."},
+            "by": {"type": "string"},
+            "at": reference("Time"),
+            **{key: {**names, "description": "Names of services."} for key in ("added", "removed", "changed", "kept")},
+            "changed_keys": {**names, "description": "Changed settings outside services that hold now."},
+            "needs_restart": {
+                "type": "array",
+                "items": restart,
+                "description": "Changed settings that hold after the next start.",
+            },
+            "warnings": names,
+        }
+    )
+
+
+def _rejected() -> JsonObject:
+    members = {
+        "generation": {"type": "integer", "minimum": 1},
+        "faults": {"type": "array", "items": reference("Fault")},
+    }
+    rejected = problem([Failure.CONFIGURATION_REJECTED.error])
+    return {"allOf": [*rejected["allOf"], {"properties": members, "required": list(members)}]}
 
 
 def _warnings() -> JsonObject:

@@ -36,6 +36,7 @@ from tentaculo.web.latency_chart import COUNTS, HEIGHT, latency_chart
 from tentaculo.web.past_reader import PastReader
 from tentaculo.web.rendering import Renderer, icon
 from tentaculo.web.sentences import Sentence
+from tentaculo.web.summary import switched_rows
 from tentaculo.web.timeline import RANGES, WIDTH, Axis, Range
 from tentaculo.web.viewer import Viewer, public_incidents, public_timeline, public_view
 
@@ -210,6 +211,7 @@ class ServicePage:
             "title": self._info.heading(headline.rstrip(".")),
             "headline": headline,
             "info": self._info.of(name),
+            "switched": switched_rows(self._info, self._info.local(now), t, name),
             "icon": icon(state.tone),
             "since": view.since,
             "lasted": t.duration((now - view.since).total_seconds()),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from datetime import datetime
+from typing import Any, Final, NamedTuple
 
 from tentaculo.model.health import ServiceView
 from tentaculo.model.incident import Incident, Note
+from tentaculo.model.page import PageInfo
 from tentaculo.model.text import printable
 from tentaculo.web import incident_words, reasons, wording
 from tentaculo.web.lanes import event_path, event_title, lanes
@@ -123,6 +125,28 @@ def contacts(fleet: Fleet) -> Iterator[Contact]:
             yield Contact(printable(name, 80), info.owner, info.runbook)
 
 
+class SwitchedRow(NamedTuple):
+    """A service that is switched on or off for a time, ready to be shown."""
+
+    service: str
+    is_on: bool
+    until: datetime
+    clock: str
+
+
+MOST_SWITCHED: Final = 10
+"""Services that are switched for a time and shown on the overview at most; each service page shows its own."""
+
+
+def switched_rows(info: PageInfo, now: datetime, t: Language, service: str | None = None) -> list[SwitchedRow]:
+    """What is switched on or off for a time, of one service or of all. `now` is in the zone of the pages."""
+    return [
+        SwitchedRow(printable(name, 80), one.is_on, one.until, wording.clock(one.until, now, t))
+        for name, one in info.switched
+        if service in (None, name) and one.until > now
+    ][:MOST_SWITCHED]
+
+
 def _just_before(fleet: Fleet, view: ServiceView, incident: Incident | None) -> Sentence:
     t = fleet.t
     if fleet.is_public:
@@ -194,5 +218,6 @@ def summarise(fleet: Fleet) -> Iterator[tuple[str, Any]]:
     yield "lasted", "" if since is None else t.duration((fleet.now - since).total_seconds())
     yield "answers", answers(fleet)
     yield "contacts", list(contacts(fleet))
+    yield "switched", switched_rows(fleet.info, fleet.local_now, t)
     yield "lanes", lanes(fleet)
     yield "ticks", fleet.axis.ticks(fleet.range.tick, t)

@@ -29,7 +29,12 @@ def work(number: int, descriptor: int, channel: int) -> int:
     # The inherited descriptor stays open until the process ends, so that the supervisor notices the end.
     os.set_inheritable(channel, False)
     coordination = WorkerCoordination(
-        number, spec.workers, spec.name, socket.socket(fileno=os.dup(channel)), has_predecessor=spec.has_predecessor
+        number,
+        spec.workers,
+        spec.name,
+        socket.socket(fileno=os.dup(channel)),
+        last_reload=spec.last_reload,
+        has_predecessor=spec.has_predecessor,
     )
     sockets = [[socket.socket(fileno=inherited) for inherited in group] for group in spec.sockets]
     for sock in (sock for group in sockets for sock in group):

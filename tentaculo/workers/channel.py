@@ -6,10 +6,13 @@ Both ends send whole messages, and neither waits for the other.
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
+import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 import structlog
 
@@ -28,6 +31,8 @@ LONGEST = 64 * 1024
 MOST_WAITING = 1024
 """Messages queued for the other end before new ones are dropped."""
 _MOST_AT_ONCE = 64
+_ONE_DESCRIPTOR = socket.CMSG_LEN(4)
+"""Bytes of a control message with one descriptor."""
 
 ALL = b"\0"
 """First byte of a message for every other worker. Any other first byte is the number of the recipient."""
@@ -53,6 +58,8 @@ LEAD = b"\xfflead"
 """To a worker: no predecessor probes and alerts."""
 PING, PONG = b"\xffping", b"\xffpong"
 """To a worker: is its event loop running? From it: yes."""
+RELOADS = b"\xffgeneration"
+"""To and from a worker: a step of a reload (`generations.py`). It may come with a descriptor."""
 
 
 def recipients(message: bytes, sender: int, workers: Iterable[int]) -> list[int]:
@@ -67,15 +74,30 @@ def pair() -> tuple[socket.socket, socket.socket]:
     return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
 
-class WorkerChannel:
-    """One end of a channel. `on_message` receives each message. `on_end` is called once, when the other end is closed."""
+def _close_descriptor(_message: bytes, descriptor: int) -> None:
+    os.close(descriptor)
 
-    def __init__(self, sock: socket.socket, *, on_message: Callable[[bytes], None], on_end: Callable[[], None]) -> None:
+
+class WorkerChannel:
+    """One end of a channel. `on_message` receives each message. `on_end` is called once, when the other end is closed.
+
+    `on_file` receives a message that comes with the descriptor of a file, which it must close.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        *,
+        on_message: Callable[[bytes], None],
+        on_end: Callable[[], None],
+        on_file: Callable[[bytes, int], None] = _close_descriptor,
+    ) -> None:
         """`sock` is closed with the channel. Needs a running loop."""
         self._sock = sock
         self._on_message = on_message
+        self._on_file = on_file
         self._on_end = on_end
-        self._waiting: deque[bytes] = deque()
+        self._waiting: deque[tuple[bytes, int | None]] = deque()
         self._is_losing = False
         self._is_open = True
         self._loop = asyncio.get_running_loop()
@@ -87,7 +109,7 @@ class WorkerChannel:
 
     def send(self, message: bytes) -> None:
         """Send `message`, which is not empty. It is dropped if too many wait, or if the other end is closed."""
-        if not self._is_open or (not self._waiting and self._sent(message)):
+        if not self._is_open or (not self._waiting and self._sent(message, None)):
             return
         if len(self._waiting) >= MOST_WAITING:
             if not self._is_losing:
@@ -96,14 +118,17 @@ class WorkerChannel:
             return
         if not self._waiting:
             self._loop.add_writer(self._sock, self._flush)
-        self._waiting.append(message)
+        self._waiting.append((message, None))
 
-    def order(self, message: bytes) -> None:
-        """Send `message` before all that wait. It is never dropped while the other end is open."""
-        if self._is_open and not self._sent(message):
+    def order(self, message: bytes, descriptor: int | None = None) -> None:
+        """Send `message` before all that wait. It is never dropped while the other end is open.
+
+        The other end gets a descriptor of its own for the file of `descriptor`, which the caller may close.
+        """
+        if self._is_open and not self._sent(message, descriptor):
             if not self._waiting:
                 self._loop.add_writer(self._sock, self._flush)
-            self._waiting.appendleft(message)
+            self._waiting.appendleft((message, None if descriptor is None else os.dup(descriptor)))
 
     def close(self) -> None:
         """Close this end. Messages that wait are dropped."""
@@ -111,31 +136,44 @@ class WorkerChannel:
             self._is_open = False
             self._loop.remove_reader(self._sock)
             self._loop.remove_writer(self._sock)
-            self._waiting.clear()
+            self._drop_waiting()
             self._sock.close()
 
-    def _sent(self, message: bytes) -> bool:
+    def _sent(self, message: bytes, descriptor: int | None) -> bool:
         try:
-            self._sock.send(message)
+            if descriptor is None:
+                self._sock.send(message)
+            else:
+                socket.send_fds(self._sock, [message], [descriptor])
         except BlockingIOError:
             return False
         except OSError:
             # The other end is closed. `_read` notices that and calls `on_end`.
-            self._waiting.clear()
+            self._drop_waiting()
         return True
 
+    def _drop_waiting(self) -> None:
+        for _, descriptor in self._waiting:
+            if descriptor is not None:
+                os.close(descriptor)
+        self._waiting.clear()
+
     def _flush(self) -> None:
-        while self._waiting and self._sent(self._waiting[0]):
+        while self._waiting and self._sent(*self._waiting[0]):
             if self._waiting:
-                self._waiting.popleft()
+                _, descriptor = self._waiting.popleft()
+                if descriptor is not None:
+                    os.close(descriptor)
         if not self._waiting:
             self._is_losing = False
             self._loop.remove_writer(self._sock)
 
     def _read(self) -> None:
         for _ in range(_MOST_AT_ONCE):
+            attached: list[tuple[int, int, bytes]] = []
             try:
-                message = self._sock.recv(LONGEST)
+                # Not `socket.recv_fds`: in Python 3.11 it ignores the flag.
+                message, attached, _, _ = self._sock.recvmsg(LONGEST, _ONE_DESCRIPTOR, socket.MSG_CMSG_CLOEXEC)
             except BlockingIOError:
                 return
             except OSError:
@@ -144,7 +182,10 @@ class WorkerChannel:
                 self.close()
                 self._on_end()
                 return
-            self._on_message(message)
+            if attached:
+                self._on_file(message, int.from_bytes(attached[0][2], sys.byteorder))
+            else:
+                self._on_message(message)
             if not self._is_open:
                 return
 
@@ -256,3 +297,21 @@ def shortened(listed: PageIncidents) -> PageIncidents:
     half = len(incidents) // 2
     left_out = sum(incident.is_open for incident, _ in incidents[half:])
     return PageIncidents(incidents[:half], windows[: len(windows) // 2], listed.not_listed + left_out)
+
+
+class SharesIncidents(Protocol):
+    """The leader's incidents and maintenance windows, in memory."""
+
+    def shown(self) -> Sequence[ShownIncident]:
+        """The incidents of the status page, with their notes."""
+
+    def planned(self) -> Sequence[MaintenanceWindow]:
+        """The open and planned maintenance windows."""
+
+
+T = TypeVar("T")
+
+
+def batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """`items` in parts of at most `size`."""
+    yield from (items[start : start + size] for start in range(0, len(items), size))

@@ -12,18 +12,19 @@ from __future__ import annotations
 import asyncio
 import pickle
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
-from typing import Protocol, TypeVar
 
 import structlog
 
 from tentaculo.events.clock_offsets import ClockOffsets
 from tentaculo.gateway.health_service import HealthService
+from tentaculo.gateway.reloading import ReloadReport, start_report
 from tentaculo.model.health import Endpoint, ProbeDetails, ProbeResult, StateChange
 from tentaculo.model.history import RouteKey, Tally
 from tentaculo.model.incident import MaintenanceWindow
+from tentaculo.model.text import utc_now
 from tentaculo.security.sign_in import AttemptLimit
 from tentaculo.tasks import TaskGroup
 from tentaculo.telemetry.history import TakeTallies
@@ -39,6 +40,7 @@ from tentaculo.workers.channel import (
     PONG,
     READY,
     RELEASE,
+    RELOADS,
     RETIRE,
     SERVING,
     STOP,
@@ -54,17 +56,19 @@ from tentaculo.workers.channel import (
     Reasons,
     ReceivedOffsets,
     RequestTallies,
+    SharesIncidents,
     ShownIncident,
     StateChanges,
     StatedTimes,
     StateRequest,
     WorkerChannel,
+    batches,
     shortened,
 )
+from tentaculo.workers.generations import WorkerReloads
 
 log = structlog.get_logger(__name__)
 
-T = TypeVar("T")
 
 REPORT_EVERY = 2.0
 """Seconds between two reports of a follower's request tallies to the leader."""
@@ -83,18 +87,6 @@ _SOURCES = 50
 """Items in one message, which stays well below the channel's limit."""
 
 
-class SharesIncidents(Protocol):
-    """The leader's incidents and maintenance windows, in memory."""
-
-    def shown(self) -> Sequence[ShownIncident]:
-        """The incidents of the status page, with their notes."""
-        ...
-
-    def planned(self) -> Sequence[MaintenanceWindow]:
-        """The open and planned maintenance windows."""
-        ...
-
-
 def _ignore(_number: int) -> None:
     """Used while nobody has asked: before the listening sockets are open there is nothing to adopt."""
 
@@ -103,17 +95,26 @@ class WorkerCoordination:
     """One worker's channel to the other workers."""
 
     def __init__(
-        self, number: int, workers: int, name: str, sock: socket.socket, *, has_predecessor: bool = False
+        self,
+        number: int,
+        workers: int,
+        name: str,
+        sock: socket.socket,
+        last_reload: ReloadReport | None = None,
+        *,
+        has_predecessor: bool = False,
     ) -> None:
         """`number` counts from 1; `name` is the gateway's, the same for all; `sock` is connected to the supervisor.
 
-        `has_predecessor` is whether worker 1 waits for an order to lead.
+        `last_reload` is the one before this worker was started, if there was any. `has_predecessor` is whether worker 1
+        waits for an order to lead.
         """
         self.number = number
         self.workers = workers
         self.name = name
         self._sock = sock
         self._channel: WorkerChannel | None = None
+        self.reloads = WorkerReloads(last_reload or start_report(utc_now()), lambda: self._channel)
         self._adopt: Callable[[int], None] = _ignore
         self._release: Callable[[int], None] = _ignore
         self._on_events: Callable[[], None] = lambda: None
@@ -162,6 +163,8 @@ class WorkerCoordination:
                 self._release(message[-1])
             elif message.startswith(SERVING):
                 self._on_serving(message[-1])
+            elif message.startswith(RELOADS):
+                self.reloads.receive(message, None)
             elif self._health_service is not None:
                 self._take(self._health_service, message)
 
@@ -169,7 +172,9 @@ class WorkerCoordination:
             log.error("supervisor gone")
             on_stop()
 
-        channel = self._channel = WorkerChannel(self._sock, on_message=receive, on_end=end)
+        channel = self._channel = WorkerChannel(
+            self._sock, on_message=receive, on_end=end, on_file=self.reloads.receive
+        )
 
     async def wait_to_lead(self) -> None:
         """Until the supervisor orders to lead."""
@@ -246,9 +251,9 @@ class WorkerCoordination:
     async def _send_stated(self, offsets: ClockOffsets) -> None:
         while True:
             await asyncio.sleep(REPORT_EVERY)
-            for some in _batches(list(offsets.take_stated().items()), _SOURCES):
+            for some in batches(list(offsets.take_stated().items()), _SOURCES):
                 self._send(StatedTimes(dict(some)))
-            for received in _batches(list(offsets.take_received().items()), _RESULTS):
+            for received in batches(list(offsets.take_received().items()), _RESULTS):
                 self._send(ReceivedOffsets(dict(received)))
 
     def report_events(self) -> None:
@@ -298,7 +303,7 @@ class WorkerCoordination:
             self._send_tallies(drain)
 
     def _send_tallies(self, drain: TakeTallies) -> None:
-        for some in _batches(list(drain().items()), _TALLIES):
+        for some in batches(list(drain().items()), _TALLIES):
             self._send(RequestTallies(dict(some)), LEADER)
 
     # -- from the leader to the followers ----------------------------------------------------------------------
@@ -313,7 +318,7 @@ class WorkerCoordination:
         self._will_send_reasons = False
         board = None if self._health_service is None else self._health_service.board
         views, slow = ((), {}) if board is None else (board.snapshot(), board.slow)
-        for some in _batches(views, _REASONS):
+        for some in batches(views, _REASONS):
             self._send(
                 Reasons(
                     {view.name: view.maintenance for view in some}, {view.name: slow.get(view.name) for view in some}
@@ -334,22 +339,22 @@ class WorkerCoordination:
         if health_service.is_following:
             self._send_changes(list(health_service.followed.values()), number)
             self._send_details(health_service.details, number)
-        for some in _batches(list(health_service.board.results()), _RESULTS):
+        for some in batches(list(health_service.board.results()), _RESULTS):
             self._send(ProbeResults(some), number)
         probes, certificates = health_service.probe_log.content()
-        for logged in _batches(probes, _RESULTS):
+        for logged in batches(probes, _RESULTS):
             self._send(LoggedProbes(logged, ()), number)
-        for seen in _batches(certificates, _RESULTS):
+        for seen in batches(certificates, _RESULTS):
             self._send(LoggedProbes((), seen), number)
         self._send_reasons(number)
         self._send(self._listed, number)
 
     def _send_changes(self, changes: Sequence[StateChange], number: int | None = None) -> None:
-        for some in _batches(changes, _RESULTS):
+        for some in batches(changes, _RESULTS):
             self._send(StateChanges(some), number)
 
     def _send_details(self, details: Mapping[str, ProbeDetails], number: int | None = None) -> None:
-        for some in _batches(list(details.items()), _RESULTS):
+        for some in batches(list(details.items()), _RESULTS):
             self._send(FoundDetails(dict(some)), number)
 
     def _take_all_tallies(self, drain: TakeTallies) -> dict[RouteKey, Tally]:
@@ -413,7 +418,3 @@ class WorkerCoordination:
             message = shortened(message)
             text = pickle.dumps(message)
         self._channel.send((ALL if number is None else bytes([number])) + text)
-
-
-def _batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    yield from (items[start : start + size] for start in range(0, len(items), size))

@@ -8,24 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import os
-import secrets
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 import structlog
 
-from tentaculo.config.accepted_tokens import AcceptedTokens
 from tentaculo.config.schema import Config
+from tentaculo.gateway.configuration_source import ConfigurationSource
 from tentaculo.server import listeners
 from tentaculo.server.handover import Handover, Predecessor, ProcessContext
-from tentaculo.server.listeners import STOP_SIGNALS, ListeningAddresses, format_address, ignore_hangup
-from tentaculo.server.listening_sockets import Sockets, open_sockets
+from tentaculo.server.listeners import STOP_SIGNALS, ignore_hangup
+from tentaculo.server.listening_sockets import Sockets
 from tentaculo.tasks import TaskGroup
-from tentaculo.telemetry import logging
 from tentaculo.workers.channel import (
     ADOPT,
     LEAD,
@@ -35,6 +32,7 @@ from tentaculo.workers.channel import (
     PONG,
     READY,
     RELEASE,
+    RELOADS,
     RETIRE,
     SERVING,
     STOP,
@@ -44,6 +42,7 @@ from tentaculo.workers.channel import (
     pair,
     recipients,
 )
+from tentaculo.workers.joint_reload import JointReload
 from tentaculo.workers.worker_process import ATTEMPTS, Worker, WorkerSlot, WorkerSpec, how_it_ended
 
 log = structlog.get_logger(__name__)
@@ -60,71 +59,6 @@ MOST_UNANSWERED = 6
 
 class WorkersFailed(Exception):  # noqa: N818 - its text is shown to the operator
     """The workers cannot be started. The text is the reason."""
-
-
-class StorePreparation(Protocol):
-    """Prepares the database while the workers serve."""
-
-    async def start(self) -> None:
-        """Start, and wait a few seconds for the first attempt."""
-
-    async def close(self) -> None:
-        """End it."""
-
-
-def supervise(
-    config: Config,
-    hashes: AcceptedTokens,
-    ready: Callable[[ListeningAddresses], None],
-    prepare: Callable[[], StorePreparation | None] = lambda: None,
-    context: ProcessContext | None = None,
-) -> None:
-    """Run `server.workers` gateways until SIGTERM or SIGINT; a second signal stops them without waiting.
-
-    `ready` is called once every worker accepts requests. What `prepare` makes prepares the database. `context` has what
-    this process takes over, and what SIGUSR2 replaces it by. Raises `CannotListenError`, and `WorkersFailed` if the
-    workers end before they are ready.
-    """
-    context = context or ProcessContext()
-    predecessor = context.predecessor
-    with open_sockets(config.server.addresses, config.server.workers, context.inherited) as sockets:
-        names = dict.fromkeys(sock.getsockname()[:2] for sock in sockets[0])
-        addresses = tuple((str(host), int(port)) for host, port in names)
-        listen = tuple(format_address(host, port) for host, port in addresses)
-        config = config.replace(server=config.server.replace(listen=listen))
-        descriptors = tuple(tuple(sock.fileno() for sock in group) for group in sockets)
-        job = WorkerSpec(
-            config,
-            tuple(hashes),
-            f"tentaculo-link-{secrets.token_hex(4)}",
-            descriptors,
-            keeps_sockets=context.inherited.is_activated,
-            has_predecessor=predecessor is not None,
-        )
-        writer = logging.set_up(config.log, shares=True)
-
-        def on_ready() -> None:
-            if predecessor is not None:
-                predecessor.report_ready(addresses)
-            ready(ListeningAddresses(addresses))
-
-        supervisor = Supervisor(job, on_ready, sockets=sockets, context=context)
-        try:
-            asyncio.run(_run(supervisor, prepare()))
-        finally:
-            writer.close()
-
-
-async def _run(supervisor: Supervisor, preparation: StorePreparation | None) -> None:
-    tasks = TaskGroup("preparation")
-    if preparation is not None:
-        tasks.start(preparation.start(), "start")
-    try:
-        await supervisor.run()
-    finally:
-        await tasks.close()
-        if preparation is not None:
-            await preparation.close()
 
 
 class Supervisor:
@@ -166,16 +100,24 @@ class Supervisor:
         self._failure: str | None = None
         self._pings: asyncio.TimerHandle | None = None
         self._over = asyncio.Event()
+        self._held: set[int] | None = None
+        """The numbers of the workers that are to be started after a reload; None where none runs."""
+        self._reload: JointReload | None = None
 
     def __repr__(self) -> str:
         return f"<Supervisor: {len(self._workers)} of {len(self._places)} workers>"
+
+    def reload_from(self, source: ConfigurationSource, read: Config) -> None:
+        """Reload from `source` when asked to. `read` is the configuration of the start as it was read."""
+        self._reload = JointReload(self, source, self._manager, read)
 
     async def run(self) -> None:
         """Until every worker has been stopped. Raises `WorkersFailed`."""
         loop = asyncio.get_running_loop()
         for one in STOP_SIGNALS:
             loop.add_signal_handler(one, self.stop)
-        loop.add_signal_handler(signal.SIGHUP, ignore_hangup)
+        reload = self._reload
+        loop.add_signal_handler(signal.SIGHUP, ignore_hangup if reload is None else reload.request)
         loop.add_signal_handler(signal.SIGUSR2, self._replace_all)
         if self._predecessor is not None:
             self._tasks.start(self._lead_after(self._predecessor), "lead")
@@ -189,10 +131,22 @@ class Supervisor:
                 self._pings.cancel()
             for one in (*STOP_SIGNALS, signal.SIGHUP, signal.SIGUSR2):
                 loop.remove_signal_handler(one)
+            if reload is not None:
+                await reload.close()
             os.close(self._descriptor)
             await self._tasks.close()
         if self._failure is not None:
             raise WorkersFailed(self._failure)
+
+    @property
+    def job(self) -> WorkerSpec:
+        """What workers are started with."""
+        return self._job
+
+    @property
+    def peers(self) -> list[Worker]:
+        """The workers whose processes run."""
+        return self._workers
 
     @property
     def _workers(self) -> list[Worker]:
@@ -203,6 +157,9 @@ class Supervisor:
     def _start(self, number: int) -> None:
         place = self._places[number]
         place.timer = None
+        if self._held is not None:
+            self._held.add(number)
+            return
         ours, theirs = pair()
         try:
             process = self._spawn(number, theirs)
@@ -216,7 +173,10 @@ class Supervisor:
         finally:
             theirs.close()
         channel = WorkerChannel(
-            ours, on_message=lambda message: self._receive(worker, message), on_end=lambda: self._end(worker)
+            ours,
+            on_message=lambda message: self._receive(worker, message),
+            on_end=lambda: self._end(worker),
+            on_file=lambda message, descriptor: self._receive_reload(worker, message, descriptor),
         )
         worker = place.worker = Worker(number, process, channel)
         log.info("worker started", worker=number, pid=process.pid)
@@ -242,6 +202,8 @@ class Supervisor:
         code = worker.process.wait()
         place = self._places[worker.number]
         place.worker = None
+        if self._reload is not None:
+            self._reload.note_end(worker.number)
         if self._is_stopping or self._is_retiring:
             if worker.number == LEADER:
                 self._release_lead()
@@ -282,9 +244,18 @@ class Supervisor:
         if message == LEAD_RELEASED:
             self._release_lead()
             return
+        if message.startswith(RELOADS):
+            self._receive_reload(worker, message)
+            return
         channels = {other.number: other.channel for other in self._workers}
         for number in recipients(message, worker.number, channels):
             channels[number].send(message)
+
+    def _receive_reload(self, worker: Worker, message: bytes, descriptor: int | None = None) -> None:
+        if self._reload is not None:
+            self._reload.receive(worker, message, descriptor)
+        elif descriptor is not None:
+            os.close(descriptor)
 
     def _have_adopted(self, number: int) -> None:
         """Have the other workers accept the connections of one that does so no more, until its successor does."""
@@ -304,12 +275,37 @@ class Supervisor:
                 other.channel.order(RELEASE + bytes([worker.number]))
         for number in self._adopted:
             worker.channel.order(ADOPT + bytes([number]))
+        if self._reload is not None:
+            self._reload.note_change()
         self._report_serving()
         if self._has_started or self._is_stopping:
             return
         if all(place.worker and place.worker.ready_at for place in self._places.values()):
             self._has_started = True
             self._on_ready()
+            if self._reload is not None:
+                self._reload.open()
+
+    # -- for a reload ------------------------------------------------------------------------------------------
+
+    def hold_starts(self, hold: bool) -> None:
+        """Start no worker, until called with False."""
+        held, self._held = self._held, set() if hold else None
+        if not hold and not self._is_stopping:
+            for number in sorted(held or ()):
+                self._start(number)
+
+    def set_job(self, job: WorkerSpec, descriptor: int) -> None:
+        """Start workers with `job` from now on, which is in the file of `descriptor`. Takes the descriptor over."""
+        os.close(self._descriptor)
+        self._job, self._descriptor = job, descriptor
+
+    def kill(self, number: int) -> None:
+        """Kill a worker, so that it is replaced."""
+        worker = self._places[number].worker
+        if worker is not None:
+            log.error("worker killed", worker=number, pid=worker.process.pid)
+            worker.process.kill()
 
     def _report_serving(self) -> None:
         """Report to the workers how many of them share the traffic. They begin with the number of all."""
@@ -379,6 +375,8 @@ class Supervisor:
     def _stop(self) -> None:
         """Stop every worker, once. The supervisor ends with the last one."""
         self._is_stopping = True
+        if self._reload is not None:
+            self._tasks.start(self._reload.close(), "end of reloads")
         if self._handing_over is not None and not self._is_retiring:
             self._handing_over.cancel()
         log.info("stopping", workers=len(self._workers))
@@ -404,8 +402,7 @@ class Supervisor:
 
     def _kill(self) -> None:
         for worker in self._workers:
-            log.error("worker killed", worker=worker.number, pid=worker.process.pid)
-            worker.process.kill()
+            self.kill(worker.number)
 
     def _finish(self) -> None:
         if not self._workers:

@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 
 from tentaculo.config.accepted_tokens import TokenSettings
 from tentaculo.config.schema import Config
+from tentaculo.gateway.reloading import ReloadReport
 from tentaculo.workers.channel import WorkerChannel
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerSpec:
-    """The configuration as the supervisor read it. Workers that are started later receive the same, even if the file has changed."""
+    """The configuration that is served. Workers that are started later receive the same, even if the file has changed."""
 
     config: Config
     hashes: tuple[TokenSettings | str, ...]
@@ -29,6 +30,8 @@ class WorkerSpec:
     """Whether a service manager has the sockets, so that they stay open when the workers stop."""
     has_predecessor: bool = False
     """Whether these workers replace others, so that worker 1 waits for the order to lead."""
+    last_reload: ReloadReport | None = None
+    """The last reload, whether it was accepted or not; None before there was any."""
 
     @property
     def workers(self) -> int:

@@ -95,7 +95,7 @@ def test_apprise_addresses_are_tried(load_text: LoadText) -> None:
         incomplete = "tgram://x"
         """
     )
-    assert [*refused_channels(loaded)] == [
+    assert [*map(str, refused_channels(loaded))] == [
         "alerts.apprise.unknown: is not an address that Apprise can use",
         "alerts.apprise.incomplete: is not an address that Apprise can use",
     ]

@@ -595,6 +595,7 @@ def application(state: State) -> web.Application:
             hedges=lambda: [("madre", 5, 2)],
             load=lambda: monitoring.Load(12, 5, 20),
             alert_stats=lambda: monitoring.AlertStats(2, {"duty": (5, 1, 3)}),
+            reload=lambda: monitoring.ReloadView(3, False, 1_700_000_000.5),
             slices=slices,
             concurrency=lambda name: state.concurrency.get(name),
         )

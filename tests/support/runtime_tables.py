@@ -19,6 +19,7 @@ OURS = {
     "tentaculo_acknowledgements",
     "tentaculo_alert_channels",
     "tentaculo_clocks",
+    "tentaculo_configuration_changes",
     "tentaculo_early_warnings",
     "tentaculo_event_blocks",
     "tentaculo_event_sequence",

@@ -20,8 +20,8 @@ from typing import Any
 import pytest
 import structlog
 
+from tentaculo.config.operation import LogSettings
 from tentaculo.config.reader import read
-from tentaculo.config.schema import LogSettings
 from tentaculo.telemetry import logging as logging_setup
 from tentaculo.telemetry.logging import LineWriter
 from tentaculo.telemetry.request_log import AccessLine, RequestRecord, access_logger, utc_stamp

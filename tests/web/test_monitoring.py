@@ -21,7 +21,7 @@ from tentaculo.server.native_routes import Slices
 from tentaculo.web import metrics as metrics_module
 from tentaculo.web import monitoring
 from tentaculo.web.metrics import GatewayMetrics, MetricsCache
-from tentaculo.web.monitoring import AlertStats, Load
+from tentaculo.web.monitoring import AlertStats, Load, ReloadView
 from tests.support.native_gateway import CLOSED, Gateway, view
 from tests.support.needs import need
 from tests.support.server import serving_application
@@ -218,6 +218,7 @@ async def test_phases_are_histograms_of_seconds() -> None:
         hedges=tuple,
         load=idle,
         alert_stats=nobody,
+        reload=lambda: ReloadView(1, True, 0.0),
     )
     text, _ = await MetricsCache(gateway.families, Slices()).text("")
     found = {
@@ -256,6 +257,7 @@ def metrics(dropped: Callable[[], int] = int) -> GatewayMetrics:
         hedges=tuple,
         load=idle,
         alert_stats=nobody,
+        reload=lambda: ReloadView(1, True, 0.0),
     )
 
 
@@ -311,6 +313,7 @@ async def test_parts_of_a_family_are_rendered_as_the_whole(monkeypatch: pytest.M
         hedges=tuple,
         load=idle,
         alert_stats=lambda: AlertStats(1, {"duty": (1, 2, 3)}),
+        reload=lambda: ReloadView(3, False, 1_700_000_000.5),
     )
 
     class Whole:
@@ -320,6 +323,13 @@ async def test_parts_of_a_family_are_rendered_as_the_whole(monkeypatch: pytest.M
     monkeypatch.setattr(metrics_module, "_SAMPLES", 2)
     text, _ = await MetricsCache(fleet.families, Slices()).text(accept)
     assert text == encode(Whole())
+
+
+async def test_it_shows_which_configuration_is_served(gateway: Gateway) -> None:
+    found = await scrape(gateway.client)
+    assert found["tentaculo_config_generation", labels()] == 3
+    assert found["tentaculo_config_last_reload_successful", labels()] == 0
+    assert found["tentaculo_config_last_reload_timestamp_seconds", labels()] == 1_700_000_000.5
 
 
 async def test_promtool_has_no_objection(gateway: Gateway) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from tentaculo.config.operation import LogSettings
 from tentaculo.config.reader import read
-from tentaculo.config.schema import LogSettings
 from tentaculo.store import worker_thread
 from tentaculo.telemetry import logging as logging_setup
 from tentaculo.telemetry.request_log import access_logger

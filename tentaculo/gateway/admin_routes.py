@@ -1,0 +1,106 @@
+"""The write API of a gateway. What it needs is loaded when somebody first uses it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from tentaculo.gateway.loading import LoadedLater
+from tentaculo.model.failure import Failure, Problem
+from tentaculo.security.cors import CorsPolicy
+from tentaculo.server import caller
+from tentaculo.server.caller import SENDER, is_from_own_page
+from tentaculo.store.client import StoreClient
+from tentaculo.web import admin
+
+if TYPE_CHECKING:
+    from tentaculo.gateway.administration import ConfigurationAdministration
+    from tentaculo.gateway.layer_keeper import Layers
+
+
+@dataclass(frozen=True, slots=True)
+class AdminParts:
+    """What the write API uses of a gateway."""
+
+    generation: Callable[[], str]
+    """What identifies the configuration that is served."""
+    record: Callable[..., None]
+    """Records an event of the gateway's own."""
+
+
+class LazyAdministration:
+    """A `ConfigurationAdministration` that is made at the first request."""
+
+    def __init__(self, load: Callable[[], ConfigurationAdministration]) -> None:
+        self._made = LoadedLater(load)
+
+    def __repr__(self) -> str:
+        return f"<LazyAdministration {self._made!r}>"
+
+    async def view(self) -> tuple[str, dict[str, Any]]:
+        """As that of the administration; the following too."""
+        return await (await self._made.get()).view()
+
+    async def view_service(self, name: str) -> tuple[str, dict[str, Any]]:
+        """See above."""
+        return await (await self._made.get()).view_service(name)
+
+    async def edit(self, *what: Any, **how: Any) -> tuple[str, dict[str, Any]]:
+        """See above."""
+        return await (await self._made.get()).edit(*what, **how)
+
+    async def switch(self, *what: Any, **how: Any) -> tuple[str, dict[str, Any]]:
+        """See above."""
+        return await (await self._made.get()).switch(*what, **how)
+
+    async def release(self, *what: Any, **how: Any) -> tuple[str, dict[str, Any]]:
+        """See above."""
+        return await (await self._made.get()).release(*what, **how)
+
+    async def undo(self, *what: Any, **how: Any) -> tuple[str, dict[str, Any]]:
+        """See above."""
+        return await (await self._made.get()).undo(*what, **how)
+
+
+def routes(
+    layers: Layers | None,
+    store_client: StoreClient,
+    cors: CorsPolicy,
+    parts: AdminParts,
+    now: Callable[[], datetime],
+) -> list[web.RouteDef]:
+    """The routes. `layers` is None where the configuration is from no file."""
+
+    def load() -> ConfigurationAdministration:
+        from tentaculo.gateway.administration import ConfigurationAdministration
+        from tentaculo.gateway.changes_table import ChangesTable
+
+        table = ChangesTable(store_client) if store_client.may_be_shared else None
+        return ConfigurationAdministration(layers, parts.generation, now=now, record=parts.record, table=table)
+
+    def check_origin(request: web.Request) -> None:
+        origin = request.headers.get("Origin")
+        if origin is not None and not cors.allows(origin) and not is_from_own_page(request[SENDER].inbound):
+            raise Problem(Failure.ORIGIN_DENIED, "Add the page's origin to cors.origins.")
+
+    return admin.routes(LazyAdministration(load), name_of, check_origin)
+
+
+async def follow_table(layers: Layers | None, store_client: StoreClient) -> None:
+    """Serve what other machines change, until cancelled, where several machines may use the database."""
+    if layers is None or not store_client.may_be_shared:
+        return
+    from tentaculo.gateway.changes_table import TableFollower
+
+    await TableFollower(layers, store_client).run()
+
+
+def name_of(request: web.Request) -> str:
+    """Who asks. Raises `Problem` (403) where nobody is authenticated: without tokens the configuration is closed."""
+    if not request[SENDER].is_authenticated:
+        raise Problem(Failure.FORBIDDEN, "Without tokens nobody may change the configuration by HTTP.")
+    return caller.name_of(request) or "a token without a name"

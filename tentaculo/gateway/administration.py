@@ -1,0 +1,272 @@
+"""The write API's side of the configuration: what is served, and changes to it.
+
+    PUT, PATCH, … ─▶ edit ─▶ new layer of changes ─▶ checked as a whole ─▶ [table] ─▶ file ─▶ every worker serves it
+
+A change is made to what is served, not to a configuration file that somebody is editing. It holds as a whole or not at
+all. With PostgreSQL the row in the table counts: it is changed first, and the files of all machines follow it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+
+import msgspec
+
+from tentaculo.config.changing import SetByEnvironmentError
+from tentaculo.config.effective import effective_values, sources_of
+from tentaculo.config.environment import process_environment
+from tentaculo.config.errors import ConfigError, ConfigFault, KeyPath
+from tentaculo.config.loader import load_sources
+from tentaculo.config.masking import masked
+from tentaculo.config.merge_patch import value_at
+from tentaculo.gateway.edits import Action, Edit, NoSuchThingError, changed_keys, endpoints_of
+from tentaculo.gateway.layer_keeper import (
+    Adoption,
+    LayerConflictError,
+    Layers,
+    NotKeptError,
+    NotNowError,
+    NotServedError,
+)
+from tentaculo.model.failure import Failure, Problem
+
+if TYPE_CHECKING:
+    from tentaculo.config.change_layer import ChangeLayer
+    from tentaculo.config.comparison import Changes
+    from tentaculo.config.layers import Layered, Sources
+    from tentaculo.web.admin import Author, Place
+
+ATTEMPTS = 3
+"""Attempts to make a change for any generation while others make changes too."""
+CHANGED = "configuration.changed"
+"""The event of a change, with its author and the names of what changed."""
+
+
+class ChangesTable(Protocol):
+    """The row of several machines that has the layer."""
+
+    async def replace(self, before: ChangeLayer, after: ChangeLayer) -> bool:
+        """Put `after` in the place of `before`; False where another machine was first. Raises `Problem` (503)."""
+        ...
+
+
+class ConfigurationAdministration:
+    """Reads and changes the configuration that is served."""
+
+    def __init__(
+        self,
+        layers: Layers | None,
+        generation: Callable[[], str],
+        *,
+        now: Callable[[], datetime],
+        record: Callable[..., None],
+        table: ChangesTable | None = None,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        """`generation` identifies what is served; `record` records an event of the gateway's own."""
+        self._layers = layers
+        self._generation = generation
+        self._now = now
+        self._record = record
+        self._table = table
+        self._environ = process_environment() if environ is None else environ
+
+    def __repr__(self) -> str:
+        return f"<ConfigurationAdministration of {self._generation()}>"
+
+    async def view(self) -> tuple[str, dict[str, Any]]:
+        """The generation that is served, and the configuration, with masks for secrets."""
+        sources = await self._sources()
+        return self._generation(), await asyncio.to_thread(self._shown, sources)
+
+    async def view_service(self, name: str) -> tuple[str, dict[str, Any]]:
+        """The same of one service. Raises `Problem` (404)."""
+        sources = await self._sources()
+        return self._generation(), await asyncio.to_thread(self._shown_service, sources, name)
+
+    async def edit(self, action: str, place: Place, *, by: Author, value: Any = None) -> tuple[str, dict[str, Any]]:
+        """Replace, merge, remove, append or take what is at a place; returns the new generation and what changed."""
+        return await self._change(Edit(Action(action), place, value), by)
+
+    async def switch(
+        self, name: str, *, by: Author, enabled: bool, length: timedelta | None, reason: str
+    ) -> tuple[str, dict[str, Any]]:
+        """Switch a service on or off, for a time or for good."""
+        edit = Edit(Action.SWITCH, ("services", name), enabled=enabled, length=length, reason=reason)
+        return await self._change(edit, by)
+
+    async def release(self, name: str, *, by: Author) -> tuple[str, dict[str, Any]]:
+        """End the override of a service."""
+        return await self._change(Edit(Action.RELEASE, ("services", name)), by)
+
+    async def undo(self, place: Place, *, by: Author) -> tuple[str, dict[str, Any]]:
+        """Follow the configuration file again."""
+        return await self._change(Edit(Action.UNDO, place), by)
+
+    # -- reading -----------------------------------------------------------------------------------------------
+
+    async def _sources(self) -> Sources:
+        try:
+            sources = None if self._layers is None else await self._layers.describe()
+        except NotNowError as error:
+            raise _not_now(error) from None
+        if sources is None:
+            raise Problem(Failure.CHANGES_FAULTY, "The configuration of this gateway is from no file.")
+        return sources
+
+    def _shown(self, sources: Sources) -> dict[str, Any]:
+        layer, layered = sources.layer, sources.layered(self._environ, self._now())
+        values = masked(effective_values(layered, with_overrides=False))
+        return {
+            "revision": layer.revision,
+            "changed_at": layer.changed_at,
+            "changed_by": layer.changed_by or None,
+            "config": _jsonable(values),
+            "from": {name: str(source) for name, source in sources_of(layered, values).items()},
+            "changes": _jsonable(masked(layer.changes)),
+            "overrides": {name: _override(layered, name) for name in layered.overrides},
+            "not_applied": [_fault(fault) for fault in sources.refused],
+        }
+
+    def _shown_service(self, sources: Sources, name: str) -> dict[str, Any]:
+        layered = sources.layered(self._environ, self._now())
+        place: KeyPath = ("services", name)
+        values = masked(effective_values(layered, with_overrides=False))
+        service = value_at(values, place)
+        if not isinstance(service, dict):
+            raise Problem(Failure.NOT_FOUND, "There is no such service.")
+        shown = {"services": {name: service}}
+        return {
+            "name": name,
+            "config": _jsonable(service),
+            "endpoints": endpoints_of(service),
+            "from": {one: str(source) for one, source in sources_of(layered, shown).items()},
+            "override": _override(layered, name) if name in layered.overrides else None,
+        }
+
+    # -- changing ----------------------------------------------------------------------------------------------
+
+    async def _change(self, edit: Edit, by: Author) -> tuple[str, dict[str, Any]]:
+        for _ in range(ATTEMPTS):
+            self._check_generation(by)
+            generation = self._generation()
+            sources = await self._sources()
+            if sources.refused and edit != Edit(Action.UNDO, ()):
+                raise Problem(
+                    Failure.CHANGES_FAULTY,
+                    "The changes from before are not applied, since they are faulty: correct them, or undo all changes.",
+                    {"faults": [_fault(fault) for fault in sources.refused]},
+                )
+            layer, keys = await asyncio.to_thread(self._apply, edit, sources, by.name)
+            if layer is sources.layer and not sources.refused:
+                return generation, {"revision": layer.revision, "changed": False, "keys": []}
+            try:
+                changes = await self._adopt(sources, layer, by.name)
+            except LayerConflictError as error:
+                if error.is_foreign:
+                    raise Problem(Failure.CHANGES_FAULTY, str(error)) from None
+                continue
+            self._record(
+                CHANGED,
+                by=by.name,
+                action=edit.action.value,
+                subject=edit.subject,
+                keys=keys,
+                revision=layer.revision,
+                **_switch_members(edit, layer),
+            )
+            shown = {"revision": layer.revision, "changed": True, "keys": keys, "changes": changes.as_json()}
+            return self._generation(), shown
+        raise self._conflict()
+
+    def _check_generation(self, by: Author) -> None:
+        if by.tags is not None and self._generation() not in by.tags:
+            raise self._conflict()
+
+    def _conflict(self) -> Problem:
+        return Problem(
+            Failure.GENERATION_CHANGED,
+            "Read the configuration again, and send the change with its ETag.",
+            {"generation": self._generation()},
+            headers={"ETag": f'"{self._generation()}"'},
+        )
+
+    def _apply(self, edit: Edit, sources: Sources, by: str) -> tuple[ChangeLayer, list[str]]:
+        """The new layer, checked with all that it changes, and the names of the changed keys. Raises `Problem`."""
+        try:
+            at = self._now()
+            layer = edit.apply(sources, self._environ, at=at, by=by)
+            after = replace(sources, layer=layer, refused=())
+            load_sources(after, self._environ, now=at)
+        except NoSuchThingError as error:
+            raise Problem(Failure.NOT_FOUND, str(error)) from None
+        except ConfigError as error:
+            _refuse(error.faults)
+        except SetByEnvironmentError as error:
+            variables = [{"key": key, "variable": variable} for key, variable in error.conflicts]
+            raise Problem(Failure.SET_BY_ENVIRONMENT, str(error), {"variables": variables}) from None
+        return layer, changed_keys(sources.layered(self._environ, at), after.layered(self._environ, at))
+
+    async def _adopt(self, sources: Sources, layer: ChangeLayer, by: str) -> Changes:
+        assert self._layers is not None
+        if self._table is not None and not await self._table.replace(sources.layer, layer):
+            raise LayerConflictError("Another machine has changed the configuration.")
+        is_served = False
+        try:
+            changes = await self._layers.adopt(Adoption(sources, layer), f"write API ({by})")
+            is_served = True
+        except ConfigError as error:
+            _refuse(error.faults)
+        except NotNowError as error:
+            raise _not_now(error) from None
+        except (NotKeptError, NotServedError) as error:
+            raise Problem(Failure.CHANGES_NOT_KEPT, str(error)) from None
+        finally:
+            if self._table is not None and not is_served:
+                # The other machines go back with this one.
+                await self._table.replace(layer, msgspec.structs.replace(sources.layer, revision=layer.revision + 1))
+        return changes
+
+
+def _not_now(error: NotNowError) -> Problem:
+    return Problem(Failure.STOPPING if error.is_stopping else Failure.CHANGES_NOT_KEPT, str(error))
+
+
+def _refuse(faults: tuple[ConfigFault, ...]) -> NoReturn:
+    count = "a fault" if len(faults) == 1 else f"{len(faults)} faults"
+    raise Problem(
+        Failure.CONFIGURATION_REJECTED,
+        f"It would have {count}, and nothing was changed.",
+        {"faults": [_fault(fault) for fault in faults]},
+    )
+
+
+def _fault(fault: ConfigFault) -> dict[str, str]:
+    return {"path": fault.path, "message": fault.message}
+
+
+def _override(layered: Layered, name: str) -> dict[str, Any]:
+    one = layered.overrides[name]
+    return {"enabled": one.enabled, "since": one.since, "until": one.until, "by": one.by, "reason": one.reason}
+
+
+def _switch_members(edit: Edit, layer: ChangeLayer) -> dict[str, Any]:
+    """What an event says of a switched service."""
+    if edit.action is not Action.SWITCH:
+        return {}
+    override = layer.overrides.get(str(edit.place[-1]))
+    until = None if edit.length is None or override is None else override.until.isoformat()
+    return {"enabled": edit.enabled, "until": until}
+
+
+def _jsonable(value: Any) -> Any:
+    """Tables as JSON has them: times as text."""
+    if isinstance(value, Mapping):
+        return {str(name): _jsonable(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_jsonable(inner) for inner in value]
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)

@@ -1,0 +1,166 @@
+"""The changes that the write API can make, as values: what each makes of the layer of changes. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import Enum
+from typing import Any
+
+from tentaculo.config.change_layer import ChangeLayer
+from tentaculo.config.changing import released, replaced, switched, undone
+from tentaculo.config.errors import ConfigError, ConfigFault, KeyPath, dotted
+from tentaculo.config.layers import Layered, Sources
+from tentaculo.config.merge_patch import MISSING, Table, difference, leaves, merged, value_at
+
+MOST_KEYS = 50
+"""Names of changed keys in an event or a response at most."""
+
+
+class NoSuchThingError(Exception):
+    """There is nothing at the place of an edit. The text says what is missing."""
+
+
+class Action(Enum):
+    """What an edit does."""
+
+    REPLACE = "replace"
+    MERGE = "merge"
+    REMOVE = "remove"
+    APPEND = "append"
+    """Adds an item to a list."""
+    TAKE = "take"
+    """Removes an item of a list: a number, or the URL of an endpoint."""
+    SWITCH = "switch"
+    """Switches a service on or off."""
+    RELEASE = "release"
+    """Ends the override of a service."""
+    UNDO = "undo"
+    """Follows the configuration file again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """One change. `place` is that of a service, a channel or the maintenance plans, or of a list within a service.
+
+    The list `endpoints` of a service has objects with `url` and `weight`.
+    """
+
+    action: Action
+    place: KeyPath
+    value: Any = None
+    enabled: bool = False
+    length: timedelta | None = None
+    """How long a service is switched; None for good."""
+    reason: str = ""
+
+    @property
+    def subject(self) -> str:
+        """What it is about, dotted; "everything" without a place."""
+        return dotted(self.place) or "everything"
+
+    def apply(self, sources: Sources, environ: Mapping[str, str], *, at: datetime, by: str) -> ChangeLayer:
+        """The layer after it; the same one where nothing changes.
+
+        Raises ConfigError, SetByEnvironmentError and `NoSuchThingError`.
+        """
+        layer = sources.layer
+        if self.action is Action.UNDO:
+            return undone(layer, self.place, at=at, by=by)
+        layered = sources.layered(environ, at)
+        base, inner = (self.place[:2], self.place[2:]) if self.place[0] == "services" else (self.place, ())
+        before = value_at(layered.changed, base)
+        if before is MISSING and (inner or self.action is not Action.REPLACE) and base != ("maintenance",):
+            raise NoSuchThingError(f"There is no such {_noun(base)}.")
+        if self.action is Action.SWITCH:
+            return switched(
+                sources,
+                str(base[1]),
+                environ,
+                enabled=self.enabled,
+                at=at,
+                by=by,
+                length=self.length,
+                reason=self.reason,
+            )
+        if self.action is Action.RELEASE:
+            if base[1] not in layered.overrides:
+                raise NoSuchThingError("No override of this service is in force.")
+            return released(layer, str(base[1]), at=at, by=by)
+        value = self._value(before, inner)
+        return replaced(sources, base, value, environ, at=at, by=by)
+
+    def _value(self, before: Any, inner: KeyPath) -> Any:
+        if inner:
+            return {**before, **self._service_keys(before, str(inner[0]))}
+        if self.action is Action.REMOVE:
+            return MISSING
+        if self.action in (Action.APPEND, Action.TAKE):
+            return _edited(before if isinstance(before, list) else [], self)
+        return merged(before, self.value) if self.action is Action.MERGE else self.value
+
+    def _service_keys(self, service: Table, name: str) -> Table:
+        """The keys of a service that an edit of one of its lists sets; None removes a key."""
+        if name != "endpoints":
+            items = service.get(name)
+            return {name: _edited(items if isinstance(items, list) else [], self)}
+        endpoints = _edited(endpoints_of(service), self)
+        faults = [
+            ConfigFault(f"{self.subject}[{number}]", "must be an object with url, and weight if it has one")
+            for number, one in enumerate(endpoints)
+            if not isinstance(one, dict) or not {"url"} <= one.keys() <= {"url", "weight"}
+        ]
+        if faults:
+            raise ConfigError(faults)
+        if len(endpoints) == 1 and "weight" not in endpoints[0]:
+            return {"url": endpoints[0]["url"], "urls": None, "weights": None}
+        has_weights = any("weight" in one for one in endpoints)
+        return {
+            "url": None,
+            "urls": [one["url"] for one in endpoints],
+            "weights": [one.get("weight", 1) for one in endpoints] if has_weights else None,
+        }
+
+
+def endpoints_of(service: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The endpoints of the table of a service, as the write API has them."""
+    urls, weights = service.get("urls"), service.get("weights")
+    if "url" in service or not isinstance(urls, list):
+        return [{"url": service["url"]}] if "url" in service else []
+    if not isinstance(weights, list) or len(weights) != len(urls):
+        return [{"url": url} for url in urls]
+    return [{"url": url, "weight": weight} for url, weight in zip(urls, weights, strict=True)]
+
+
+def changed_keys(before: Layered, after: Layered) -> list[str]:
+    """The dotted names of the keys whose value two states of the layers differ in, overrides included. At most some."""
+    keys = [dotted(place) for place, _ in leaves(difference(before.effective, after.effective))]
+    for name in {**before.overrides, **after.overrides}:
+        if before.overrides.get(name) != after.overrides.get(name) and f"services.{name}.enabled" not in keys:
+            keys.append(dotted(("services", name, "enabled")))
+    return [*keys[:MOST_KEYS], *(["…"] if len(keys) > MOST_KEYS else [])]
+
+
+def _edited(items: Sequence[Any], edit: Edit) -> list[Any]:
+    """A list after an edit of it."""
+    if edit.action is Action.APPEND:
+        return [*items, edit.value]
+    if edit.action is Action.REMOVE:
+        return []
+    if edit.action is Action.TAKE:
+        numbers = [n for n, one in enumerate(items) if n == edit.value or _url(one) == edit.value]
+        if not numbers:
+            raise NoSuchThingError("There is no such item.")
+        return [one for n, one in enumerate(items) if n != numbers[0]]
+    if not isinstance(edit.value, list):
+        raise ConfigError([ConfigFault(edit.subject, "must be a list")])
+    return list(edit.value)
+
+
+def _url(item: Any) -> Any:
+    return item.get("url") if isinstance(item, dict) else None
+
+
+def _noun(place: KeyPath) -> str:
+    return {"services": "service", "alerts": "alert channel"}.get(str(place[0]), "list")

@@ -1,0 +1,167 @@
+"""Keeps the layer of changes where configurations are read: writes its file, and ends overrides when their time is over.
+
+It runs beside the `Reloader`: in the gateway's own process, or in the supervisor of several workers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+import structlog
+
+from tentaculo.config.change_layer import ChangeLayer, TimedOverride, locked, read_layer, write_layer
+from tentaculo.config.comparison import Changes
+from tentaculo.config.errors import ConfigError
+from tentaculo.config.layers import Sources
+from tentaculo.health.steady_clock import time_since_boot
+
+log = structlog.get_logger(__name__)
+
+LOOK_EVERY = 1.0
+"""Seconds between two looks at the overrides in force, at most."""
+
+
+class LayerConflictError(Exception):
+    """The layer is not the one that was to be changed. The text says why."""
+
+    def __init__(self, reason: str, *, is_foreign: bool = False) -> None:
+        super().__init__(reason)
+        self.is_foreign = is_foreign
+        """Whether the file has changed and what is served has not: another attempt would fail too."""
+
+
+class NotKeptError(Exception):
+    """The file of changes cannot be written. The text is the reason."""
+
+
+class NotNowError(Exception):
+    """No configuration can be served in place of another now. The text is the reason."""
+
+    def __init__(self, reason: str, *, is_stopping: bool = False) -> None:
+        super().__init__(reason)
+        self.is_stopping = is_stopping
+
+
+class NotServedError(Exception):
+    """The new configuration is valid, and could not be served. The text is the reason; what was served is served on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Adoption:
+    """A layer that is to be served and kept in place of the one of `before`."""
+
+    before: Sources
+    """What must be served until then."""
+    layer: ChangeLayer
+    is_kept: bool = True
+    """Whether its file must be written before it is served."""
+
+
+class Layers(Protocol):
+    """What serves configurations and keeps their layers of changes."""
+
+    async def describe(self) -> Sources | None:
+        """What the served configuration was made of; None where it is from no file. Raises `NotNowError`."""
+
+    async def adopt(self, adoption: Adoption, by: str) -> Changes:
+        """Serve a layer and keep it.
+
+        Raises ConfigError, `LayerConflictError`, `NotKeptError`, `NotServedError` and `NotNowError`; nothing was changed then.
+        """
+        ...
+
+
+class KeptFile:
+    """The file of changes while one change is applied: written first, and put back if the change is not served."""
+
+    def __init__(self, path: Path, before: ChangeLayer, *, may_replace: bool = False) -> None:
+        """`may_replace` is whether a file that was refused may be replaced, whatever is in it."""
+        self._path = path
+        self._before = before
+        self._may_replace = may_replace
+
+    def __repr__(self) -> str:
+        return f"<KeptFile {self._path}>"
+
+    def write(self, layer: ChangeLayer) -> None:
+        """Write `layer`. Raises `LayerConflictError` where the file is not as it was read, and `NotKeptError`. It blocks."""
+        try:
+            with locked(self._path):
+                if not self._may_replace and not self._is_as_before():
+                    raise LayerConflictError(
+                        "The file of changes was edited or replaced since it was read: reload the configuration first.",
+                        is_foreign=True,
+                    )
+                write_layer(self._path, layer)
+        except OSError as error:
+            raise NotKeptError(f"The file of changes cannot be written: {error.strerror or 'failed'}.") from None
+
+    def put_back(self) -> None:
+        """Write the layer from before again. It blocks."""
+        try:
+            with locked(self._path):
+                write_layer(self._path, self._before)
+        except OSError as error:
+            log.error("changes not put back", file=str(self._path), reason=error.strerror)
+
+    def _is_as_before(self) -> bool:
+        try:
+            return read_layer(self._path) == self._before
+        except ConfigError:
+            return False
+
+
+class OverrideTimer:
+    """Notices the ends of overrides. An override lasts as long as it was asked for, whatever happens to the system clock."""
+
+    def __init__(
+        self, on_end: Callable[[frozenset[str]], None], *, elapsed: Callable[[], float] = time_since_boot
+    ) -> None:
+        """`on_end` is called with the names of the services whose override is over. `elapsed` is a clock nobody sets."""
+        self._on_end = on_end
+        self._elapsed = elapsed
+        self._deadlines: dict[str, tuple[TimedOverride, float]] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __repr__(self) -> str:
+        return f"<OverrideTimer: {len(self._deadlines)}>"
+
+    def set(self, layer: ChangeLayer, now: datetime) -> None:
+        """Follow the overrides of `layer`, which is served. One that is known keeps its end; `now` is by the system clock."""
+        known, elapsed = self._deadlines, self._elapsed()
+        self._deadlines = {}
+        for name, override in layer.active(now).items():
+            old = known.get(name)
+            if old is not None and old[0] == override:
+                self._deadlines[name] = old
+            else:
+                self._deadlines[name] = (override, elapsed + override.remaining(now).total_seconds())
+        self._wait()
+
+    def close(self) -> None:
+        """Follow none."""
+        self._deadlines = {}
+        self._wait()
+
+    def _wait(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._deadlines:
+            # The loop's clock stands still while the machine is suspended, so that it is looked at often.
+            first = min(deadline for _, deadline in self._deadlines.values()) - self._elapsed()
+            self._timer = asyncio.get_running_loop().call_later(min(max(first, 0.0), LOOK_EVERY), self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        elapsed = self._elapsed()
+        over = frozenset(name for name, (_, deadline) in self._deadlines.items() if deadline <= elapsed)
+        self._deadlines = {name: one for name, one in self._deadlines.items() if name not in over}
+        self._wait()
+        if over:
+            self._on_end(over)

@@ -1,0 +1,170 @@
+"""Serves and keeps layers of changes in the process that reads the configuration, one after another.
+
+adopt ─▶ check as a whole ─▶ write the file ─▶ serve, else put the file back
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import datetime
+
+import msgspec
+import structlog
+
+from tentaculo.config.change_layer import ChangeLayer
+from tentaculo.config.changing import tidied
+from tentaculo.config.comparison import Changes
+from tentaculo.config.errors import ConfigError
+from tentaculo.config.layers import Sources
+from tentaculo.gateway.configuration_source import Candidate, ConfigurationSource
+from tentaculo.gateway.layer_keeper import (
+    Adoption,
+    KeptFile,
+    LayerConflictError,
+    NotKeptError,
+    NotNowError,
+    NotServedError,
+    OverrideTimer,
+)
+from tentaculo.gateway.reloading import Reloader, ReloadRefusedError, ReloadReport
+from tentaculo.model.text import utc_now
+from tentaculo.tasks import TaskGroup
+
+log = structlog.get_logger(__name__)
+
+_FAILURES = (ConfigError, LayerConflictError, NotKeptError, NotNowError, NotServedError)
+RETRY_END = 5.0
+"""Seconds until the end of an override is tried again where it could not be served."""
+
+
+class LayerReloads:
+    """The layers of one gateway, and what is served was made of."""
+
+    def __init__(
+        self,
+        source: ConfigurationSource,
+        reloader: Reloader,
+        sources: Sources,
+        *,
+        now: Callable[[], datetime] = utc_now,
+    ) -> None:
+        """`source` makes a configuration of its sources, with all checks of a start, and `reloader` has it served."""
+        self._sources = sources
+        self._source = source
+        self._reloader = reloader
+        self._now = now
+        self._tasks = TaskGroup("layers")
+        self._timer = OverrideTimer(self._end)
+        reloader.on_served = self._note_served
+
+    def __repr__(self) -> str:
+        return f"<LayerReloads: revision {self._sources.layer.revision}>"
+
+    def open(self) -> None:
+        """End overrides from now on, and tidy what an earlier run has left.
+
+        That are overrides that are over, and those from a time that the clock has not reached.
+        """
+        self._timer.set(self._sources.layer, self._now())
+        if _tidied(self._sources, self._now()) != self._sources.layer:
+            self._tasks.start(self._tidy(), "tidy")
+
+    async def _tidy(self) -> None:
+        before = self._sources
+        layer = _tidied(before, self._now())
+        try:
+            await self._adopt(Adoption(before, layer), "overrides of an earlier run")
+        except _FAILURES as error:
+            log.error("changes not kept", file=str(before.changes_file), reason=str(error))
+
+    async def close(self) -> None:
+        """End no override any more."""
+        self._timer.close()
+        await self._tasks.close()
+
+    async def describe(self) -> Sources:
+        """What is served was made of this."""
+        return self._sources
+
+    def _note_served(self, candidate: Candidate) -> None:
+        if candidate.sources is not None:
+            self._sources = candidate.sources
+            self._timer.set(self._sources.layer, self._now())
+
+    async def adopt(self, adoption: Adoption, by: str) -> Changes:
+        """Serve a layer and keep it.
+
+        Raises ConfigError, `LayerConflictError`, `NotKeptError`, `NotServedError` and `NotNowError`; nothing was changed then.
+        """
+        # A client that leaves must not end a change between its file and what is served.
+        return await asyncio.shield(self._tasks.start(self._adopt(adoption, by), "adopt"))
+
+    async def _adopt(self, adoption: Adoption, by: str) -> Changes:
+        try:
+            async with self._reloader.turn() as serve:
+                return await self._adopt_now(adoption, by, serve)
+        except ReloadRefusedError as error:
+            raise NotNowError(str(error), is_stopping=error.is_stopping) from None
+
+    async def _adopt_now(
+        self, adoption: Adoption, by: str, serve: Callable[[str, Candidate], Awaitable[ReloadReport]]
+    ) -> Changes:
+        before = self._sources
+        if (before.layer, before.text) != (adoption.before.layer, adoption.before.text):
+            raise LayerConflictError("The configuration has changed meanwhile.")
+        candidate = await asyncio.to_thread(self._source.revise, replace(before, layer=adoption.layer, refused=()))
+        kept = KeptFile(before.changes_file, before.layer, may_replace=bool(before.refused))
+        if adoption.is_kept:
+            await asyncio.to_thread(kept.write, adoption.layer)
+            self._source.note_written(before.changes_file)
+        report = await serve(by, candidate)
+        if report.changes is not None:
+            return report.changes
+        if adoption.is_kept:
+            await asyncio.to_thread(kept.put_back)
+            self._source.note_written(before.changes_file)
+        if report.faults:
+            raise ConfigError(report.faults)
+        raise NotServedError(f"The configuration was not applied: {report.why_not}.")
+
+    def _end(self, names: frozenset[str]) -> None:
+        self._tasks.start(self._end_overrides(names), "end of overrides")
+
+    async def _end_overrides(self, names: frozenset[str]) -> None:
+        """Serve without these overrides, whatever happens to the file: one that is over has no effect there."""
+        while True:
+            before = self._sources
+            ended = names & before.layer.overrides.keys()
+            if not ended:
+                return
+            left = {name: one for name, one in before.layer.overrides.items() if name not in ended}
+            # The same revision: each of several machines ends it by itself.
+            layer = msgspec.structs.replace(before.layer, overrides=left)
+            by = f"end of what was switched for a time: {', '.join(sorted(ended))}"
+            try:
+                await self._serve_end(before, layer, by)
+            except LayerConflictError:
+                continue
+            except NotNowError:
+                return
+            except (ConfigError, NotServedError) as error:
+                log.error("override not ended", services=sorted(ended), reason=str(error), again_in=RETRY_END)
+                await asyncio.sleep(RETRY_END)
+                continue
+            return
+
+    async def _serve_end(self, before: Sources, layer: ChangeLayer, by: str) -> None:
+        await self._adopt(Adoption(before, layer, is_kept=False), by)
+        kept = KeptFile(before.changes_file, before.layer)
+        try:
+            await asyncio.to_thread(kept.write, layer)
+            self._source.note_written(before.changes_file)
+        except (LayerConflictError, NotKeptError) as error:
+            log.error("changes not kept", file=str(before.changes_file), reason=str(error))
+
+
+def _tidied(sources: Sources, now: datetime) -> ChangeLayer:
+    """The layer without overrides that are over. One from after `now` starts now: the clock was set back."""
+    return tidied(sources.layer, frozenset(sources.layer.overrides), now=now)

@@ -1,0 +1,67 @@
+"""`POST /tentaculo/admin/reload`: a reload by HTTP, with its report as the response."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC
+from typing import Any
+
+from aiohttp import web
+
+from tentaculo.config.errors import ConfigFault
+from tentaculo.gateway.reloading import ReloadRefusedError, ReloadReport, Reloads
+from tentaculo.model.failure import Failure, Problem
+from tentaculo.server.caller import SENDER
+from tentaculo.server.native_routes import json_response
+from tentaculo.web.monitoring import ReloadView
+
+RETRY_AFTER = {"Retry-After": "1"}
+
+
+class ReloadRoute:
+    """The handler."""
+
+    def __init__(self, reloads: Reloads) -> None:
+        self._reloads = reloads
+
+    async def post(self, request: web.Request) -> web.Response:
+        """Reload, and respond with what was changed. Raises `Problem`: 403, 422 with every fault, 500, 503."""
+        if not request[SENDER].is_authenticated:
+            raise Problem(Failure.FORBIDDEN, "Without tokens nobody may reload the gateway by HTTP: send it SIGHUP.")
+        try:
+            report = await self._reloads.reload("admin request")
+        except ReloadRefusedError as error:
+            failure = Failure.STOPPING if error.is_stopping else Failure.STARTING
+            raise Problem(failure, str(error), headers=RETRY_AFTER) from None
+        return json_response(accepted(report))
+
+
+def accepted(report: ReloadReport) -> Mapping[str, Any]:
+    """The members of the response. Raises `Problem` where nothing was changed."""
+    if report.changes is None:
+        members = {"generation": report.generation}
+        if report.problem:
+            raise Problem(Failure.INTERNAL, f"The configuration was not applied: {report.problem}.", members)
+        detail = f"Nothing was changed, since {report.why_not}."
+        raise Problem(Failure.CONFIGURATION_REJECTED, detail, {**members, "faults": [*_shown(report.faults)]})
+    return {
+        "generation": report.generation,
+        "by": report.by,
+        "at": report.at.astimezone(UTC),
+        **report.changes.as_json(),
+        "warnings": list(report.warnings),
+    }
+
+
+def _shown(faults: Iterable[ConfigFault]) -> Iterable[Mapping[str, str]]:
+    return ({"path": fault.path, "message": fault.message} for fault in faults)
+
+
+def reload_view(last: ReloadReport) -> ReloadView:
+    """What `/metrics` shows of the last reload."""
+    return ReloadView(last.generation, not last.why_not, last.at.timestamp())
+
+
+def routes(reloads: Reloads) -> list[web.RouteDef]:
+    """The route."""
+    return [web.post("/tentaculo/admin/reload", ReloadRoute(reloads).post)]

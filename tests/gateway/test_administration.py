@@ -1,0 +1,405 @@
+"""The write API over HTTP: what each request does to the layer of changes, its file, and what is served."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import stat
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import ClientSession, web
+
+from tentaculo.config.change_layer import ChangeLayer, TimedOverride, read_layer, write_layer
+from tentaculo.config.comparison import Changes, compare, digest
+from tentaculo.config.loader import load_usable
+from tentaculo.config.masking import MASK
+from tentaculo.config.schema import Config
+from tentaculo.gateway.administration import ConfigurationAdministration
+from tentaculo.gateway.configuration_source import Candidate, ConfigurationSource
+from tentaculo.gateway.layer_reloads import LayerReloads
+from tentaculo.gateway.reloading import Reloader, ReloadFailedError
+from tentaculo.web import admin
+from tests.support.config import SECRET
+from tests.support.server import serving_application
+from tests.support.waits import eventually
+
+FILE = f"""
+[services.madre]
+url = "http://127.0.0.1:8001"
+token = "{SECRET}"
+routes = [{{ prefix = "/madre" }}]
+[services.shub]
+url = "http://127.0.0.1:8002"
+enabled = false
+enabled_env = "SHUB_ON"
+"""
+BASE = "/tentaculo/admin"
+ADMIN_TOKEN = "the-token"
+ANY = {"If-Match": "*"}
+
+
+@dataclass
+class Served:
+    """What serves configurations: it keeps the last one, and may fail."""
+
+    config: Config
+    by: list[str] = field(default_factory=list)
+    problem: str = ""
+
+    async def apply(self, candidate: Candidate, by: str, _number: int) -> Changes:
+        if self.problem:
+            raise ReloadFailedError(self.problem)
+        changes = compare(self.config, candidate.config)
+        self.config = candidate.config
+        self.by.append(by)
+        return changes
+
+
+@dataclass
+class Running:
+    """A write API that takes requests."""
+
+    client: ClientSession
+    served: Served
+    reloader: Reloader
+    events: list[dict[str, Any]]
+    file: Path
+    changes: Path
+
+    async def send(
+        self, method: str, path: str, body: Any = None, *, status: int = 200, headers: Mapping[str, str] = ANY
+    ) -> Any:
+        data = None if body is None else json.dumps(body)
+        given = {"X-VX11-Token": ADMIN_TOKEN, **({"Content-Type": "application/json"} if data else {}), **headers}
+        async with self.client.request(method, BASE + path, data=data, headers=given) as response:
+            text = await response.text()
+            assert response.status == status, text
+            assert SECRET not in text
+            return json.loads(text)
+
+    async def generation(self) -> str:
+        return str((await self.send("GET", "/config"))["generation"])
+
+    @property
+    def services(self) -> Mapping[str, Any]:
+        return self.served.config.services
+
+
+@asynccontextmanager
+async def running(folder: Path) -> AsyncIterator[Running]:
+    file = folder / "tentaculo.toml"
+    if not file.exists():
+        file.write_text(FILE)
+    source = ConfigurationSource(file)
+    source.spare_hashes = ("hash",)
+    loaded = source.load(load_usable)
+    served = Served(loaded.config)
+    events: list[dict[str, Any]] = []
+    reloader = Reloader(source)
+    layers = LayerReloads(source, reloader, loaded.sources)
+    reloader.open(served.apply, watch=False)
+    layers.open()
+    administration = ConfigurationAdministration(
+        layers,
+        lambda: digest(served.config, ["hash"]),
+        now=lambda: datetime.now(UTC),
+        record=lambda type_, **members: events.append({"type": type_, **members}),
+    )
+    app = web.Application()
+    app.add_routes(admin.routes(administration, lambda request: "ana", lambda request: None))
+    async with (
+        serving_application(app, token=ADMIN_TOKEN) as server,
+        ClientSession(f"http://{server.host}:{server.port}") as client,
+    ):
+        try:
+            yield Running(client, served, reloader, events, file, folder / "data" / "changes.json")
+        finally:
+            await layers.close()
+            await reloader.close()
+
+
+@pytest.fixture
+async def live(tmp_path: Path) -> AsyncIterator[Running]:
+    async with running(tmp_path) as found:
+        yield found
+
+
+async def test_the_configuration_is_shown_with_its_sources_and_without_secrets(live: Running) -> None:
+    shown = await live.send("GET", "/config")
+    assert shown["config"]["services"]["madre"]["token"] == MASK
+    assert shown["from"]["services.madre.url"] == "file"
+    assert (shown["revision"], shown["changes"], shown["overrides"], shown["not_applied"]) == (0, {}, {}, [])
+    one = await live.send("GET", "/services/madre")
+    assert one["endpoints"] == [{"url": "http://127.0.0.1:8001"}]
+    await live.send("GET", "/services/nobody", status=404)
+
+
+async def test_a_service_is_added_changed_and_removed(live: Running) -> None:
+    before = await live.generation()
+    new = {"url": "http://127.0.0.1:9", "routes": [{"prefix": "/new"}]}
+    made = await live.send("PUT", "/services/new", new, headers={"If-Match": f'"{before}"'})
+    assert (made["revision"], made["changed"], made["changes"]["added"]) == (1, True, ["new"])
+    assert made["generation"] == await live.generation() != before
+    assert made["keys"] == ["services.new.url", "services.new.routes"]
+    assert [route.prefix for route in live.services["new"].routes] == ["/new"]
+    patched = await live.send("PATCH", "/services/new", {"about": "x", "routes": None})
+    assert set(patched["keys"]) == {"services.new.about", "services.new.routes"}
+    assert live.services["new"].about == "x"
+    merge = {"Content-Type": "application/merge-patch+json"}
+    await live.send("PATCH", "/services/new", {"about": None}, headers={**ANY, **merge})
+    assert live.services["new"].about is None
+    await live.send("DELETE", "/services/new")
+    assert set(live.services) == {"madre", "shub"}
+    await live.send("DELETE", "/services/new", status=404)
+    assert live.served.by == ["write API (ana)"] * 4
+
+
+async def test_what_changes_nothing_is_no_change(live: Running) -> None:
+    config = (await live.send("GET", "/services/madre"))["config"]
+    same = await live.send("PUT", "/services/madre", config)
+    assert (same["changed"], same["keys"]) == (False, [])
+    assert not live.changes.exists()
+    assert live.events == []
+
+
+async def test_routes_endpoints_channels_and_plans(live: Running) -> None:
+    await live.send("POST", "/services/madre/routes", {"prefix": "/m"}, status=201)
+    await live.send("DELETE", "/services/madre/routes/0")
+    assert [route.prefix for route in live.services["madre"].routes] == ["/m"]
+    await live.send("PUT", "/services/madre/routes", [])
+    assert live.services["madre"].routes == ()
+    await live.send("POST", "/services/madre/endpoints", {"url": "http://127.0.0.1:2", "weight": 3}, status=201)
+    assert live.services["madre"].shares == (1, 3)
+    await live.send("DELETE", "/services/madre/endpoints/0")
+    await live.send("DELETE", "/services/madre/endpoints/7", status=404)
+    await live.send("PUT", "/services/madre/endpoints", [{"url": "http://127.0.0.1:5"}])
+    assert live.services["madre"].addresses == ("http://127.0.0.1:5",)
+    hook = {"url": f"https://example.org/{SECRET}", "secrets": ["whsec_" + 32 * "A"]}
+    await live.send("PUT", "/alerts/webhooks/ops", hook)
+    await live.send("PATCH", "/alerts/webhooks/ops", {"timeout": 3})
+    assert live.served.config.alerts.webhooks["ops"].timeout == 3
+    await live.send("PUT", "/alerts/apprise/phone", {"url": f"tgram://{SECRET}/1"})
+    await live.send("PUT", "/alerts/apprise/phone", {"address": "x"}, status=422)
+    await live.send("POST", "/maintenance", {"services": ["*"], "at": "02:00-03:00"}, status=201)
+    assert len(live.served.config.maintenance) == 1
+    for path in ("/maintenance/0", "/alerts/webhooks/ops", "/alerts/apprise/phone"):
+        await live.send("DELETE", path)
+    assert live.served.config.alerts.webhooks == {}
+
+
+async def test_a_concurrent_change_is_refused(live: Running) -> None:
+    before = {"If-Match": f'"{await live.generation()}"'}
+    await live.send("PATCH", "/services/madre", {"about": "first"}, headers=before)
+    refused = await live.send("PATCH", "/services/madre", {"about": "second"}, headers=before, status=412)
+    assert (refused["error"], refused["generation"]) == ("generation_changed", await live.generation())
+    assert live.services["madre"].about == "first"
+    for headers in ({}, {"If-Match": ""}):
+        found = await live.send(
+            "PATCH", "/services/madre", {"about": "x"}, headers=headers, status=428 if not headers else 412
+        )
+        assert found["error"] == ("if_match_required" if not headers else "generation_changed")
+    weak = {"If-Match": f'W/"{await live.generation()}"'}
+    await live.send("PATCH", "/services/madre", {"about": "x"}, headers=weak, status=412)
+    several = {"If-Match": f'"other", "{await live.generation()}"'}
+    await live.send("PATCH", "/services/madre", {"about": "x"}, headers=several)
+
+
+async def test_many_changes_at_once_are_all_made(live: Running) -> None:
+    names = [f"n{number}" for number in range(3)]
+    await asyncio.gather(*(live.send("PUT", f"/services/{name}", {"url": "http://127.0.0.1:9"}) for name in names))
+    assert {*names} <= set(live.services)
+    assert read_layer(live.changes).revision == 3
+
+
+async def test_all_faults_at_once_and_nothing_is_changed(live: Running) -> None:
+    before = await live.generation()
+    new = {"url": "ftp://h", "abuot": 1, "depends_on": ["nobody"], "token_file": "/etc/shadow", "enabled": "yes"}
+    refused = await live.send("PUT", "/services/new", new, status=422)
+    assert refused["error"] == "configuration_rejected"
+    assert [fault["path"] for fault in refused["faults"]] == ["services.new.token_file"]
+    del new["token_file"]
+    refused = await live.send("PUT", "/services/new", new, status=422)
+    keys = [fault["path"] for fault in refused["faults"]]
+    assert keys == [f"services.new.{key}" for key in ("abuot", "depends_on[0]", "enabled", "url")]
+    assert await live.generation() == before
+    assert not live.changes.exists()
+    bad = await live.send("POST", "/services/madre/disable", {"for": "1w", "reason": 3, "until": "x"}, status=422)
+    assert [fault["path"] for fault in bad["faults"]] == ["until", "for", "reason"]
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status"),
+    [
+        ("[]", {}, 400),
+        ("{", {}, 400),
+        ('"x"', {}, 400),
+        ("{}", {"Content-Type": "text/plain"}, 415),
+        ("{}", {"Content-Encoding": "gzip"}, 415),
+        ('{"a": "' + 70_000 * "x" + '"}', {}, 413),
+        ("[" * 50_000, {}, 400),
+    ],
+)
+async def test_bodies_that_cannot_be_read(live: Running, body: str, headers: dict[str, str], status: int) -> None:
+    given = {"X-VX11-Token": ADMIN_TOKEN, "Content-Type": "application/json", "If-Match": "*", **headers}
+    async with live.client.put(f"{BASE}/services/new", data=body, headers=given) as response:
+        assert response.status == status
+    assert not live.changes.exists()
+
+
+async def test_what_the_environment_overrides_is_refused_with_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TENTACULO_SERVICES_MADRE_ABOUT", "environment")
+    monkeypatch.setenv("SHUB_ON", "no")
+    async with running(tmp_path) as live:
+        refused = await live.send("PATCH", "/services/madre", {"about": "x"}, status=409)
+        assert refused["error"] == "set_by_environment"
+        assert refused["variables"] == [{"key": "services.madre.about", "variable": "TENTACULO_SERVICES_MADRE_ABOUT"}]
+        refused = await live.send("POST", "/services/shub/enable", {}, status=409)
+        assert refused["variables"] == [{"key": "services.shub.enabled", "variable": "SHUB_ON"}]
+        # For a time it is above the environment.
+        await live.send("POST", "/services/shub/enable", {"for": "1h"})
+        assert live.services["shub"].enabled
+
+
+async def test_a_restart_keeps_the_changes(tmp_path: Path) -> None:
+    async with running(tmp_path) as live:
+        await live.send("PUT", "/services/new", {"url": "http://127.0.0.1:9", "token": SECRET})
+        assert stat.S_IMODE(live.changes.stat().st_mode) == 0o600
+        before = await live.generation()
+    async with running(tmp_path) as live:
+        assert await live.generation() == before
+        assert (await live.send("GET", "/services/new"))["config"]["token"] == MASK
+
+
+async def test_a_service_that_is_on_for_a_time_goes_off_by_itself(live: Running) -> None:
+    made = await live.send("POST", "/services/shub/enable", {"for": 1, "reason": "demo"})
+    assert made["keys"] == ["services.shub.enabled"]
+    assert live.services["shub"].enabled
+    shown = await live.send("GET", "/services/shub")
+    assert (shown["override"]["by"], shown["override"]["reason"]) == ("ana", "demo")
+    await eventually(lambda: not live.services["shub"].enabled)
+    assert live.served.by[-1] == "end of what was switched for a time: shub"
+    await eventually(lambda: read_layer(live.changes).overrides == {})
+
+
+async def test_also_over_a_restart_in_between(tmp_path: Path) -> None:
+    async with running(tmp_path) as live:
+        await live.send("POST", "/services/shub/enable", {"for": 2})
+    async with running(tmp_path) as live:
+        assert live.services["shub"].enabled
+        await eventually(lambda: not live.services["shub"].enabled)
+    async with running(tmp_path) as live:
+        assert not live.services["shub"].enabled
+
+
+async def test_an_override_of_a_clock_that_was_ahead_is_no_longer_than_it_was(tmp_path: Path) -> None:
+    ahead = datetime.now(UTC) + timedelta(days=1)
+    layer = ChangeLayer(5, overrides={"shub": TimedOverride(True, ahead, ahead + timedelta(seconds=1), "ana")})
+    write_layer(tmp_path / "data" / "changes.json", layer)
+    async with running(tmp_path) as live:
+        assert live.services["shub"].enabled
+        await eventually(lambda: not live.services["shub"].enabled)
+
+
+async def test_a_reload_between_two_changes_follows_the_file(live: Running) -> None:
+    await live.send("PATCH", "/services/madre", {"about": "x"})
+    before = {"If-Match": f'"{await live.generation()}"'}
+    live.file.write_text(FILE.replace("8001", "8009"))
+    # What somebody is editing is not served by a change.
+    await live.send("PATCH", "/services/shub", {"about": "y"})
+    assert live.services["madre"].url == "http://127.0.0.1:8001"
+    report = await live.reloader.reload("test")
+    assert report.is_accepted
+    assert (live.services["madre"].url, live.services["madre"].about) == ("http://127.0.0.1:8009", "x")
+    await live.send("PATCH", "/services/madre", {"owner": "z"}, headers=before, status=412)
+    await live.send("PATCH", "/services/madre", {"owner": "z"})
+    assert live.services["madre"].url == "http://127.0.0.1:8009"
+
+
+async def test_an_override_is_taken_back(live: Running) -> None:
+    await live.send("POST", "/services/madre/disable", {"for": "1h"})
+    assert not live.services["madre"].enabled
+    await live.send("DELETE", "/services/madre/override")
+    assert live.services["madre"].enabled
+    await live.send("DELETE", "/services/madre/override", status=404)
+
+
+async def test_changes_are_taken_back(live: Running) -> None:
+    await live.send("PATCH", "/services/madre", {"about": "x"})
+    await live.send("PUT", "/services/new", {"url": "http://127.0.0.1:9"})
+    await live.send("POST", "/services/madre/undo")
+    assert live.services["madre"].about is None
+    await live.send("DELETE", "/changes")
+    assert set(live.services) == {"madre", "shub"}
+
+
+async def test_each_change_is_an_event_without_its_values(live: Running) -> None:
+    await live.send("PATCH", "/services/madre", {"token": f"{SECRET}2"})
+    await live.send("POST", "/services/madre/disable", {"for": "1h"})
+    changed, switched = live.events
+    assert changed == {
+        "type": "configuration.changed",
+        "by": "ana",
+        "action": "merge",
+        "subject": "services.madre",
+        "keys": ["services.madre.token"],
+        "revision": 1,
+    }
+    assert (switched["action"], switched["enabled"]) == ("switch", False)
+    assert switched["until"] > datetime.now(UTC).isoformat()
+
+
+async def test_a_change_that_cannot_be_served_is_not_kept(live: Running) -> None:
+    live.served.problem = "worker 2 ended"
+    refused = await live.send("PATCH", "/services/madre", {"about": "x"}, status=503)
+    assert refused["error"] == "changes_not_kept"
+    assert refused["detail"] == "The configuration was not applied: worker 2 ended."
+    assert read_layer(live.changes) == ChangeLayer()
+    assert live.events == []
+
+
+async def test_a_change_that_cannot_be_kept_is_not_served(live: Running, tmp_path: Path) -> None:
+    (tmp_path / "data" / ".changes.json.lock").mkdir(parents=True)
+    assert (await live.send("PATCH", "/services/madre", {"about": "x"}, status=503))["error"] == "changes_not_kept"
+    assert live.services["madre"].about is None
+
+
+async def test_a_file_that_somebody_has_edited_is_not_overwritten(live: Running) -> None:
+    await live.send("PATCH", "/services/madre", {"about": "x"})
+    edited = live.changes.read_text().replace('"x"', '"by hand"')
+    live.changes.write_text(edited)
+    assert (await live.send("PATCH", "/services/madre", {"about": "y"}, status=409))["error"] == "changes_faulty"
+    assert live.changes.read_text() == edited
+
+
+async def test_changes_that_were_left_out_at_the_start_can_only_be_thrown_away(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "changes.json").write_text("{")
+    async with running(tmp_path) as live:
+        shown = await live.send("GET", "/config")
+        assert [fault["message"] for fault in shown["not_applied"]] == [
+            "is not a file of changes that this version can read"
+        ]
+        assert (await live.send("PATCH", "/services/madre", {"about": "x"}, status=409))["error"] == "changes_faulty"
+        await live.send("DELETE", "/changes")
+        await live.send("PATCH", "/services/madre", {"about": "x"})
+        assert live.services["madre"].about == "x"
+
+
+async def test_a_configuration_of_no_file_cannot_be_changed() -> None:
+    administration = ConfigurationAdministration(None, str, now=datetime.now, record=print, environ={})
+    app = web.Application()
+    app.add_routes(admin.routes(administration, lambda request: "ana", lambda request: None))
+    async with (
+        serving_application(app) as server,
+        ClientSession(f"http://{server.host}:{server.port}") as client,
+        client.get(f"{BASE}/config") as response,
+    ):
+        assert response.status == 409

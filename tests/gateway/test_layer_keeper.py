@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from tentaculo.config.change_layer import ChangeLayer, TimedOverride, read_layer, write_layer
+from tentaculo.gateway.layer_keeper import KeptFile, LayerConflictError, NotKeptError, OverrideTimer
+
+NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
+FIRST, SECOND = ChangeLayer(1, changes={"services": {"a": None}}), ChangeLayer(2)
+
+
+class Elapsed:
+    """A clock that the test sets."""
+
+    def __init__(self) -> None:
+        self.seconds = 100.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+def override(seconds: float, *, since: datetime = NOW) -> TimedOverride:
+    return TimedOverride(True, since, since + timedelta(seconds=seconds))
+
+
+def layer(**overrides: TimedOverride) -> ChangeLayer:
+    return ChangeLayer(1, overrides=overrides)
+
+
+class Ends:
+    """Collects the ends of overrides."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.came = asyncio.Event()
+
+    def __call__(self, names: frozenset[str]) -> None:
+        self.names += sorted(names)
+        self.came.set()
+
+
+def test_a_change_is_written_and_put_back(tmp_path: Path) -> None:
+    file = tmp_path / "state" / "changes.json"
+    kept = KeptFile(file, ChangeLayer())
+    kept.write(FIRST)
+    assert read_layer(file) == FIRST
+    kept.put_back()
+    assert read_layer(file) == ChangeLayer()
+
+
+@pytest.mark.parametrize("text", ["{", '{"revision": 9}'])
+def test_a_file_that_somebody_has_edited_is_not_overwritten(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "changes.json"
+    write_layer(file, FIRST)
+    file.write_text(text)
+    with pytest.raises(LayerConflictError) as caught:
+        KeptFile(file, FIRST).write(SECOND)
+    assert caught.value.is_foreign
+    assert file.read_text() == text
+
+
+def test_a_folder_that_cannot_be_written_keeps_nothing(tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("")
+    with pytest.raises(NotKeptError, match="cannot be written"):
+        KeptFile(tmp_path / "state" / "changes.json", ChangeLayer()).write(FIRST)
+
+
+async def test_an_override_ends_once() -> None:
+    ends = Ends()
+    timer = OverrideTimer(ends)
+    timer.set(layer(soon=override(0.05), later=override(60)), NOW)
+    await asyncio.wait_for(ends.came.wait(), 5)
+    assert ends.names == ["soon"]
+    assert repr(timer) == "<OverrideTimer: 1>"
+    timer.close()
+
+
+async def test_a_system_clock_that_was_set_changes_no_length() -> None:
+    elapsed, ends = Elapsed(), Ends()
+    timer = OverrideTimer(ends, elapsed=elapsed)
+    one = override(60)
+    timer.set(layer(a=one), NOW)
+    elapsed.seconds += 59.99
+    # A reload after the clock was set back finds the same override, which keeps its end.
+    timer.set(layer(a=one), NOW - timedelta(days=1))
+    elapsed.seconds += 0.02
+    timer.set(layer(a=one), NOW - timedelta(days=1))
+    await asyncio.wait_for(ends.came.wait(), 5)
+    assert ends.names == ["a"]
+    timer.close()
+
+
+async def test_a_prolonged_override_has_a_new_end() -> None:
+    elapsed, ends = Elapsed(), Ends()
+    timer = OverrideTimer(ends, elapsed=elapsed)
+    timer.set(layer(a=override(1)), NOW)
+    timer.set(layer(a=override(60)), NOW)
+    elapsed.seconds += 2
+    timer.set(layer(a=override(60), b=override(0.01)), NOW)
+    elapsed.seconds += 1
+    await asyncio.wait_for(ends.came.wait(), 5)
+    assert ends.names == ["b"]
+    timer.close()
