@@ -85,7 +85,7 @@ def test_rotating_keeps_name_and_scopes_and_the_old_one_ends_after_the_grace(run
     for token in (old, new):
         assert (tokens.check(token.encode(), None).name, tokens.check(token.encode(), None).scopes) == (
             "ci",
-            {"status"},
+            frozenset({"status"}),
         )
     now += 660
     assert not tokens.accepts(old.encode())
