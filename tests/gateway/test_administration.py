@@ -114,7 +114,7 @@ async def running(folder: Path) -> AsyncIterator[Running]:
     app = web.Application()
     app.add_routes(admin.routes(administration, lambda request: "ana", lambda request: None))
     async with (
-        serving_application(app, token=ADMIN_TOKEN) as server,
+        serving_application(app, token=ADMIN_TOKEN, scopes=("admin",)) as server,
         ClientSession(f"http://{server.host}:{server.port}") as client,
     ):
         try:
@@ -398,8 +398,8 @@ async def test_a_configuration_of_no_file_cannot_be_changed() -> None:
     app = web.Application()
     app.add_routes(admin.routes(administration, lambda request: "ana", lambda request: None))
     async with (
-        serving_application(app) as server,
+        serving_application(app, token=ADMIN_TOKEN, scopes=("admin",)) as server,
         ClientSession(f"http://{server.host}:{server.port}") as client,
-        client.get(f"{BASE}/config") as response,
+        client.get(f"{BASE}/config", headers={"X-VX11-Token": ADMIN_TOKEN}) as response,
     ):
         assert response.status == 409

@@ -9,7 +9,7 @@ from typing import NamedTuple, cast
 
 from aiohttp import web
 
-from tentaculo.config.accepted_tokens import AuthSettings
+from tentaculo.config.accepted_tokens import AuthSettings, TokenSettings
 from tentaculo.config.limits import LimitSettings
 from tentaculo.config.reader import read
 from tentaculo.config.schema import Config, CorsSettings
@@ -149,6 +149,7 @@ async def serving_application(
     app: web.Application,
     *,
     token: str = "",
+    scopes: tuple[str, ...] | None = None,
     auth: AuthSettings | None = None,
     cors: CorsSettings | None = None,
     shutdown: float = 1,
@@ -157,12 +158,12 @@ async def serving_application(
 ) -> AsyncIterator[NativeServer]:
     """The native application `app` behind the dispatcher of production, and no service.
 
-    With an empty `token` every request is allowed. `fast_path` serves without a task what can be. `services` are the
+    With an empty `token` every request is allowed. It has `scopes`, all but `admin` without them. `fast_path` serves without a task what can be. `services` are the
     names of those that have a page.
     """
     loop, config, policy = asyncio.get_running_loop(), Config.of({}), CorsPolicy(cors or CorsSettings())
     turns = TurnScheduler()
-    tokens = Tokens([hash_token(token)], enabled=bool(token))
+    tokens = Tokens([TokenSettings(hash=hash_token(token), scopes=scopes)], enabled=bool(token))
     sessions = Sessions(NoSessionStore(), tokens.has_fingerprint)
     access = AccessControl(tokens, policy, Tickets(NoTicketStore(), enabled=bool(token)), sessions)
     requests, responses = RequestLog(None), GatewayResponses("front", policy)
