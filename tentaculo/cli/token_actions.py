@@ -17,7 +17,6 @@ import click
 from tentaculo.cli.output import Duration, FaultError, StartError, warn
 from tentaculo.config.accepted_tokens import TokenSettings, format_moment, is_token_name
 from tentaculo.config.environment import database_url
-from tentaculo.config.key_reference import format_toml
 from tentaculo.config.loader import load
 from tentaculo.config.schema import Config
 from tentaculo.model.scopes import PLAIN, is_scope, unknown_services
@@ -261,6 +260,9 @@ def _print_for_configuration(made: str, settings: TokenSettings, *, is_plain: bo
     if is_plain:
         click.echo(f'For tentaculo.toml, below [auth]:\n\n  tokens = ["{settings.hash}"]')
         return
+    # `serve` imports this module, and has no use for it.
+    from tentaculo.config.key_reference import format_toml
+
     click.echo("For tentaculo.toml:\n\n  [[auth.tokens]]")
     for key in ("hash", "name", "scopes", "created", "expires"):
         value = getattr(settings, key)

@@ -92,10 +92,10 @@ class TokenWatch:
 
     async def _read_file(self) -> None:
         """Accept what the token file has now. One that is faulty changes nothing."""
-        if self._file is None:
+        if self._file is None or not self._file.has_changed:
             return
         try:
-            # In a thread: the file may be on a network.
+            # In a thread, which an idle gateway does not need.
             found = await asyncio.to_thread(self._file.read_again)
         except (OSError, TokenFileError) as error:
             log.error("token file not read", reason=str(error))

@@ -129,6 +129,11 @@ class WatchedTokenFile:
     def __repr__(self) -> str:
         return f"<WatchedTokenFile {self._path}>"
 
+    @property
+    def has_changed(self) -> bool:
+        """Whether `read_again` has something to do: one look at the file's times, which costs microseconds."""
+        return self._was_missing or self._stamp() != self._seen
+
     def read_again(self) -> list[TokenSettings] | None:
         """Its tokens, None while it is as it was. Raises OSError and TokenFileError, once for each change.
 

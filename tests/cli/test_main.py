@@ -40,7 +40,7 @@ routes = [{{ prefix = "madre" }}]
 """
 FAULTS = (
     'server.prot: unknown key; did you mean "port"?',
-    "auth.tokens[0]: must be sha256:",
+    "auth.tokens[0].hash: must be sha256:",
     "services.madre.url: must not hold",
     "services.madre.routes[0].prefix: must start with /",
 )

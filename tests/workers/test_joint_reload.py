@@ -41,7 +41,7 @@ class FakeGateway:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.hashes: Sequence[str] = ()
+        self.hashes: Sequence[Any] = ()
         self.error: Exception | None = None
         self.swap_error: Exception | None = None
         self.let_through = asyncio.Event()
@@ -107,7 +107,7 @@ class Stage:
         source = ConfigurationSource(file)
         read = source.load().config
         config = read.replace(server=read.server.replace(listen=BOUND))
-        self.job = WorkerSpec(config, (hash_token("a-token"),), "x")
+        self.job = WorkerSpec(config, source.read().hashes, "x")
         self.descriptor = self.job.write()
         self.workers: dict[int, FakeWorker] = {}
         self.killed: list[int] = []
@@ -222,7 +222,7 @@ async def test_tokens_are_handed_down(tmp_path: Path) -> None:
         report = await here.reload()
         assert report.changes is not None
         assert "auth.tokens" in report.changes.changed_keys
-        assert [tuple(worker.gateway.hashes) for worker in here.peers] == [(hash_token("rotated"),)] * 3
+        assert [[one.hash for one in worker.gateway.hashes] for worker in here.peers] == [[hash_token("rotated")]] * 3
 
 
 async def test_a_faulty_file_reaches_no_worker_and_one_of_them_records_it(tmp_path: Path) -> None:

@@ -1,0 +1,130 @@
+"""What is found of the tokens while a gateway runs: their ends, their last uses, and a token file that has changed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from tentaculo.config.accepted_tokens import TokenSettings
+from tentaculo.gateway.token_watch import OLD, STORED, TokenWatch
+from tentaculo.security.tokens import Tokens, hash_token
+from tests.conftest import Start
+from tests.gateway.test_tokens import ask, by
+
+END = datetime(2030, 1, 1, tzinfo=UTC)
+CI = TokenSettings(hash=hash_token("ci"), name="ci")
+
+
+class World:
+    """The parts around a watch."""
+
+    def __init__(self, *tokens: TokenSettings) -> None:
+        self.now = END.timestamp() - 10
+        self.monotonic = 1000.0
+        self.tokens = Tokens(tokens, clock=lambda: self.now)
+        self.events: list[tuple[str, dict[str, Any]]] = []
+        self.stored: list[dict[str, int]] = []
+        self.is_away = False
+        self.watch = TokenWatch(lambda: self.tokens, self.replace, self, self.record, clock=lambda: self.monotonic)
+
+    def replace(self, tokens: Tokens) -> None:
+        self.tokens = tokens
+
+    def record(self, type_: str, *, severity: str = "info", key: str | None = None, **payload: object) -> None:
+        self.events.append((type_, payload))
+
+    async def note(self, ages: Mapping[str, int]) -> bool:
+        if not self.is_away:
+            self.stored.append(dict(ages))
+        return not self.is_away
+
+    async def read(self) -> Mapping[str, int] | None:
+        return None if self.is_away else {"elsewhere": 7}
+
+    def use(self) -> str:
+        caller = self.tokens.check(b"ci", None)
+        caller.use.requests += 1
+        return caller.token
+
+
+def test_the_end_of_a_token_is_said_once() -> None:
+    world = World(CI.replace(expires=END))
+    world.watch.look()
+    assert world.events == []
+    world.now += 10
+    for _ in range(3):
+        world.watch.look()
+    assert world.events == [("token.expired", {"token": "ci", "at": "2030-01-01T00:00:00Z"})]
+
+
+def test_of_a_token_that_ended_long_ago_nothing_is_said() -> None:
+    world = World(CI.replace(expires=END - timedelta(seconds=OLD + 60)))
+    world.watch.look()
+    assert world.events == []
+
+
+def test_other_tokens_are_said_by_name() -> None:
+    world = World(CI, TokenSettings(hash=hash_token("old"), name="old", source="here"))
+    world.watch.look()
+    world.tokens = Tokens(
+        [CI.replace(scopes=("status",)), TokenSettings(hash=hash_token("new"), name="new")], uses=world.tokens.uses
+    )
+    world.watch.look()
+    world.watch.look()
+    assert world.events == [("tokens.changed", {"added": ["new"], "removed": ["old"], "changed": ["ci"]})]
+
+
+async def test_a_last_use_is_stored_at_most_once_a_minute_and_again_where_that_failed() -> None:
+    world = World(CI)
+    token = world.use()
+    world.watch.look()
+    world.is_away = True
+    await world.watch._store_uses(STORED)
+    world.is_away = False
+    world.monotonic += 5
+    await world.watch._store_uses(STORED)
+    assert world.stored == [{token: 5}]
+    world.monotonic += 1
+    world.use()
+    world.watch.look()
+    world.monotonic += STORED - 2
+    await world.watch._store_uses(STORED)
+    assert len(world.stored) == 1
+    world.monotonic += 1
+    await world.watch._store_uses(STORED)
+    assert world.stored[1:] == [{token: int(STORED) - 1}]
+    world.monotonic += 1
+    world.use()
+    await world.watch.close()
+    assert world.stored[2:] == [{token: 0}]
+    assert await world.watch.last_uses() == {"elsewhere": 7, token: 0}
+
+
+async def test_a_token_that_is_revoked_in_the_file_is_refused_by_a_gateway_that_runs(
+    start: Start, tmp_path: Path
+) -> None:
+    file = tmp_path / "hashes"
+    file.write_text(f"{hash_token('ci')} name=ci\n")
+    live = await start({}, auth={"token_file": str(file)})
+    assert (await ask(live, "/vx11/overview", by("ci"))).status == 403, "these tests give the tokens themselves"
+    file.write_text(f"{hash_token('ci')} name=ci\n{hash_token('ana')} name=ana scopes=events:read\n")
+
+    async def status(name: str) -> int:
+        return (await ask(live, "/vx11/overview", by(name))).status
+
+    async def becomes(name: str, wanted: int) -> None:
+        async with asyncio.timeout(20):
+            while await status(name) != wanted:
+                await asyncio.sleep(0.05)
+
+    await becomes("ci", 200)
+    assert live.gateway.authentication.tokens.check(b"ana", None).scopes == {"events:read"}
+    # A faulty file changes nothing.
+    file.write_text("faulty\n")
+    assert await status("ci") == 200
+    file.write_text(f"{hash_token('ana')} name=ana scopes=status\n")
+    await becomes("ci", 403)
+    assert await status("ana") == 200
