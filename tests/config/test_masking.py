@@ -19,7 +19,7 @@ SHOWN_TEXTS = {
     "alerts.page",
     "alerts.webhooks.*.secrets_file",
     "auth.token_file",
-    "auth.tokens",
+    *(f"auth.tokens.*.{key}" for key in ("hash", "name", "scopes", "created", "expires")),
     "cors.origins",
     "database.durability",
     "events.correlate",
