@@ -43,7 +43,7 @@ async def test_a_hangup_cuts_nothing(workers: int) -> None:
         await eventually(lambda: up.requests)
         for _ in range(3):
             gateway.process.send_signal(signal.SIGHUP)
-        await eventually(lambda: "hangup ignored" in gateway.output.read_text())
+        await eventually(lambda: "configuration reloaded" in gateway.output.read_text())
         go.set()
         assert await under_way == (200, b"late")
         async with session.get("/livez") as response:
