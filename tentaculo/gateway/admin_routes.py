@@ -90,10 +90,8 @@ def routes(
     return admin.routes(LazyAdministration(load), name_of, check_origin)
 
 
-async def follow_table(layers: Layers | None, store_client: StoreClient) -> None:
-    """Serve what other machines change, until cancelled, where several machines may use the database."""
-    if layers is None or not store_client.may_be_shared:
-        return
+async def follow_table(layers: Layers, store_client: StoreClient) -> None:
+    """Serve what other machines change, until cancelled."""
     from tentaculo.gateway.changes_table import TableFollower
 
     await TableFollower(layers, store_client).run()

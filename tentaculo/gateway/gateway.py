@@ -315,7 +315,9 @@ class Gateway:
             self._stack.push_async_callback(self._leadership.release)
             context = self._lead() if self._role is None else self._role.competing()
             await self._leadership.take(context, self.health_service, self._tasks)
-            self._tasks.start(follow_table(self._reloads.layers, self._store_client), "changes of other machines")
+            if self._reloads.layers is not None and self._store_client.may_be_shared:
+                follow = follow_table(self._reloads.layers, self._store_client)
+                self._tasks.start(follow, "changes of other machines")
         self._phase = Phase.READY
         self._own_events.record("configuration.loaded", services=sorted(self.config.services))
         self._own_events.record("started", version=__version__, address=self.running.url)

@@ -81,7 +81,7 @@ class Failure(Enum):
         422, "schema_validation_failed", "The event does not fit its schema", _C, "http_request_error"
     )
     CONFIGURATION_REJECTED = _FailureInfo(
-        422, "configuration_rejected", "The configuration has faults", _G, "proxy_internal_response"
+        422, "configuration_rejected", "The configuration has faults", _C, "http_request_error"
     )
     UPGRADE_REQUIRED = _FailureInfo(426, "upgrade_required", "This path is a WebSocket", _C, "http_request_error")
     IF_MATCH_REQUIRED = _FailureInfo(

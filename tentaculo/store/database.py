@@ -255,6 +255,7 @@ class Database:
             self.is_readable = True
             if self._only_reads:
                 connection.exec_driver_sql(_ONLY_READS[connection.dialect.name])
+                self.log_name = events.read_log_name(connection, home_of(connection, self._file))
                 return
             self._find_services(connection)
         if connection.dialect.name == "sqlite":

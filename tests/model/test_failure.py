@@ -40,7 +40,9 @@ def test_no_failure_is_another_ones_alias() -> None:
 
 @pytest.mark.parametrize("part", [lambda failure: failure.error, lambda failure: failure.title])
 def test_each_failure_has_words_of_its_own(part: Callable[[Failure], str]) -> None:
-    assert [word for word, count in Counter(map(part, Failure)).items() if count > 1] == []
+    # VX11's callers know one word for every token that is refused. What is missing is in a member of its own.
+    failures = [failure for failure in Failure if failure is not Failure.MISSING_SCOPE]
+    assert [word for word, count in Counter(map(part, failures)).items() if count > 1] == []
 
 
 @pytest.mark.parametrize("failure", Failure)

@@ -351,7 +351,9 @@ async def test_many_sources_share_the_last_lane(gateway: Gateway) -> None:
         event(41, source="hermes"),
     ]
     text = await page(gateway)
-    lanes = re.findall(r'<div class="line">(?:<a href="([^"]*)">|<span>)([^<]+)<.*?<span class="end">(\d+)', text)
+    lanes = re.findall(
+        r'<div class="line">(?:<a href="([^"]*)">|<span>)([^<]+)<.*?<span class="end"><i[^>]*>[^<]*</i>(\d+)', text
+    )
     assert len(lanes) == 11
     assert lanes[1] == ("/status/services/hermes", "hermes", "2"), "what the gateway says of it is on its lane"
     assert lanes[-1] == ("", "22 others", "22")

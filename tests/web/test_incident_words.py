@@ -17,7 +17,7 @@ from tests.web.test_incidents import HERMES
 SECRET = "s3cret"
 ENDINGS = {
     "Vuelve a funcionar: respondió 200.": because("recovered", what=because("answered", status=200)),
-    "El servicio ya no está configurado.": because("removed"),
+    "El servicio se quitó de la configuración.": because("removed"),
     "Se apagó: a new disk.": because("switched_off", what=because("stated", stated="a new disk")),
     "Se explica por el fallo de madre: incidente 7.": because("explained_by", root="madre", id=7),
     "Había empezado antes de que se reiniciara la pasarela: incidente 7.": because("begun_before_restart", id=7),
