@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -339,7 +340,7 @@ def test_no_package_of_ours_hides_a_library() -> None:
     assert not (ROOT / "alembic" / "__init__.py").exists()
 
 
-@pytest.mark.parametrize("command", [[], *([name] for name in cli.commands)], ids=" ".join)
+@pytest.mark.parametrize("command", [[], *([name] for name in cli.list_commands(click.Context(cli)))], ids=" ".join)
 def test_help_writes_the_name_as_it_is(command: list[str]) -> None:
     shown = CliRunner().invoke(cli, [*command, "--help"])
     assert shown.exit_code == 0

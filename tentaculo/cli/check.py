@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 
-from tentaculo.cli.token_actions import accepted_lines, ends_soon
+from tentaculo.cli.token_sentences import accepted_lines, ends_soon
 from tentaculo.config.accepted_tokens import TokenSettings
 from tentaculo.config.errors import ConfigFault, dotted
 from tentaculo.config.incidents import DAYS, AlertSettings, MaintenanceSettings

@@ -222,7 +222,3 @@ def new_secret() -> None:
 
     made = "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
     click.echo(f'For tentaculo.toml, below [alerts.webhooks.<name>], and for the receiver:\n\n  secrets = ["{made}"]')
-
-
-COMMANDS = (incidents, note, acknowledge, maintenance, alerts)
-"""The commands of this module, for `main.cli`."""

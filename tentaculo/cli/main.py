@@ -8,12 +8,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
+from typing import ClassVar
 
 import click
 
 from tentaculo import __version__
-from tentaculo.cli import config_commands, event_commands, incident_commands, status_commands, token_commands
 from tentaculo.cli.output import (
     EXIT_FINDING,
     FaultError,
@@ -58,15 +59,35 @@ _port_option = click.option(
 )
 
 
+class _Commands(click.Group):
+    """All commands. Those of other modules are loaded when they are asked for, since a gateway needs none of them."""
+
+    elsewhere: ClassVar = {
+        "acknowledge": "incident_commands",
+        "alerts": "incident_commands",
+        "config": "config_commands",
+        "events": "event_commands",
+        "incidents": "incident_commands",
+        "maintenance": "incident_commands",
+        "note": "incident_commands",
+        "status": "status_commands",
+        "token": "token_commands",
+    }
+    """The module of each command that is not in this one."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*super().list_commands(ctx), *self.elsewhere})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self.commands and cmd_name in self.elsewhere:
+            module = import_module(f"tentaculo.cli.{self.elsewhere[cmd_name]}")
+            self.add_command(getattr(module, cmd_name))
+        return super().get_command(ctx, cmd_name)
+
+
 @click.group(
+    cls=_Commands,
     help=HELP,
-    commands=[
-        *incident_commands.COMMANDS,
-        config_commands.config,
-        event_commands.events,
-        status_commands.status,
-        token_commands.token,
-    ],
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(__version__, prog_name="tentaculo")

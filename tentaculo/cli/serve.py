@@ -16,9 +16,8 @@ import click
 import structlog
 
 from tentaculo import __version__
-from tentaculo.cli.check import refused_channels
 from tentaculo.cli.output import StartError, warn
-from tentaculo.cli.token_actions import accepted_lines, ends_soon
+from tentaculo.cli.token_sentences import accepted_lines, ends_soon
 from tentaculo.config.accepted_tokens import AcceptedTokens, TokenSettings
 from tentaculo.config.environment import (
     child_environment,
@@ -29,6 +28,7 @@ from tentaculo.config.environment import (
     take_notification_socket,
     widen_lookups,
 )
+from tentaculo.config.errors import ConfigFault
 from tentaculo.config.loader import Loaded, load_tables, load_usable
 from tentaculo.config.schema import Config
 from tentaculo.config.storage import DatabaseSettings
@@ -56,7 +56,7 @@ def serve(file: Path | None, host: str | None, port: int | None) -> None:
     """
     _handle_signals()
     context = _take_over()
-    source = ConfigurationSource(file, host=host, port=port, verify=refused_channels)
+    source = ConfigurationSource(file, host=host, port=port, verify=_refused)
     loaded = source.load(load_usable)
     if loaded.path is None and not loaded.config.services:
         click.echo("There is no tentaculo.toml in this folder: this is the built-in demonstration.")
@@ -91,6 +91,14 @@ def demo(host: str | None, port: int | None) -> None:
     _handle_signals()
     manager = ServiceManager(take_notification_socket())
     _serve_demo(load_tables({}, process_environment(), folder=Path.cwd()), host, port, manager)
+
+
+def _refused(loaded: Loaded) -> Iterator[ConfigFault]:
+    """As `refused_channels`, which is loaded where there are any."""
+    if loaded.config.alerts.apprise:
+        from tentaculo.cli.check import refused_channels
+
+        yield from refused_channels(loaded)
 
 
 def _take_over() -> ProcessContext:

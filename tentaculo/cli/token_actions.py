@@ -15,19 +15,16 @@ from typing import Any
 import click
 
 from tentaculo.cli.output import Duration, FaultError, StartError, warn
+from tentaculo.cli.token_sentences import is_over
 from tentaculo.config.accepted_tokens import TokenSettings, format_moment, is_token_name
 from tentaculo.config.environment import database_url
 from tentaculo.config.loader import load
 from tentaculo.config.schema import Config
 from tentaculo.model.scopes import PLAIN, is_scope, unknown_services
-from tentaculo.model.text import format_duration, utc_now
+from tentaculo.model.text import utc_now
 from tentaculo.security.token_file import TokenFile, TokenFileError, accepted_tokens, edit, make_token, token_file
 from tentaculo.security.tokens import fingerprint_of, hash_token, name_of
 
-SOON = 14
-"""Days before its end in which `check` warns of a token."""
-MOST_LINES = 20
-"""Tokens that `check` and the start show."""
 _EFFECT = "A gateway that runs {what} within two seconds; one that does not run, when it starts."
 
 
@@ -52,7 +49,7 @@ def make(
         _print_for_configuration(made, settings, is_plain=(name, scopes, expires) == (None, None, None))
         return
     with _editing(config) as kept:
-        if any(one.name == name and not _is_over(one, now) for one in kept.tokens):
+        if any(one.name == name and not is_over(one, now) for one in kept.tokens):
             faults.append(
                 f"there is a token called {name}: `tentaculo token rotate {name}` makes another one in its place"
             )
@@ -213,10 +210,6 @@ def _not_there(config: Config, name: str) -> str:
     return f"the token is from {sources}, not from {path}: change it there, and have the gateway read it"
 
 
-def _is_over(token: TokenSettings, now: datetime) -> bool:
-    return token.expires is not None and token.expires <= now
-
-
 def _id_of(token: TokenSettings) -> str:
     return fingerprint_of(token.hash)[:8]
 
@@ -241,7 +234,7 @@ def _row(token: TokenSettings, uses: Mapping[str, int], now: datetime) -> dict[s
         "scopes": None if token.scopes is None else list(token.scopes),
         "created": None if token.created is None else format_moment(token.created),
         "expires": None if token.expires is None else format_moment(token.expires),
-        "expired": _is_over(token, now),
+        "expired": is_over(token, now),
         "last_used_at": None if age is None else format_moment(now - timedelta(seconds=age)),
         "source": token.source,
     }
@@ -268,25 +261,3 @@ def _print_for_configuration(made: str, settings: TokenSettings, *, is_plain: bo
         value = getattr(settings, key)
         if value is not None:
             click.echo(f"  {key} = {format_toml(value.replace(microsecond=0) if key == 'created' else value)}")
-
-
-def ends_soon(tokens: Sequence[TokenSettings], now: datetime) -> Iterator[str]:
-    """A sentence for each token that has ended, or ends within `SOON` days."""
-    for one in tokens:
-        if one.expires is None or one.expires > now + timedelta(days=SOON):
-            continue
-        if _is_over(one, now):
-            yield f"the token {name_of(one)} ended at {format_moment(one.expires)}: revoke it, or rotate it"
-        else:
-            left = format_duration((one.expires - now).total_seconds())
-            yield f"the token {name_of(one)} ends in {left}, at {format_moment(one.expires)}: rotate it"
-
-
-def accepted_lines(tokens: Sequence[TokenSettings]) -> Iterator[str]:
-    """What is accepted, and where it is from, for `check` and the start. No hash."""
-    if len(tokens) > MOST_LINES:
-        yield f"{len(tokens)} tokens, of which these are the first {MOST_LINES}; `tentaculo token list` shows all"
-    for one in tokens[:MOST_LINES]:
-        scopes = ", ".join(one.scopes) if one.scopes is not None else "all but admin"
-        ends = "" if one.expires is None else f", until {format_moment(one.expires)}"
-        yield f"token {name_of(one)}: {scopes}{ends}, from {one.source}"

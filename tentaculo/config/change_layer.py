@@ -196,3 +196,9 @@ def locked(path: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def tidied(layer: ChangeLayer, names: frozenset[str] | set[str], *, now: datetime) -> ChangeLayer:
+    """The layer without the overrides that are over and those of services that are not in `names`; the same revision."""
+    kept = {name: one.restarted(now) for name, one in layer.active(now).items() if name in names}
+    return layer if kept == layer.overrides else msgspec.structs.replace(layer, overrides=kept)

@@ -11,8 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-import msgspec
-
 from tentaculo.config.change_layer import ChangeLayer, TimedOverride
 from tentaculo.config.effective import effective_values
 from tentaculo.config.environment import lay_over
@@ -107,12 +105,6 @@ def undone(layer: ChangeLayer, place: KeyPath, *, at: datetime, by: str) -> Chan
     if value_at(layer.changes, place) is MISSING:
         return layer
     return layer.next(at=at, by=by, changes=with_value(layer.changes, place, MISSING))
-
-
-def tidied(layer: ChangeLayer, names: frozenset[str] | set[str], *, now: datetime) -> ChangeLayer:
-    """The layer without the overrides that are over and those of services that are not in `names`; the same revision."""
-    kept = {name: one.restarted(now) for name, one in layer.active(now).items() if name in names}
-    return layer if kept == layer.overrides else msgspec.structs.replace(layer, overrides=kept)
 
 
 def _as_sent(layered: Layered, place: KeyPath, value: Any, old: Any) -> Any:

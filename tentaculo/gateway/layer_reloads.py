@@ -13,8 +13,7 @@ from datetime import datetime
 import msgspec
 import structlog
 
-from tentaculo.config.change_layer import ChangeLayer
-from tentaculo.config.changing import tidied
+from tentaculo.config.change_layer import ChangeLayer, tidied
 from tentaculo.config.comparison import Changes
 from tentaculo.config.errors import ConfigError
 from tentaculo.config.layers import Sources

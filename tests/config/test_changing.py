@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from tentaculo.config.change_layer import ChangeLayer
-from tentaculo.config.changing import SetByEnvironmentError, released, replaced, switched, tidied, undone
+from tentaculo.config.change_layer import ChangeLayer, tidied
+from tentaculo.config.changing import SetByEnvironmentError, released, replaced, switched, undone
 from tentaculo.config.effective import effective_values
 from tentaculo.config.errors import ConfigError, KeyPath
 from tentaculo.config.layers import Sources

@@ -121,10 +121,14 @@ def test_every_metric_is_documented() -> None:
 
 def commands(command: click.Command, name: str) -> Iterator[str]:
     """The names of all commands that do something: a group only has commands below it."""
-    below = command.commands if isinstance(command, click.Group) else {}
+    below = {}
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        below = {word: command.get_command(context, word) for word in command.list_commands(context)}
     if not below or (isinstance(command, click.Group) and command.invoke_without_command):
         yield name
     for word, one in below.items():
+        assert one is not None
         yield from commands(one, f"{name} {word}")
 
 
