@@ -412,6 +412,8 @@ async def test_all_workers_have_one_count_of_failed_sign_ins(tmp_path: Path, mon
                 await here.settled(other)
         for browser in browsers.values():
             refused = await browser.sign_in()
-            assert (refused.status, refused.get("retry-after")) == (429, "60")
+            assert refused.status == 429
+            # The minute began with the last failure.
+            assert 30 < int(refused.get("retry-after") or 0) <= 60
             browser.extra = (b"X-Forwarded-For: 10.0.0.9",)
             assert (await browser.sign_in()).status == 429, "nobody trusts this client's word"

@@ -189,7 +189,8 @@ async def test_workers_that_cannot_be_started_end_it_with_3_and_say_why(tmp_path
     write_config(tmp_path, SECOND)
     program = (
         "import sys; from tentaculo.workers.supervisor import Supervisor; from tentaculo.__main__ import main;"
-        "Supervisor.__init__.__defaults__ = ((sys.executable, '-S', '-c', 'raise SystemExit(7)'), ());"
+        "command = (sys.executable, '-S', '-c', 'raise SystemExit(7)');"
+        "Supervisor.__init__.__defaults__ = (command, *Supervisor.__init__.__defaults__[1:]);"
         "sys.argv[1:] = ['serve', '--port', '0']; main()"
     )
     done = await end(await start(tmp_path, "-c", program, TENTACULO_TOKEN=TOKEN, TENTACULO_SERVER_WORKERS="2"))
