@@ -16,11 +16,15 @@ CUT = """() => {
     const inside = e => { for (; e; e = e.parentElement) if (e.matches("svg, .hide, .skip, #said, pre, .board > .cover")) return true; };
     const cut = [];
     for (const node of document.querySelectorAll("body *")) {
-        if (inside(node) || !node.checkVisibility() || ![...node.childNodes].some(c => c.nodeType === 3 && c.data.trim())) continue;
+        // Its own texts: those of elements inside are looked at with these, and a label for screen readers is not seen.
+        const texts = [...node.childNodes].filter(c => c.nodeType === 3 && c.data.trim());
+        if (inside(node) || !node.checkVisibility() || !texts.length) continue;
         const range = document.createRange();
-        range.selectNodeContents(node);
         const text = node.textContent.trim().slice(0, 60);
-        for (const box of range.getClientRects()) if (box.left < -0.5 || box.right > innerWidth + 0.5) cut.push("out of the page: " + text);
+        for (const own of texts) {
+            range.selectNode(own);
+            for (const box of range.getClientRects()) if (box.left < -0.5 || box.right > innerWidth + 0.5) cut.push("out of the page: " + text);
+        }
         const style = getComputedStyle(node);
         if (style.overflowX !== "visible" && node.scrollWidth > node.clientWidth + 1 && !/auto|scroll/.test(style.overflowX)) cut.push("cut: " + text);
     }
