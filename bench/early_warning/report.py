@@ -77,12 +77,12 @@ def render(results: Results, *, seed: int, design: Sequence[int], nab: Sequence[
 
 
 def _bar(results: Results) -> str:
-    """Whether the bar is met, in sentences."""
+    """Whether the detector reaches the bar, in sentences."""
     found, of = caught(_long(results.ramps[OURS]))
     low, high = interval(found, of)
     false, weeks = rate(results.calm[OURS]), len(results.calm[OURS])
     is_met = found / of >= p.BAR_CAUGHT and false <= p.BAR_FALSE
-    verdict = "The bar is met." if is_met else "**The bar is missed.**"
+    verdict = "The detector reaches it." if is_met else "**The bar is missed.**"
     return (
         f"The bar was set before: at least {p.BAR_CAUGHT:.0%} of the ramps of {p.BAR_HOURS:g} hours and longer warned of"
         f" at least {p.AHEAD} minutes ahead, at no more than {p.BAR_FALSE:g} false warnings a service-week. {verdict}"

@@ -1,4 +1,4 @@
-"""Reloads: whoever asks for one, they run one after another, and each gives one report.
+"""Reloads: they run one after another, in whichever way they were asked for, and each gives one report.
 
     SIGHUP, a changed file, `POST /tentaculo/admin/reload` ─▶ Reloader ─▶ read ─▶ apply ─▶ report
 

@@ -18,7 +18,7 @@ from tentaculo.tasks import TaskGroup
 _QUIET = 0.1
 """Seconds that a gateway that stops gives its open connections to send a request that is on its way."""
 _LONG_QUIET = 1.0
-"""Likewise where another process accepts the new connections, now or soon, so that no client waits for the end."""
+"""The same where another process accepts the new connections, now or soon, so that no client waits for the end."""
 CLOSE_WAIT = 0.5
 """Seconds that handlers get to end by themselves once the grace is over, and again once they are cancelled."""
 

@@ -70,7 +70,7 @@ class StateTable:
     """The states of up to `most` callers.
 
     Callers are spread over sets of `WAYS` by a hash whose key is this process's secret, so that nobody can choose whose
-    set it is in. A new caller in a full set takes the place of the one that has used the least. So whoever makes up
+    set it is in. A new caller in a full set takes the place of the one that has used the least. So a client that makes up
     millions of addresses loses the states of these, and cannot have the state of one that has used up its requests
     forgotten, unless most of its set have used up theirs.
     """

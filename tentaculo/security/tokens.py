@@ -174,7 +174,7 @@ class Tokens:
 
     @property
     def anonymous(self) -> Caller:
-        """Whoever sends no token: with authentication switched off it may do everything but what needs `admin`."""
+        """A caller without a token: with authentication switched off it may do everything but what needs `admin`."""
         return self._missing if self.enabled else self._open
 
     @property

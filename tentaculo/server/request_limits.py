@@ -27,7 +27,7 @@ LEAST_STATES = 1024
 """Those of one limit at least, however many limits there are."""
 PROBLEM_TYPE = "https://iana.org/assignments/http-problem-types#quota-exceeded"
 UNLIMITED_PATHS = frozenset(("/livez", "/readyz", "/health", "/metrics"))
-"""Own paths that no limit counts: whoever watches the gateway must not take it for dead."""
+"""Own paths that no limit counts: a monitor must not take the gateway for dead."""
 OWN_PATHS = RouteKey("", "")
 """Stands for all of the gateway's own paths together."""
 

@@ -1,4 +1,4 @@
-"""What an entry of the route table says of its requests, whoever serves them, and the entry that redirects."""
+"""What an entry of the route table says of its requests, native or proxied, and the entry that redirects."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ SHOWN_TEXTS = {
     "services.*.url",
     "services.*.urls",
 }
-"""Keys with text whose values are shown. A key that is added here shows its value to whoever may read the configuration."""
+"""Keys with text whose values are shown. A key that is added here shows its value to every reader of the configuration."""
 
 
 def _has_text(form: Any) -> bool:

@@ -39,7 +39,7 @@ def test_each_caller_and_each_address_is_named_once_in_a_while() -> None:
     assert len(here.events) == 4
 
 
-def test_a_limit_for_all_together_is_named_once_whoever_is_refused() -> None:
+def test_a_limit_for_all_together_is_named_once_for_all_refused_callers() -> None:
     here = Recorder()
     for caller in ("ann", "bob", None):
         here.note(caller, per="route")

@@ -135,7 +135,7 @@ async def test_a_second_one_waits_and_those_after_it_join_it(tmp_path: Path) -> 
         assert target.applied == [("first", 2, ["one"]), ("later 0", 3, ["one", "two"])]
 
 
-async def test_whoever_leaves_does_not_end_the_reload(tmp_path: Path) -> None:
+async def test_a_caller_that_leaves_does_not_end_the_reload(tmp_path: Path) -> None:
     async with reloader(tmp_path) as (made, target):
         target.let_through.clear()
         first = target.tasks.start(made.reload("first"), "first")

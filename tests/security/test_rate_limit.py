@@ -83,7 +83,7 @@ def test_never_more_than_the_burst_and_the_rate_in_any_window(
 @settings(max_examples=200)
 @given(st.integers(1, 10**6), st.integers(1, 86_400), st.integers(1, 5), st.integers(1, 200))
 def test_a_caller_that_keeps_to_the_rate_is_never_refused(requests: int, seconds: int, parts: int, times: int) -> None:
-    """However long it goes on, and however odd the rate is: nothing drifts."""
+    """However long it runs, and however odd the rate is: nothing drifts."""
     rate = RateLimit(requests, seconds, 1, parts=parts)
     state = 0
     for number in range(0, times * 10**7, 10**7):

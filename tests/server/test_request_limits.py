@@ -75,7 +75,7 @@ def test_a_caller_that_is_called_like_an_address_is_not_that_address() -> None:
     assert passes(limits, "10.0.0.1")
 
 
-def test_by_address_whoever_the_caller_is() -> None:
+def test_by_address_for_each_caller() -> None:
     limits = made({"rate": "1/h", "per": "address"})
     assert passes(limits, "ann")
     assert not passes(limits, "bob")

@@ -11,7 +11,7 @@ from tests.support.databases import sqlite
 from tests.support.runtime_tables import opened
 
 
-def test_the_latest_use_counts_whoever_notes_it(url: str) -> None:
+def test_the_latest_use_counts_in_any_order(url: str) -> None:
     with opened(url) as connection:
         assert last_uses(connection) == {}
         note_uses(connection, {"a": 100, "b": 0})

@@ -235,7 +235,7 @@ async def test_the_own_paths_have_limits_of_their_own(start: Start) -> None:
     problem = assert_limited(await ask(live, "/vx11/status"), "2/h per address")
     assert "service" not in problem
     for path in ("/livez", "/readyz", "/health", "/metrics"):
-        assert (await ask(live, path)).status == 200, "whoever watches the gateway takes it for dead"
+        assert (await ask(live, path)).status == 200, "a monitor would take the gateway for dead"
 
 
 async def test_events_are_limited_on_a_kept_connection(start: Start) -> None:
