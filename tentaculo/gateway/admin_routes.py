@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
@@ -82,12 +83,7 @@ def routes(
         table = ChangesTable(store_client) if store_client.may_be_shared else None
         return ConfigurationAdministration(layers, parts.generation, now=now, record=parts.record, table=table)
 
-    def check_origin(request: web.Request) -> None:
-        origin = request.headers.get("Origin")
-        if origin is not None and not cors.allows(origin) and not is_from_own_page(request[SENDER].inbound):
-            raise Problem(Failure.ORIGIN_DENIED, "Add the page's origin to cors.origins.")
-
-    return admin.routes(LazyAdministration(load), name_of, check_origin)
+    return admin.routes(LazyAdministration(load), name_of, partial(check_origin, cors))
 
 
 async def follow_table(layers: Layers, store_client: StoreClient) -> None:
@@ -95,6 +91,13 @@ async def follow_table(layers: Layers, store_client: StoreClient) -> None:
     from tentaculo.gateway.changes_table import TableFollower
 
     await TableFollower(layers, store_client).run()
+
+
+def check_origin(cors: CorsPolicy, request: web.Request) -> None:
+    """Raise `Problem` (403) for the page of an origin that may not send requests here."""
+    origin = request.headers.get("Origin")
+    if origin is not None and not cors.allows(origin) and not is_from_own_page(request[SENDER].inbound):
+        raise Problem(Failure.ORIGIN_DENIED, "Add the page's origin to cors.origins.")
 
 
 def name_of(request: web.Request) -> str:

@@ -165,7 +165,7 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
             slices=slices,
         ),
         api_documents.routes(config),
-        reload_route.routes(parts.reloads),
+        reload_route.routes(parts.reloads, cors),
         admin_routes.routes(parts.reloads.layers, store_client, cors, parts.admin, now),
         auth.routes(parts.authentication.tickets.issue, LIFETIME, now),
         vx11.routes(views=views, port=parts.port, now=now, slices=slices),

@@ -9,9 +9,11 @@ from typing import Any
 from aiohttp import web
 
 from tentaculo.config.errors import ConfigFault
+from tentaculo.gateway.admin_routes import check_origin
 from tentaculo.gateway.reloading import ReloadRefusedError, ReloadReport, Reloads
 from tentaculo.model.failure import Failure, Problem
-from tentaculo.server.caller import SENDER
+from tentaculo.security.cors import CorsPolicy
+from tentaculo.server.caller import SENDER, name_of
 from tentaculo.server.native_routes import json_response
 from tentaculo.web.monitoring import ReloadView
 
@@ -21,15 +23,17 @@ RETRY_AFTER = {"Retry-After": "1"}
 class ReloadRoute:
     """The handler."""
 
-    def __init__(self, reloads: Reloads) -> None:
+    def __init__(self, reloads: Reloads, cors: CorsPolicy) -> None:
         self._reloads = reloads
+        self._cors = cors
 
     async def post(self, request: web.Request) -> web.Response:
         """Reload, and respond with what was changed. Raises `Problem`: 403, 422 with every fault, 500, 503."""
         if not request[SENDER].is_authenticated:
             raise Problem(Failure.FORBIDDEN, "Without tokens nobody may reload the gateway by HTTP: send it SIGHUP.")
+        check_origin(self._cors, request)
         try:
-            report = await self._reloads.reload("admin request")
+            report = await self._reloads.reload(f"token {name_of(request)}")
         except ReloadRefusedError as error:
             failure = Failure.STOPPING if error.is_stopping else Failure.STARTING
             raise Problem(failure, str(error), headers=RETRY_AFTER) from None
@@ -62,6 +66,6 @@ def reload_view(last: ReloadReport) -> ReloadView:
     return ReloadView(last.generation, not last.why_not, last.at.timestamp())
 
 
-def routes(reloads: Reloads) -> list[web.RouteDef]:
-    """The route."""
-    return [web.post("/tentaculo/admin/reload", ReloadRoute(reloads).post)]
+def routes(reloads: Reloads, cors: CorsPolicy) -> list[web.RouteDef]:
+    """The route. `cors` says which pages may use it."""
+    return [web.post("/tentaculo/admin/reload", ReloadRoute(reloads, cors).post)]
