@@ -69,7 +69,7 @@ async def test_the_list_leads_to_the_incident_and_that_to_the_earlier_one(javasc
         await page.click("text=hermes is down")
         assert page.url.endswith(PAGE)
         assert "hermes is down." in await page.inner_text("h1")
-        await page.click("dl.why a")
+        await page.click("dl.why a[href^='/status/incidents/']")
         assert "hermes was down." in await page.inner_text("h1")
 
 
