@@ -74,7 +74,7 @@ async def test_sigterm_is_heard_while_it_starts(tmp_path: Path) -> None:
     """The first process of a container gets no signal that it has no handler for."""
     program = (
         "import signal, time; from tentaculo.cli import serve;"
-        "serve.load = lambda file: (print('starting', flush=True), time.sleep(60));"
+        "serve.ConfigurationSource.load = lambda *_: (print('starting', flush=True), time.sleep(60));"
         "serve.serve(None, None, None)"
     )
     process = await asyncio.create_subprocess_exec(
@@ -83,10 +83,16 @@ async def test_sigterm_is_heard_while_it_starts(tmp_path: Path) -> None:
         env=clean_environment({"PYTHONPATH": str(ROOT)}),
         stdout=asyncio.subprocess.PIPE,
     )
-    assert process.stdout is not None
-    assert await asyncio.wait_for(process.stdout.readline(), 20) == b"starting\n"
-    process.send_signal(signal.SIGHUP)
-    await asyncio.sleep(0.2)
-    assert process.returncode is None
-    process.send_signal(signal.SIGTERM)
-    assert await asyncio.wait_for(process.wait(), 10) == 128 + signal.SIGTERM
+    try:
+        assert process.stdout is not None
+        assert await asyncio.wait_for(process.stdout.readline(), 20) == b"starting\n"
+        for number in (signal.SIGHUP, signal.SIGUSR2):
+            process.send_signal(number)
+        await asyncio.sleep(0.2)
+        assert process.returncode is None
+        process.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(process.wait(), 10) == 128 + signal.SIGTERM
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
