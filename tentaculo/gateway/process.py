@@ -56,8 +56,7 @@ async def serve(
     worker of several has `coordination`. Then the supervisor may stop it too, and only the supervisor may skip the wait:
     a signal to every process of the group means one stop, not two. `sockets` are each worker's listening
     sockets; without them the gateway opens its own. `prepare_store` is awaited before the database is used; requests are
-    served meanwhile. `manager` learns of reloads and of the stop, and `source` is where a reload reads the configuration;
-    a worker has neither, since its supervisor has both.
+    served meanwhile. `source` is where a reload reads the configuration; a worker has none, since its supervisor has it.
     """
     raise_descriptor_limit()
     worker = None if coordination is None else coordination.number
@@ -114,16 +113,19 @@ async def serve(
                 reloads.open(partial(_apply, gateway), watch=config.reload.watch)
             if layers is not None:
                 layers.open()
-            await _stopped_or_replaced(gateway, stop, replace, context.handover, coordination)
+            is_replaced = await _stopped_or_replaced(gateway, stop, replace, context.handover, coordination)
             log.info("stopping", in_flight=gateway.proxy.traffic.in_flight)
-            if context.handover is None or context.handover.successor is None:
+            if not is_replaced:
                 context.manager.stopping()
+            # A successor reads and writes the configuration from now on.
             if layers is not None:
                 await layers.close()
             if reloads is not None:
                 await reloads.close()
             if coordination is not None:
                 await coordination.reloads.close()
+            if is_replaced:
+                await gateway.retire(() if context.handover is None else context.handover.kept, stop)
     finally:
         for number in (*STOP_SIGNALS, signal.SIGHUP, signal.SIGUSR2):
             loop.remove_signal_handler(number)
@@ -142,8 +144,8 @@ async def _stopped_or_replaced(
     replace: asyncio.Event,
     handover: Handover | None,
     coordination: Coordination | None,
-) -> None:
-    """Until `stop` is set, or a successor has taken over and what began before has finished."""
+) -> bool:
+    """Until `stop` is set, or a successor has taken over. Returns whether it has, and leads."""
     waits = TaskGroup("process")
     stopping = waits.start(stop.wait(), "stop")
     try:
@@ -151,13 +153,12 @@ async def _stopped_or_replaced(
             replacing = waits.start(replace.wait(), "replace")
             await asyncio.wait([stopping, replacing], return_when=asyncio.FIRST_COMPLETED)
             if stop.is_set():
-                return
+                break
             replace.clear()
             if coordination is not None:
                 await gateway.release_lead()
                 coordination.report_lead_released()
-                await gateway.retire((), stop)
-                return
+                return True
             if handover is None:
                 log.warning("successor not started", reason="the demonstration cannot be replaced")
                 continue
@@ -166,8 +167,8 @@ async def _stopped_or_replaced(
             if handover.successor is not None:
                 await gateway.release_lead()
                 handover.successor.release_lead()
-                await gateway.retire(handover.kept, stop)
-                return
+                return True
+        return False
     finally:
         # A successor that is not ready yet ends here.
         await waits.close()

@@ -348,6 +348,8 @@ class Supervisor:
         if not await handover.run(self._sockets):
             return
         self._is_retiring = True
+        if self._reload is not None:
+            await self._reload.close()  # the successor reads and writes the configuration from now on
         for place in self._places.values():
             if place.timer is not None:
                 place.timer.cancel()

@@ -215,6 +215,24 @@ async def test_systemd_learns_of_the_successor(tmp_path: Path) -> None:
                     manager.recv(1000)  # the gateway does not stop
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_only_the_successor_reloads(workers: int) -> None:
+    service = Service()
+    async with upstream(service.script) as up:
+        tables = config(up.port, workers, host="127.0.0.1", port=0) | {"reload": {"watch": True}}
+        async with replaceable(tables) as gateway, dial(gateway.port) as tunnel:
+            await tunnel.send(UPGRADE)
+            await tunnel.reader.readuntil(b"\r\n\r\n")
+            await replace(gateway, gateway.process.pid)
+            tables["limits"] = {"body": 7000}
+            file = gateway.folder / "gateway.toml"
+            file.write_text("".join(f"{key} = {to_toml(table)}\n" for key, table in tables.items()))
+            await eventually(lambda: len(entries(gateway, "configuration reloaded")) == workers)
+            await asyncio.sleep(3)  # in which the first one would look at the file too
+            assert len(entries(gateway, "configuration reloaded")) == workers
+            assert gateway.process.returncode is None, "it keeps the tunnel"
+
+
 async def test_the_number_of_workers_may_change() -> None:
     service = Service()
     async with upstream(service.script) as up, replaceable(config(up.port, 1)) as gateway:
