@@ -118,7 +118,7 @@ class InheritedDescriptors(NamedTuple):
 
     handover: int | None
     """The channel to the predecessor; None where there is none."""
-    listening: tuple[int, ...]
+    listening: range
     """Listening sockets of a service manager."""
 
 
@@ -127,7 +127,7 @@ def take_inherited_descriptors() -> InheritedDescriptors:
     given = {name: os.environ.pop(name, "") for name in (HANDOVER, "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")}
     numbers = {name: int(text) for name, text in given.items() if text.isascii() and text.isdecimal()}
     count = numbers.get("LISTEN_FDS", 0) if numbers.get("LISTEN_PID") == os.getpid() else 0
-    return InheritedDescriptors(numbers.get(HANDOVER), tuple(range(_FIRST_LISTENING, _FIRST_LISTENING + count)))
+    return InheritedDescriptors(numbers.get(HANDOVER), range(_FIRST_LISTENING, _FIRST_LISTENING + count))
 
 
 def take_notification_socket() -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 import socket
@@ -63,13 +62,6 @@ def config(upstream_port: int, workers: int, **server: Any) -> dict[str, Any]:
     }
 
 
-def entries(gateway: Running, event: str) -> list[dict[str, Any]]:
-    """The lines of the log of that name, of all processes. A line that is being written is not there yet."""
-    lines = gateway.output.read_text(encoding="utf-8").split("\n")[:-1]
-    found = [json.loads(line) for line in lines if line.startswith("{")]
-    return [entry for entry in found if entry["event"] == event]
-
-
 def is_gone(pid: int) -> bool:
     """Whether a process has ended, which need not be a child of this one."""
     try:
@@ -85,7 +77,7 @@ async def replaceable(config: dict[str, Any], env: dict[str, str] | None = None)
         try:
             yield gateway
         finally:
-            pids = [entry["pid"] for entry in entries(gateway, "successor started")]
+            pids = [entry["pid"] for entry in gateway.logged("successor started")]
             for pid in pids:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGTERM)
@@ -94,10 +86,10 @@ async def replaceable(config: dict[str, Any], env: dict[str, str] | None = None)
 
 async def replace(gateway: Running, pid: int) -> int:
     """Have the process `pid` replaced; returns its successor, which is ready."""
-    before = len(entries(gateway, "successor ready"))
+    before = len(gateway.logged("successor ready"))
     os.kill(pid, signal.SIGUSR2)
-    await eventually(lambda: len(entries(gateway, "successor ready")) > before, "a successor", seconds=40)
-    successor: int = entries(gateway, "successor ready")[-1]["pid"]
+    await eventually(lambda: len(gateway.logged("successor ready")) > before, "a successor", seconds=40)
+    successor: int = gateway.logged("successor ready")[-1]["pid"]
     return successor
 
 
@@ -151,8 +143,8 @@ async def test_a_successor_that_cannot_start_changes_nothing(workers: int) -> No
     async with upstream(service.script) as up, replaceable(config(up.port, workers)) as gateway:
         (gateway.folder / "gateway.toml").write_text("[server]\nport = true\n")
         os.kill(gateway.process.pid, signal.SIGUSR2)
-        await eventually(lambda: entries(gateway, "successor failed"))
-        assert "exit code 2" in entries(gateway, "successor failed")[0]["reason"]
+        await eventually(lambda: gateway.logged("successor failed"))
+        assert "exit code 2" in gateway.logged("successor failed")[0]["reason"]
         assert "server.port" in gateway.output.read_text(), "the successor says why"
         async with dial(gateway.port) as wire:
             await wire.send(b"GET /up/x HTTP/1.1\r\nHost: h\r\n\r\n")
@@ -165,9 +157,9 @@ async def test_a_stop_ends_a_successor_that_is_not_ready(workers: int) -> None:
     service = Service()
     async with upstream(service.script) as up, replaceable(config(up.port, workers)) as gateway:
         os.kill(gateway.process.pid, signal.SIGUSR2)
-        await eventually(lambda: entries(gateway, "successor started"))
+        await eventually(lambda: gateway.logged("successor started"))
         assert await gateway.stop() == 0
-        await eventually(lambda: is_gone(entries(gateway, "successor started")[0]["pid"]))
+        await eventually(lambda: is_gone(gateway.logged("successor started")[0]["pid"]))
 
 
 async def test_a_retired_gateway_obeys_sigterm() -> None:
@@ -227,9 +219,9 @@ async def test_only_the_successor_reloads(workers: int) -> None:
             tables["limits"] = {"body": 7000}
             file = gateway.folder / "gateway.toml"
             file.write_text("".join(f"{key} = {to_toml(table)}\n" for key, table in tables.items()))
-            await eventually(lambda: len(entries(gateway, "configuration reloaded")) == workers)
+            await eventually(lambda: len(gateway.logged("configuration reloaded")) == workers)
             await asyncio.sleep(3)  # in which the first one would look at the file too
-            assert len(entries(gateway, "configuration reloaded")) == workers
+            assert len(gateway.logged("configuration reloaded")) == workers
             assert gateway.process.returncode is None, "it keeps the tunnel"
 
 

@@ -55,11 +55,6 @@ class Reloaded:
             lines = (await response.text()).splitlines()
         return {line.partition("{")[0].split(" ")[0]: float(line.split(" ")[-1]) for line in lines if line[:1] != "#"}
 
-    def logged(self, event: str) -> list[dict[str, Any]]:
-        lines = self.running.output.read_text().split("\n")[:-1]
-        found = [json.loads(line) for line in lines if line.startswith("{")]
-        return [line for line in found if line["event"] == event]
-
     async def events(self, type_: str) -> list[dict[str, Any]]:
         async with self.session.get("/events", params={"type": f"gateway.configuration.{type_}"}) as response:
             return [event["payload"] for event in (await response.json())["events"]]
@@ -137,7 +132,7 @@ async def test_faults_change_nothing_and_are_reported_everywhere(workers: int) -
             *("services.one.prefx", "services.one.url", "services.two.depends_on[0]")
         }
         assert await gateway.get("/one/x", **gateway.running.headers) == 200
-        (line,) = gateway.logged("configuration rejected")
+        (line,) = gateway.running.logged("configuration rejected")
         assert (line["level"], line["faults"]) == ("error", faults)
         await eventually_async(lambda: gateway.events("rejected"), 1)
         (event,) = await gateway.events("rejected")
@@ -182,7 +177,9 @@ async def test_a_hangup_reloads_and_cuts_nothing(workers: int) -> None:
             await eventually(lambda: manager.states == ["READY", "RELOADING", "READY"])
             assert manager.reports[-1]["STATUS"] == "serves generation 2 of the configuration"
             assert await gateway.get("/two/x", **gateway.running.headers) == 200
-            await eventually(lambda: {line["by"] for line in gateway.logged("configuration reloaded")} == {"SIGHUP"})
+            await eventually(
+                lambda: {line["by"] for line in gateway.running.logged("configuration reloaded")} == {"SIGHUP"}
+            )
             await socket.ping()
             assert not socket.closed
             gateway.write(services={"one": {"url": "ftp://x"}})
@@ -247,14 +244,14 @@ async def test_it_reloads_by_itself_where_asked_to(workers: int) -> None:
     tables = {"reload": {"watch": True}, "services": {"one": service(1)}}
     async with upstream(answering(ok(b"here"))) as up, reloaded(workers, tables) as gateway:
         gateway.write(services={"one": routed(up.port, "/one")})
-        await eventually(lambda: len(gateway.logged("configuration reloaded")) == workers)
-        assert {line["by"] for line in gateway.logged("configuration reloaded")} == {"file change"}
+        await eventually(lambda: len(gateway.running.logged("configuration reloaded")) == workers)
+        assert {line["by"] for line in gateway.running.logged("configuration reloaded")} == {"file change"}
         assert await gateway.get("/one/x", **gateway.running.headers) == 200
         # Another kind of change: a file that it names.
         tokens = gateway.running.folder / "data" / "token"
         tokens.parent.mkdir(exist_ok=True)
         tokens.write_text(hash_token("another-token") + "\n")
-        await eventually(lambda: len(gateway.logged("configuration reloaded")) == 2 * workers)
+        await eventually(lambda: len(gateway.running.logged("configuration reloaded")) == 2 * workers)
         assert await gateway.get("/one/x", **{"X-VX11-Token": "another-token"}) == 200
 
 
@@ -266,10 +263,10 @@ async def test_a_worker_that_is_started_later_serves_what_was_accepted_not_the_f
         gateway.write(services={"two": routed(up.port, "/two")})
         assert (await gateway.reload())[0] == 200
         gateway.write(services={"three": routed(up.port, "/three")})
-        started = {line["worker"]: line["pid"] for line in gateway.logged("worker started")}
+        started = {line["worker"]: line["pid"] for line in gateway.running.logged("worker started")}
         for pid in started.values():
             os.kill(pid, signal.SIGKILL)
-        await eventually(lambda: len(gateway.logged("worker ready")) == 4)
+        await eventually(lambda: len(gateway.running.logged("worker ready")) == 4)
         for _ in range(5):
             assert await gateway.get("/two/x", **gateway.running.headers) == 200
             assert await gateway.get("/three/x", **gateway.running.headers) == 404
@@ -291,7 +288,7 @@ async def test_who_may_reload(workers: int) -> None:
             foreign = {"X-VX11-Token": ADMIN, "Origin": "http://elsewhere.example"}
             async with nobody.post(PATH, headers=foreign) as response:
                 assert (response.status, (await response.json())["error"]) == (403, "origin_denied")
-        assert gateway.logged("configuration reloaded") == []
+        assert gateway.running.logged("configuration reloaded") == []
         gateway.write(auth={"enabled": False})
         assert (await gateway.reload())[0] == 200
         async with ClientSession(gateway.running.url) as nobody, nobody.post(PATH) as response:

@@ -47,6 +47,12 @@ class Running:
         """What a caller sends to be let in."""
         return {"X-VX11-Token": self.token}
 
+    def logged(self, event: str | None = None) -> list[dict[str, Any]]:
+        """What it and its children have logged, all or those of one name. A line that is being written is not there yet."""
+        lines = self.output.read_text(encoding="utf-8").split("\n")[:-1]
+        found = [json.loads(line) for line in lines if line.startswith("{")]
+        return [entry for entry in found if event in (None, entry["event"])]
+
     async def stop(self) -> int:
         """SIGTERM, and the exit code."""
         with suppress(ProcessLookupError):

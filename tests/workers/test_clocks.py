@@ -21,7 +21,7 @@ from tests.support.waits import eventually
 from tests.support.wire import upstream
 from tests.workers.test_coordination import at, crew
 from tests.workers.test_events import caller
-from tests.workers.test_workers import WAIT, config, entries, ready
+from tests.workers.test_workers import WAIT, config, ready
 
 
 @pytest.fixture(autouse=True)
@@ -99,7 +99,7 @@ async def corrects(gateway: Running, client: ClientSession, clock: WrongClock) -
 
 def asked(gateway: Running, path: str) -> set[int]:
     """The workers that were asked."""
-    return {entry["worker"] for entry in entries(gateway) if entry.get("path") == path}
+    return {entry["worker"] for entry in gateway.logged() if entry.get("path") == path}
 
 
 async def test_two_processes_give_the_same_offsets_and_correct_alike(url: str) -> None:

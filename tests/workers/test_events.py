@@ -18,7 +18,7 @@ from tentaculo.client import EventClient, Received
 from tests.support.gateway_process import Running, running_gateway
 from tests.support.waits import eventually
 from tests.support.wire import answering, ok, upstream
-from tests.workers.test_workers import config, entries, ready, workers
+from tests.workers.test_workers import config, ready, workers
 
 WAIT = 30.0
 LISTENERS = 12
@@ -54,7 +54,7 @@ async def received(socket: ClientWebSocketResponse, number: int) -> list[dict[st
 
 
 def ingesting(gateway: Running) -> set[int]:
-    return {entry["worker"] for entry in entries(gateway) if entry.get("path") == "/events/ingest"}
+    return {entry["worker"] for entry in gateway.logged() if entry.get("path") == "/events/ingest"}
 
 
 async def test_every_listener_gets_every_event_once_and_in_the_order_of_ids(url: str) -> None:

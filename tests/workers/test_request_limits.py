@@ -9,7 +9,7 @@ import signal
 
 from tests.support.gateway_process import Running, running_gateway
 from tests.support.wire import Response, answering, dial, ok, upstream
-from tests.workers.test_workers import config, entries, ready
+from tests.workers.test_workers import config, ready
 
 WAIT = 30.0
 POLICY = re.compile(r'"20/h per route";q=(\d+);w=3600')
@@ -38,7 +38,7 @@ async def test_two_workers_share_a_limit_and_one_that_is_left_has_all_of_it() ->
             statuses: list[int] = []
 
             def refusing() -> set[int]:
-                return {entry["worker"] for entry in entries(gateway) if entry.get("error") == "rate_limited"}
+                return {entry["worker"] for entry in gateway.logged() if entry.get("error") == "rate_limited"}
 
             while refusing() != {1, 2}:
                 responses = await asyncio.gather(*(ask(gateway) for _ in range(20)))
@@ -46,7 +46,7 @@ async def test_two_workers_share_a_limit_and_one_that_is_left_has_all_of_it() ->
                 statuses += [one.status for one in responses]
             assert statuses.count(200) == 20
             assert [one.target for one in up.requests].count("/madre/x") == 20
-            pids = {entry["worker"]: entry["pid"] for entry in entries(gateway) if entry["event"] == "worker ready"}
+            pids = {entry["worker"]: entry["pid"] for entry in gateway.logged() if entry["event"] == "worker ready"}
             os.kill(pids[2], signal.SIGKILL)
             seen = [10]
             while seen[-2:] != [20, 10]:

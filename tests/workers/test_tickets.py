@@ -12,7 +12,7 @@ from aiohttp import ClientSession, TCPConnector
 from tests.support.gateway_process import Running, running_gateway
 from tests.support.runtime_tables import opened
 from tests.support.wire import answering, ok, upstream
-from tests.workers.test_workers import config, entries, ready
+from tests.workers.test_workers import config, ready
 
 STREAM = {"Accept": "text/event-stream"}
 WAIT = 30.0
@@ -45,7 +45,7 @@ async def from_both(gateway: Running) -> list[str]:
 
 def takers(gateway: Running, status: int) -> set[Any]:
     """The workers that logged such a response to a request with a ticket."""
-    logged = entries(gateway)
+    logged = gateway.logged()
     return {entry["worker"] for entry in logged if entry.get("path") == "/madre/x" and entry["status"] == status}
 
 

@@ -48,15 +48,9 @@ def config(port: int, workers: int) -> dict[str, Any]:
     }
 
 
-def entries(gateway: Running) -> list[dict[str, Any]]:
-    """What has been logged; a line that is being written is not there yet."""
-    lines = gateway.output.read_text(encoding="utf-8").split("\n")[:-1]
-    return [json.loads(line) for line in lines if line.startswith("{")]
-
-
 def workers(gateway: Running) -> dict[int, int]:
     """Number and process of each worker that was started last."""
-    return {entry["worker"]: entry["pid"] for entry in entries(gateway) if entry["event"] == "worker started"}
+    return {entry["worker"]: entry["pid"] for entry in gateway.logged() if entry["event"] == "worker started"}
 
 
 def is_there(pid: int) -> bool:
@@ -75,7 +69,7 @@ async def get(gateway: Running, target: str) -> tuple[int, str]:
 
 
 async def ready(gateway: Running, times: int) -> None:
-    await eventually(lambda: sum(entry["event"] == "worker ready" for entry in entries(gateway)) == times)
+    await eventually(lambda: sum(entry["event"] == "worker ready" for entry in gateway.logged()) == times)
 
 
 async def spread(gateway: Running, target: str, events: str) -> list[Any]:
@@ -85,7 +79,7 @@ async def spread(gateway: Running, target: str, events: str) -> list[Any]:
     """
     responses: list[Any] = []
     async with asyncio.timeout(WAIT):
-        while len({entry["worker"] for entry in entries(gateway) if entry.get("path") == events}) < 2:
+        while len({entry["worker"] for entry in gateway.logged() if entry.get("path") == events}) < 2:
             responses += await asyncio.gather(*(get(gateway, target) for _ in range(20)))
             await asyncio.sleep(0.06)
     return responses
@@ -134,7 +128,7 @@ async def test_they_share_a_port_replace_each_other_and_stop_together(tmp_path: 
                 calls = [tasks.create_task(call()) for _ in range(40)]
                 await up.until(lambda: sum(request.target == "/madre/slow" for request in up.requests) == 40)
                 gateway.process.terminate()
-                await eventually(lambda: sum("in_flight" in entry for entry in entries(gateway)) == 2)
+                await eventually(lambda: sum("in_flight" in entry for entry in gateway.logged()) == 2)
                 await refused(gateway)
                 # As some do that stop a whole group of processes: it means no second, hurried stop.
                 for pid in successors.values():
@@ -142,7 +136,7 @@ async def test_they_share_a_port_replace_each_other_and_stop_together(tmp_path: 
                 assert all(is_there(pid) for pid in successors.values())
                 slow.go.set()
             assert {task.result() for task in calls} == {(200, "as it should be")}
-        in_flight = [entry["in_flight"] for entry in entries(gateway) if "in_flight" in entry]
+        in_flight = [entry["in_flight"] for entry in gateway.logged() if "in_flight" in entry]
         assert sum(in_flight) == 40
         assert all(in_flight), "by a hash of the addresses: that one of two gets none of 40 happens once in 2^39"
         assert await asyncio.wait_for(gateway.process.wait(), WAIT) == 0
@@ -180,7 +174,7 @@ async def test_one_is_no_more_than_the_gateway_itself() -> None:
         assert await get(gateway, "/madre/x") == (200, "as it should be")
         assert Path(f"/proc/{gateway.process.pid}/task/{gateway.process.pid}/children").read_text() == ""
         said = gateway.output.read_text(encoding="utf-8")
-        await eventually(lambda: any(entry["event"] == "request" for entry in entries(gateway)))
+        await eventually(lambda: any(entry["event"] == "request" for entry in gateway.logged()))
         assert "worker" not in said
         assert 'worker="' not in (await get(gateway, "/metrics"))[1]
 
