@@ -141,14 +141,19 @@
     $("#icon").href = words.icon;
   }
   // A browser has six connections to one gateway, and a stream holds one of them. So at most three windows have a stream:
-  // who wants one asks (with its number), and those that have one, or have asked with a smaller number, say so (with minus
-  // the number). The others read the page again and again.
-  const windows = new BroadcastChannel("tentaculo"), me = Math.random();
-  let rank = 2, others;
-  windows.onmessage = ({ data }) => { if (data === -me) others++; else if (data > rank) windows.postMessage(-data); };
+  // who wants one asks (with its number), and those that have one, or have asked with a smaller number, say so. The others
+  // read the page again and again. A busy browser delivers some of that too late: so a window with a stream ends it when
+  // three with smaller numbers say that they have one.
+  const windows = new BroadcastChannel("tentaculo"), me = Math.random(), smaller = new Set();
+  let rank = 2, others, frames;
+  windows.onmessage = ({ data: [asker, by, holds] }) => {
+    if (!by) { smaller.clear(); if (asker > rank) windows.postMessage([asker, me, !rank]); }
+    else if (asker === me) others++;
+    else if (holds && by < me && !rank && smaller.add(by).size > 2 && frames) frames.cancel();
+  };
   async function hasRoom() {
     others = 0;
-    windows.postMessage(rank = me);
+    windows.postMessage([rank = me]);
     await new Promise(over => setTimeout(over, 99));
     return others < 3;
   }
@@ -180,7 +185,7 @@
       const response = await ask("no-store", { Accept: "text/event-stream", "Last-Event-ID": tag });
       if (!/event-stream/.test(response.headers.get("content-type"))) { await read("no-cache"); return 0; }
       if (body.matches(".stale")) draw();
-      const frames = response.body.pipeThrough(new TextDecoderStream()).getReader();
+      frames = response.body.pipeThrough(new TextDecoderStream()).getReader();
       for (let rest = ""; ;) {
         const { value, done } = await frames.read();
         if (done) return 1000;
@@ -193,7 +198,7 @@
           draw();
         }
       }
-    } finally { clearTimeout(timer); rank = 2; }
+    } finally { clearTimeout(timer); rank = 2; frames = 0; }
   }
   async function live() {
     for (let wait = 1000; ;) {

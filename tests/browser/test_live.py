@@ -6,11 +6,12 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from functools import partial
 
 import pytest
 import pytest_asyncio
 from aiohttp import web
-from playwright.async_api import Page, Route, expect
+from playwright.async_api import Page, Request, Route, expect
 
 from tentaculo.model.health import DegradedKind, Health
 from tests.browser import pages
@@ -239,12 +240,21 @@ def followers(state: State) -> int:
     return int(repr(state.live).split()[1])
 
 
+def note_stream(streams: list[Page], window: Page, request: Request) -> None:
+    """Note the window of a request for a stream."""
+    if request.headers.get("accept") == "text/event-stream":
+        streams.append(window)
+
+
 async def test_many_windows_of_one_browser_leave_connections_for_what_is_opened_next() -> None:
     state = State(services=(view("madre"),))
     async with opened(state) as (page, complaints):
         windows = [page, *[await page.context.new_page() for _ in range(7)]]
         for window in windows[1:]:
             await window.goto(page.url)
+        streams: list[Page] = []
+        for window in windows:
+            window.on("request", partial(note_stream, streams, window))
         # At the same moment, as a browser that is started again opens them.
         await asyncio.gather(*(window.reload() for window in windows))
         await eventually(lambda: followers(state) == 3)
@@ -253,12 +263,13 @@ async def test_many_windows_of_one_browser_leave_connections_for_what_is_opened_
         for window in windows:
             await expect(window.locator("h1")).to_have_text("madre is down.", timeout=15_000)
             assert not await window.evaluate("document.body.matches('.stale')")
-        assert followers(state) == 3
+        await eventually(lambda: followers(state) == 3)
         async with asyncio.timeout(5):
             assert await page.evaluate("fetch('/livez').then(response => response.status)") == 200
         # Another one takes the place of a window that is closed.
-        await windows[0].close()
-        await eventually(lambda: followers(state) == 2)
+        holder, opened_before = streams[-1], len(streams)
+        await holder.close()
+        await eventually(lambda: len(streams) > opened_before)
         await eventually(lambda: followers(state) == 3)
         assert complaints == []
 
