@@ -259,7 +259,7 @@ class Generations:
     def _routes(
         self, config: Config, app: web.Application, proxied: Sequence[Route], health: Mapping[str, Route]
     ) -> RouteTable:
-        native = NativeRoutes(app, open_paths(config.auth, config.services), config.names)
+        native = NativeRoutes(app, open_paths(config.auth), config.names)
         return RouteTable(config, native.find, proxied, health, self._parts.health_service.board.health_path)
 
     def _rules(

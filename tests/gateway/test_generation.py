@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,8 @@ from tests.support.waits import eventually
 from tests.support.wire import answering, dial, ok, upstream
 
 ORIGIN = "https://page.example"
+MOST_OBJECTS = 12
+"""That the garbage collector knows, for each service that stays as it is; its configuration included."""
 
 
 class TestKeptConnections:
@@ -227,3 +230,23 @@ async def test_health_is_kept_and_what_is_new_is_probed_at_once(tmp_path: Path) 
         probes = len(up.requests)
         await served.reload(services={"madre": service(up)})
         await eventually(lambda: board.service("madre").health is Health.UP and len(up.requests) > probes)
+
+
+async def test_a_generation_makes_few_objects_for_a_service(tmp_path: Path) -> None:
+    """The event loop stands still while the garbage collector walks through them."""
+
+    async def made(count: int, folder: Path) -> int:
+        folder.mkdir()
+        async with upstream(answering(ok(b"in"))) as up:
+            services = {f"s{number}": service(up, {"prefix": f"/s{number}"}) for number in range(count)}
+            async with serving(folder, services) as served:
+                await served.reload()
+                gc.collect()
+                before = {id(one) for one in gc.get_objects()}
+                generation = await served.prepare(services={**services, "more": service(up, {"prefix": "/more"})})
+                gc.collect()
+                assert generation.changes.added == ("more",)
+                return sum(id(one) not in before for one in gc.get_objects())
+
+    few, many = await made(20, tmp_path / "few"), await made(120, tmp_path / "many")
+    assert (many - few) / 100 <= MOST_OBJECTS
