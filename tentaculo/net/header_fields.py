@@ -84,7 +84,7 @@ REQUEST_FIELDS = (
     Field(
         "Authorization",
         Kind.REPLACED,
-        "unchanged, unless it is `Bearer` with a token of the gateway; never with TRACE; a repeated one is refused (400). With `NTLM` or `Negotiate` the connection to the service belongs to one client connection",
+        "unchanged, unless a token of the gateway is in it, in any scheme; never with TRACE; a repeated one is refused (400). With `NTLM`, `Negotiate`, `Kerberos`, `Nego2` or `CredSSP` the connection to the service belongs to one client connection",
     ),
     Field("X-Forwarded-For", Kind.FORWARDING, "the peer's address; appended to the value of a trusted peer"),
     Field(
@@ -163,7 +163,12 @@ RESPONSE_FIELDS = (
     Field(
         "WWW-Authenticate",
         Kind.READ,
-        "also read here: with `NTLM` or `Negotiate` the connection to the service belongs to one client connection",
+        "also read here: with `NTLM` or another of the schemes above the connection to the service belongs to one client connection",
+    ),
+    Field(
+        "Persistent-Auth",
+        Kind.READ,
+        "also read here: with `true` the connection to the service belongs to one client connection",
     ),
     Field("Content-Type", Kind.READ, "also read here: `text/event-stream` has no idle limit"),
     Field("Date", Kind.READ, "added where the service sends none"),
@@ -223,12 +228,20 @@ def joined_lists(before: bytes | None, value: bytes) -> bytes:
 
 
 _TIMEOUT = re.compile(rb"(?:^|[,; \t])timeout[ \t]*=[ \t]*\"?([0-9]{1,9})(?![0-9])", re.IGNORECASE)
-_BINDS_CONNECTION = re.compile(rb"(?:^|,)[ \t]*(?:ntlm|negotiate)(?=[ \t,]|$)", re.IGNORECASE)
+_CONNECTION_SCHEMES = rb"ntlm|negotiate|kerberos|nego2|credssp"
+"""The schemes of Windows: RFC 4559 section 6, [MS-N2HT], and those of WinRM."""
+_AUTHORIZES_CONNECTION = re.compile(rb"(?:%b)(?=[ \t,]|$)" % _CONNECTION_SCHEMES, re.IGNORECASE)
+_OFFERS_CONNECTION = re.compile(rb"(?:^|,)[ \t]*(?:%b)(?=[ \t,]|$)" % _CONNECTION_SCHEMES, re.IGNORECASE)
 
 
-def binds_connection(value: bytes) -> bool:
-    """Whether a WWW-Authenticate or Authorization names a scheme that authenticates the connection (RFC 4559 section 6)."""
-    return _BINDS_CONNECTION.search(value) is not None
+def authorizes_connection(authorization: bytes) -> bool:
+    """Whether an Authorization authenticates the connection that it is sent on (RFC 4559 section 6)."""
+    return _AUTHORIZES_CONNECTION.match(authorization) is not None
+
+
+def offers_connection(challenges: bytes) -> bool:
+    """Whether a WWW-Authenticate offers a scheme that authenticates the connection."""
+    return _OFFERS_CONNECTION.search(challenges) is not None
 
 
 class ResponseHeaders:
@@ -253,7 +266,7 @@ class ResponseHeaders:
     def __init__(self, fields: Iterable[tuple[bytes, bytes]]) -> None:
         """Read `fields`, each as (whole line, name). Lines are kept as they came."""
         self.binds_connection = False
-        """Whether it offers or ends an authentication of the connection itself: NTLM, Negotiate."""
+        """Whether it offers, ends or confirms an authentication of the connection itself, such as NTLM."""
         self.close = False
         self.has_date = False
         self.keep_alive = False
@@ -312,7 +325,10 @@ class ResponseHeaders:
         elif lower == b"transfer-encoding":
             self.codings = [*(self.codings or ()), value]
         elif lower == b"www-authenticate":
-            self.binds_connection = self.binds_connection or binds_connection(value)
+            self.binds_connection = self.binds_connection or offers_connection(value)
+            self.lines.append(line)
+        elif lower == b"persistent-auth":
+            self.binds_connection = self.binds_connection or value.lower() != b"false"
             self.lines.append(line)
         elif lower == b"date":
             self.has_date = True
