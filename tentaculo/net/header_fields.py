@@ -53,6 +53,7 @@ REQUEST_FIELDS = (
     ),
     Field("Keep-Alive", Kind.DROPPED, ""),
     Field("Proxy-Connection", Kind.DROPPED, ""),
+    Field("HTTP2-Settings", Kind.DROPPED, "no connection is upgraded to `h2c`"),
     Field("Proxy-Authenticate", Kind.DROPPED, ""),
     Field("Proxy-Authorization", Kind.DROPPED, ""),
     Field(
@@ -129,6 +130,7 @@ REQUEST_FIELDS = (
     Field("Origin", Kind.READ, "also read here, for CORS and for opening a WebSocket"),
     Field("Destination", Kind.ADDRESS, "a reference (WebDAV); one that leads outside the route is refused (400)"),
     Field("If", Kind.ADDRESS, "the resource of each tagged list (WebDAV); lock tokens and entity tags stay"),
+    Field("Upload-Concat", Kind.ADDRESS, "each reference (tus); one that leads outside the route is refused (400)"),
 )
 """Fields of a request."""
 RESPONSE_FIELDS = (
@@ -142,6 +144,7 @@ RESPONSE_FIELDS = (
     Field("Proxy-Authenticate", Kind.DROPPED, ""),
     Field("Proxy-Authorization", Kind.DROPPED, ""),
     Field("TE", Kind.DROPPED, ""),
+    Field("Alt-Svc", Kind.DROPPED, "it names a port of the service, to which clients would go past the gateway"),
     Field(
         "Trailer",
         Kind.REMADE,
@@ -183,6 +186,14 @@ RESPONSE_FIELDS = (
     Field("Refresh", Kind.ADDRESS, "the reference after the seconds"),
     Field("Service-Worker-Allowed", Kind.ADDRESS, "a path"),
     Field("SourceMap", Kind.ADDRESS, "a reference"),
+    Field("X-SourceMap", Kind.ADDRESS, "a reference"),
+    Field("Upload-Concat", Kind.ADDRESS, "each reference (tus)"),
+    Field("HX-Redirect", Kind.ADDRESS, "a reference (htmx)"),
+    Field("HX-Location", Kind.ADDRESS, "a reference (htmx); JSON stays"),
+    Field("HX-Push-Url", Kind.ADDRESS, "a reference (htmx)"),
+    Field("HX-Replace-Url", Kind.ADDRESS, "a reference (htmx)"),
+    Field("X-Inertia-Location", Kind.ADDRESS, "a reference (Inertia)"),
+    Field("Turbolinks-Location", Kind.ADDRESS, "a reference (Turbolinks)"),
 )
 """Fields of a response."""
 

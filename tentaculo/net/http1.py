@@ -177,6 +177,10 @@ def find_head(buffer: bytes, limit: int) -> int:
     start = buffer[:7]
     if start != _VERSION_START[: len(start)]:
         raise Http1Error("it does not begin with an HTTP/1 status line")
+    newline = buffer.find(b"\n")
+    if newline >= 0 and buffer[newline - 1] != 13:
+        # No empty line with CRLF follows: the gateway would wait for it until the time limit.
+        raise Http1Error("the status line is malformed")
     if end >= 0 or len(buffer) > limit:
         raise HeadTooLargeError("the head is too large")
     return -1

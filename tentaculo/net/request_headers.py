@@ -147,7 +147,7 @@ class RequestHeaders:
                 self.trailer = joined_lists(self.trailer, value)
             case b"via":
                 self.via = [*(self.via or ()), value]
-            case b"destination" | b"if":
+            case b"destination" | b"if" | b"upload-concat":
                 self.has_addresses = True
             case b"max-forwards":
                 self.max_forwards = value
