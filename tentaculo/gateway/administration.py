@@ -33,6 +33,7 @@ from tentaculo.gateway.layer_keeper import (
     NotServedError,
 )
 from tentaculo.model.failure import Failure, Problem
+from tentaculo.tasks import TaskGroup
 
 if TYPE_CHECKING:
     from tentaculo.config.change_layer import ChangeLayer
@@ -73,6 +74,7 @@ class ConfigurationAdministration:
         self._now = now
         self._record = record
         self._table = table
+        self._tasks = TaskGroup("administration")
         self._environ = process_environment() if environ is None else environ
 
     def __repr__(self) -> str:
@@ -151,6 +153,21 @@ class ConfigurationAdministration:
     # -- changing ----------------------------------------------------------------------------------------------
 
     async def _change(self, edit: Edit, by: Author) -> tuple[str, dict[str, Any]]:
+        # A client that leaves must neither keep its change out of the log of events, nor have the row in the table go
+        # back while the change is served.
+        found = await asyncio.shield(self._tasks.start(self._outcome(edit, by), "change"))
+        if isinstance(found, Problem):
+            raise found
+        changed: tuple[str, dict[str, Any]] = found
+        return changed
+
+    async def _outcome(self, edit: Edit, by: Author) -> tuple[str, dict[str, Any]] | Problem:
+        try:
+            return await self._make(edit, by)
+        except Problem as problem:
+            return problem
+
+    async def _make(self, edit: Edit, by: Author) -> tuple[str, dict[str, Any]]:
         for _ in range(ATTEMPTS):
             self._check_generation(by)
             generation = self._generation()
