@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 import msgspec
 
 from tentaculo.config.changing import SetByEnvironmentError
+from tentaculo.config.comparison import compare
 from tentaculo.config.effective import effective_values, sources_of
 from tentaculo.config.environment import process_environment
 from tentaculo.config.errors import ConfigError, ConfigFault, KeyPath
@@ -236,6 +237,13 @@ class ConfigurationAdministration:
         try:
             changes = await self._layers.adopt(Adoption(sources, layer), f"write API ({by})")
             is_served = True
+        except LayerConflictError:
+            # What follows the row may have been first, with this change.
+            found = await self._sources()
+            is_served = found.layer.is_same_change(layer)
+            if not is_served:
+                raise
+            changes = await asyncio.to_thread(self._compared, sources, found)
         except ConfigError as error:
             _refuse(error.faults)
         except NotNowError as error:
@@ -247,6 +255,10 @@ class ConfigurationAdministration:
                 # The other machines go back with this one.
                 await self._table.replace(layer, msgspec.structs.replace(sources.layer, revision=layer.revision + 1))
         return changes
+
+    def _compared(self, before: Sources, after: Sources) -> Changes:
+        configs = [load_sources(one, self._environ, now=self._now()).config for one in (before, after)]
+        return compare(*configs)
 
 
 def _not_now(error: NotNowError) -> Problem:

@@ -118,7 +118,8 @@ class LayerReloads:
         before = self._sources
         if (before.layer, before.text) != (adoption.before.layer, adoption.before.text):
             raise LayerConflictError("The configuration has changed meanwhile.")
-        candidate = await asyncio.to_thread(self._source.revise, replace(before, layer=adoption.layer, refused=()))
+        wanted = replace(before, layer=adoption.layer, refused=())
+        candidate = await asyncio.to_thread(self._source.revise, wanted, self._now())
         kept = KeptFile(before.changes_file, before.layer, may_replace=bool(before.refused))
         if adoption.is_kept:
             await asyncio.to_thread(kept.write, adoption.layer)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import stat
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -20,10 +20,12 @@ from tentaculo.config.comparison import Changes, compare, digest
 from tentaculo.config.loader import load_usable
 from tentaculo.config.masking import MASK
 from tentaculo.config.schema import Config
-from tentaculo.gateway.administration import ConfigurationAdministration
+from tentaculo.gateway.administration import ChangesTable, ConfigurationAdministration
 from tentaculo.gateway.configuration_source import Candidate, ConfigurationSource
 from tentaculo.gateway.layer_reloads import LayerReloads
 from tentaculo.gateway.reloading import Reloader, ReloadFailedError
+from tentaculo.health.steady_clock import time_since_boot
+from tentaculo.model.text import utc_now
 from tentaculo.tasks import TaskGroup
 from tentaculo.web import admin
 from tests.support.config import SECRET
@@ -81,6 +83,7 @@ class Running:
     file: Path
     changes: Path
     administration: ConfigurationAdministration
+    layers: LayerReloads
 
     async def send(
         self, method: str, path: str, body: Any = None, *, status: int = 200, headers: Mapping[str, str] = ANY
@@ -102,7 +105,14 @@ class Running:
 
 
 @asynccontextmanager
-async def running(folder: Path) -> AsyncIterator[Running]:
+async def running(
+    folder: Path,
+    *,
+    now: Callable[[], datetime] = utc_now,
+    elapsed: Callable[[], float] = time_since_boot,
+    table: ChangesTable | None = None,
+) -> AsyncIterator[Running]:
+    """A write API over the configuration in `folder`; `table` is what it shares with other machines."""
     file = folder / "tentaculo.toml"
     if not file.exists():
         file.write_text(FILE)
@@ -112,14 +122,15 @@ async def running(folder: Path) -> AsyncIterator[Running]:
     served = Served(loaded.config)
     events: list[dict[str, Any]] = []
     reloader = Reloader(source)
-    layers = LayerReloads(source, reloader, loaded.sources)
+    layers = LayerReloads(source, reloader, loaded.sources, now=now, elapsed=elapsed)
     reloader.open(served.apply, watch=False)
     layers.open()
     administration = ConfigurationAdministration(
         layers,
         lambda: digest(served.config, ["hash"]),
-        now=lambda: datetime.now(UTC),
+        now=now,
         record=lambda type_, **members: events.append({"type": type_, **members}),
+        table=table,
     )
     app = web.Application()
     app.add_routes(admin.routes(administration, lambda request: "ana", lambda request: None))
@@ -128,7 +139,9 @@ async def running(folder: Path) -> AsyncIterator[Running]:
         ClientSession(f"http://{server.host}:{server.port}") as client,
     ):
         try:
-            yield Running(client, served, reloader, events, file, folder / "data" / "changes.json", administration)
+            yield Running(
+                client, served, reloader, events, file, folder / "data" / "changes.json", administration, layers
+            )
         finally:
             await layers.close()
             await reloader.close()
