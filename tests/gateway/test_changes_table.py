@@ -133,7 +133,7 @@ async def test_of_two_changes_at_once_one_is_refused_and_none_is_lost(two: tuple
         name = "of-a" if one is a else "of-b"
         async with (
             ClientSession(one.live.client._base_url) as session,
-            session.put(  # type: ignore[arg-type]
+            session.put(
                 f"{BASE}/services/{name}",
                 json={"url": "http://127.0.0.1:9", "routes": [{"prefix": f"/{name}"}]},
                 headers={"X-VX11-Token": ADMIN_TOKEN, "If-Match": tag},
