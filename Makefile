@@ -26,11 +26,11 @@ run:
 	@exec .venv/bin/python -m tentaculo serve $(ARGS)
 
 PYTEST = .venv/bin/python -m pytest
-# The fast tests wait for half of their time, so they use more processes than a small machine has cores. Slow ones run two
-# at a time, but for those that measure time and memory, which have the machine to themselves.
+# Tests wait for much of their time, so they use more processes than a small machine has cores; but those that measure
+# time and memory have the machine to themselves.
 FAST = $(PYTEST) --fast -n 4 --dist worksteal --ignore=tests/conformance
 SLOW = $(PYTEST) --slow --ignore=tests/conformance
-ALONE = desync or package or soak
+ALONE = soak
 
 test:
 	@tools/bootstrap.sh dev
@@ -38,7 +38,7 @@ test:
 ifdef ARGS
 	@$(PYTEST) --ignore=tests/conformance $(ARGS)
 else
-	@$(FAST); fast=$$?; $(SLOW) -n 2 --dist loadfile -m "not ($(ALONE))"; slow=$$?; $(SLOW) -m "$(ALONE)"; alone=$$?; \
+	@$(FAST); fast=$$?; $(SLOW) -n 3 --dist loadfile -m "not $(ALONE)"; slow=$$?; $(SLOW) -m "$(ALONE)"; alone=$$?; \
 		[ $$fast -eq 0 ] || echo "The fast tests failed, see above." >&2; \
 		[ $$slow -eq 0 ] || echo "The slow tests failed, see above." >&2; \
 		exit $$((fast != 0 || slow != 0 || alone != 0))
