@@ -326,9 +326,9 @@ class Gateway:
         """As `Generations.prepare`; `hashes` are the accepted tokens'. Of several workers all prepare, and then all swap."""
         return await self.generations.prepare(config, hashes)
 
-    def swap(self, generation: Generation, by: str = "", *, close_removed: bool = False) -> Changes:
+    def swap(self, generation: Generation, by: str = "") -> Changes:
         """As `Generations.swap`."""
-        return self.generations.swap(generation, by, close_removed=close_removed)
+        return self.generations.swap(generation, by)
 
     def _lead(self) -> AbstractAsyncContextManager[None]:
         return self._leading.leading(OwnRow(self.running.url, self._port(), self._started_at))

@@ -209,10 +209,10 @@ class Generations:
             on_drain=on_drain,
         )
 
-    def swap(self, generation: Generation, by: str = "", *, close_removed: bool = False) -> Changes:
+    def swap(self, generation: Generation, by: str = "") -> Changes:
         """Serve `generation` from now on, in this turn of the event loop; `by` says who asked for it.
 
-        Requests in flight to services that it removes end by themselves, or with `close_removed` now.
+        Requests in flight to services that it removes end by themselves, or with `reload.close_removed` now.
 
         Raises `StaleGenerationError`, before anything is changed, where it was prepared upon another generation than the
         one that is served.
@@ -229,7 +229,7 @@ class Generations:
         # What was prepared is in place, and would keep the parts of the generation before in memory.
         self._current = replace(generation, steps=())
         changes = generation.changes
-        if close_removed and changes.removed:
+        if generation.config.reload.close_removed and changes.removed:
             self._parts.proxy.end_services(changes.removed)
         said = {"generation": generation.number, **changes.as_json(), "kept": len(changes.kept)}
         log.info("configuration reloaded", by=by, **said)
