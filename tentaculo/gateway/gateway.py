@@ -227,7 +227,8 @@ class Gateway:
             record=self._own_events.record,
             limits=self._limits,
         )
-        self.generations = Generations(parts, config, hashes, authentication.tokens, cors)
+        number = self._reloads.last.generation
+        self.generations = Generations(parts, config, hashes, authentication.tokens, cors, number)
 
     def __repr__(self) -> str:
         return f"<Gateway {self._phase.value}, {len(self.config.services)} services>"
@@ -268,8 +269,8 @@ class Gateway:
         self._stack.push_async_callback(self._tasks.close)
         self._tasks.start(give_back_memory(), "memory")
         self._tasks.start(self._clock.run(), "clock")
-        self.authentication.start(self._tasks)
         runner = await self.generations.begin()
+        self.authentication.start(self._tasks)
         self._stack.push_async_callback(runner.cleanup)
         server = cast(web.Server, runner.server)
         dispatcher = self.generations.dispatcher = Dispatcher(

@@ -74,7 +74,7 @@ class Generation:
     """A configuration, with all that was built for it."""
 
     number: int
-    """1 for that of the start."""
+    """1 for that of the start; the same in every worker."""
     config: Config
     """What is served: without the changes that only a restart applies."""
     etag: str
@@ -129,9 +129,17 @@ class Generations:
     """Prepares generations, and knows the one that is served."""
 
     def __init__(
-        self, parts: FollowingParts, config: Config, hashes: AcceptedTokens, tokens: Tokens, cors: CorsPolicy
+        self,
+        parts: FollowingParts,
+        config: Config,
+        hashes: AcceptedTokens,
+        tokens: Tokens,
+        cors: CorsPolicy,
+        number: int = 1,
     ) -> None:
+        """`number` is that of the first one, which is not 1 in a worker that replaces one that ended."""
         self._parts = parts
+        self._first_number = number
         self._start = config, token_lines(hashes), tokens, cors
         self._current: Generation | None = None
         self.dispatcher: Dispatcher | None = None
@@ -158,7 +166,7 @@ class Generations:
         routes = self._routes(config, app, proxy.routes, proxy.health_routes)
         runner = await _running(app)
         self._current = Generation(
-            *(1, config, digest(config, hashes), Changes(added=tuple(config.services)), tokens, cors),
+            *(self._first_number, config, digest(config, hashes), Changes(added=tuple(config.services)), tokens, cors),
             self._rules(config, tokens, cors, routes, runner),
             hashes,
             on_drain=on_drain,
@@ -244,7 +252,7 @@ class Generations:
         if self.dispatcher is not None:
             self.dispatcher.use(generation.rules)
         parts.limits.use(generation.rules.limits)
-        parts.authentication.use(generation.tokens)
+        parts.authentication.use(generation.tokens, config)
         parts.proxy.traffic.keep_services(changes.removed, config.services)
         parts.connections.use(limits.connections, limits.connections_per_address)
         parts.hub.use(limit=limits.subscribers, queue=limits.subscriber_queue)
