@@ -15,8 +15,8 @@ _OVERLONG = re.compile(rb"(?:[\xc0\xc1]|\xe0[\x80\x81]|\xf0\x80[\x80\x81])[\x80-
 _FULL_WIDTH = {0xFF00 + n: 0x20 + n for n in range(1, 0x5F)}
 """The full-width forms of ASCII, which Windows maps to it. The normalization of Unicode takes quadratic time."""
 _PARAMETERS = re.compile(r";[^/]*")
-_EMPTY_SEGMENTS = re.compile(r"[/\\]+(?:\.(?:[/\\]+|$))*")
-"""Slashes, with the segments between them that lead nowhere: empty ones and `.`."""
+_EMPTY_SEGMENTS = re.compile(r"[/\\](?:[/\\]|\.(?:[/\\]|$))+|\\")
+"""Slashes, with the segments between them that lead nowhere: empty ones and `.`. No match is one plain slash."""
 # Windows ignores dots and blanks at the end of a name, and `$` of many expressions matches before a line's end.
 _TRAILING = re.compile(r"(?<=[^\s./\\])[\s.]+(?=[/\\]|$)")
 _TRAILING_PARENT = re.compile(r"(?<=[/\\]\.\.)[\s.]+(?=[/\\]|$)")
