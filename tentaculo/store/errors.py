@@ -63,6 +63,8 @@ def describe(error: BaseException, url: URL) -> str:
         return f"The database driver {error.name} is missing: install tentaculo-link[postgresql]."
     if url.get_backend_name() == "sqlite":
         return _describe_sqlite(error, url)
+    if isinstance(error, TypeError):
+        return _describe_arguments(url)
     if isinstance(error, OSError) or (state := _sqlstate(error)) is None:
         return "The database server cannot be reached."
     return next((words for code, words in _POSTGRESQL if state.startswith(code)), f"PostgreSQL refused ({state}).")
@@ -105,6 +107,14 @@ def is_disk_full(error: BaseException) -> bool:
 def disk_full(file: Path) -> str:
     """The sentence for a SQLite file that cannot grow."""
     return f"The database file {file.name} {_DISK_FULL}."
+
+
+def _describe_arguments(url: URL) -> str:
+    # The driver takes the parts of the address as arguments of a function: a user is required, others may be unknown.
+    if url.username is None:
+        return "The database address names no user: use postgresql://user:password@host/name."
+    names = printable(", ".join(sorted(url.query)), 120)
+    return f"The database driver {url.get_driver_name()} does not know a parameter of the address, of {names}."
 
 
 def _describe_sqlite(error: BaseException, url: URL) -> str:
