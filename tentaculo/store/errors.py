@@ -123,6 +123,9 @@ def _describe_sqlite(error: BaseException, url: URL) -> str:
     if "no such table" in str(error) or "no column named" in str(error) or "no such column" in str(error):
         return NOT_MIGRATED
     name = "SQLITE_CANTOPEN" if isinstance(error, OSError) else getattr(error, "sqlite_errorname", "")
+    if name == "SQLITE_ERROR":
+        # A statement does not fit what the file holds, such as a table of ours that is there already.
+        return f"{file} is not as the gateway expects: {printable(str(error), 120)}."
     words = next((words for code, words in _SQLITE if name.startswith(code)), "failed")
     return f"{file} {words}."
 

@@ -87,7 +87,7 @@ def test_sqlite_is_described_by_its_code_and_by_the_file_s_name_only(tmp_path: P
     errors = {
         "is not a SQLite database": of_sqlite(text, "SELECT * FROM t"),
         "run `tentaculo db upgrade`": of_sqlite(tmp_path / "new.db", "SELECT * FROM t"),
-        "failed.": of_sqlite(tmp_path / "new.db", "SELECT nonsense("),
+        "is not as the gateway expects: incomplete input.": of_sqlite(tmp_path / "new.db", "SELECT nonsense("),
     }
     for words, error in errors.items():
         said = describe(OperationalError("SELECT geheim", {}, error), SQLITE)
