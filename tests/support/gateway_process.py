@@ -19,7 +19,7 @@ from aiohttp import ClientError, ClientSession, ClientTimeout
 
 ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "a-token-for-tests"
-START_TIMEOUT = 20.0
+START_TIMEOUT = 120.0
 STOP_TIMEOUT = 15.0
 _ADDRESS = re.compile(r"http://(?:127\.0\.0\.1|localhost):\d+")
 
