@@ -90,7 +90,7 @@ FAULTS = (
         well=Behaviour(work=0.1, slots=16),
         overloads=True,
         rate=100.0,
-        lasts=(10.0, 12.0),
+        lasts=(18.0, 20.0),
         after=6.0,
     ),
 )
