@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from enum import Enum
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import msgspec
@@ -197,10 +197,7 @@ class Ingest:
         self._slices = Slices()
         self._held = 0
         """Bytes of the bodies whose events are not stored yet."""
-        # A list of a million numbers would be a million objects before its length is known (100 ms). This shape has
-        # a place for each allowed item and one more; what follows is only skipped.
-        places = [(f"item_{number}", msgspec.Raw, None) for number in range(limits.events_batch + 1)]
-        self._array = msgspec.json.Decoder(msgspec.defstruct("Items", places, array_like=True))
+        self._array = _array_decoder(limits.events_batch)
 
     def body_handler(self, fields: HeaderFields) -> BodyHandler:
         """Respond once what the body holds is stored. Raises `Problem` where the header fields refuse it."""
@@ -350,3 +347,14 @@ def _rejection(errors: Sequence[dict[str, Any]]) -> Problem:
     # `status_code` still carries 422.
     extra = {"status": "rejected", "reason": Failure.INVALID_EVENT.error, "errors": errors}
     return Problem(Failure.INVALID_EVENT, f"Faulty: {fields}.", extra=extra)
+
+
+@lru_cache(maxsize=1)
+def _array_decoder(limit: int) -> msgspec.json.Decoder[Any]:
+    """Reads the items of an array, `limit` and one more; what follows is only skipped.
+
+    A list of a million numbers would be a million objects before its length is known (100 ms). It is kept since its type
+    has an object for each item, and a reload mostly needs the same one.
+    """
+    places = [(f"item_{number}", msgspec.Raw, None) for number in range(limit + 1)]
+    return msgspec.json.Decoder(msgspec.defstruct("Items", places, array_like=True))

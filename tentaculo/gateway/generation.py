@@ -9,12 +9,10 @@ subscribers. [Reload](../../docs/reload.md) says what each change keeps.
 
 from __future__ import annotations
 
-import asyncio
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, cast
 
 import structlog
 from aiohttp import web
@@ -29,6 +27,7 @@ from tentaculo.gateway.clock_watch import ClockWatch
 from tentaculo.gateway.health_service import HealthService
 from tentaculo.gateway.incident_service import IncidentService
 from tentaculo.gateway.leading import Leading
+from tentaculo.gateway.loading import beside_the_loop
 from tentaculo.gateway.shutdown import CLOSE_WAIT
 from tentaculo.gateway.slow_watch import SlowWatch
 from tentaculo.gateway.usual_cache import UsualCache
@@ -58,10 +57,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-_SWITCH = 0.0005
-"""Seconds that the event loop waits for the interpreter while a generation is built; Python's own 5 ms would delay each
-request by as much."""
-
 Step = Callable[[], None]
 
 
@@ -74,7 +69,7 @@ class Generation:
     """A configuration, with all that was built for it."""
 
     number: int
-    """1 for that of the start."""
+    """1 for that of the start; the same in every worker."""
     config: Config
     """What is served: without the changes that only a restart applies."""
     etag: str
@@ -129,9 +124,17 @@ class Generations:
     """Prepares generations, and knows the one that is served."""
 
     def __init__(
-        self, parts: FollowingParts, config: Config, hashes: AcceptedTokens, tokens: Tokens, cors: CorsPolicy
+        self,
+        parts: FollowingParts,
+        config: Config,
+        hashes: AcceptedTokens,
+        tokens: Tokens,
+        cors: CorsPolicy,
+        number: int = 1,
     ) -> None:
+        """`number` is that of the first one, which is not 1 in a worker that replaces one that ended."""
         self._parts = parts
+        self._first_number = number
         self._start = config, token_lines(hashes), tokens, cors
         self._current: Generation | None = None
         self.dispatcher: Dispatcher | None = None
@@ -158,7 +161,7 @@ class Generations:
         routes = self._routes(config, app, proxy.routes, proxy.health_routes)
         runner = await _running(app)
         self._current = Generation(
-            *(1, config, digest(config, hashes), Changes(added=tuple(config.services)), tokens, cors),
+            *(self._first_number, config, digest(config, hashes), Changes(added=tuple(config.services)), tokens, cors),
             self._rules(config, tokens, cors, routes, runner),
             hashes,
             on_drain=on_drain,
@@ -177,7 +180,9 @@ class Generations:
     async def prepare(self, config: Config, hashes: AcceptedTokens) -> Generation:
         """Build and check all that `config` needs. Changes nothing of what is served; raises what is wrong."""
         current, parts = self.current, self._parts
-        changes, served = compare(current.config, config), appliable(current.config, config)
+        changes, served = await beside_the_loop(
+            lambda: (compare(current.config, config), appliable(current.config, config))
+        )
         lines = token_lines(hashes)
         if lines != current.hashes:
             changes = changes.with_key("auth.tokens")
@@ -198,7 +203,7 @@ class Generations:
             routes = self._routes(served, app, proxy.routes, proxy.health_routes)
             return app, routes, steps, digest(config, lines)
 
-        app, routes, steps, etag = await _beside_the_loop(build)
+        app, routes, steps, etag = await beside_the_loop(build)
         rules = self._rules(served, tokens, cors, routes, await _running(app))
         if self.current is not current:
             raise StaleGenerationError
@@ -209,10 +214,10 @@ class Generations:
             on_drain=on_drain,
         )
 
-    def swap(self, generation: Generation, by: str = "", *, close_removed: bool = False) -> Changes:
+    def swap(self, generation: Generation, by: str = "") -> Changes:
         """Serve `generation` from now on, in this turn of the event loop; `by` says who asked for it.
 
-        Requests in flight to services that it removes end by themselves, or with `close_removed` now.
+        Requests in flight to services that it removes end by themselves, or with `reload.close_removed` now.
 
         Raises `StaleGenerationError`, before anything is changed, where it was prepared upon another generation than the
         one that is served.
@@ -229,7 +234,7 @@ class Generations:
         # What was prepared is in place, and would keep the parts of the generation before in memory.
         self._current = replace(generation, steps=())
         changes = generation.changes
-        if close_removed and changes.removed:
+        if generation.config.reload.close_removed and changes.removed:
             self._parts.proxy.end_services(changes.removed)
         said = {"generation": generation.number, **changes.as_json(), "kept": len(changes.kept)}
         log.info("configuration reloaded", by=by, **said)
@@ -244,7 +249,7 @@ class Generations:
         if self.dispatcher is not None:
             self.dispatcher.use(generation.rules)
         parts.limits.use(generation.rules.limits)
-        parts.authentication.use(generation.tokens)
+        parts.authentication.use(generation.tokens, config)
         parts.proxy.traffic.keep_services(changes.removed, config.services)
         parts.connections.use(limits.connections, limits.connections_per_address)
         parts.hub.use(limit=limits.subscribers, queue=limits.subscriber_queue)
@@ -259,7 +264,7 @@ class Generations:
     def _routes(
         self, config: Config, app: web.Application, proxied: Sequence[Route], health: Mapping[str, Route]
     ) -> RouteTable:
-        native = NativeRoutes(app, open_paths(config.auth, config.services), config.names)
+        native = NativeRoutes(app, open_paths(config.auth), config.names)
         return RouteTable(config, native.find, proxied, health, self._parts.health_service.board.health_path)
 
     def _rules(
@@ -278,19 +283,6 @@ class Generations:
             RequestLimits(config, parts.limits, earlier) or None,
             RouteNetworks(config, parts.limits.note_network) or None,
         )
-
-
-T = TypeVar("T")
-
-
-async def _beside_the_loop(build: Callable[[], T]) -> T:
-    """The result of `build`, which runs in a thread and gives the event loop its turns as often as it wants them."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(_SWITCH)
-    try:
-        return await asyncio.to_thread(build)
-    finally:
-        sys.setswitchinterval(before)
 
 
 async def _running(app: web.Application) -> web.AppRunner:
