@@ -27,3 +27,10 @@ class ReloadSettings(Section, frozen=True):
             " that it names for tokens or keys."
         ),
     ] = False
+    close_removed: Annotated[
+        bool,
+        Doc(
+            "Whether a reload ends the requests in flight, event streams and tunnels of services that it removes. Else they"
+            " end by themselves."
+        ),
+    ] = False

@@ -50,7 +50,7 @@ class Authentication:
             replace,
             TokenUseTable(run),
             record,
-            file=WatchedTokenFile(config) if config.auth.enabled else None,
+            file=self._watched_file(config, self.tokens),
             is_leader=coordination is None or coordination.is_leader,
         )
 
@@ -61,14 +61,23 @@ class Authentication:
         """The accepted tokens of a configuration, which is not served yet. What is known of each of them is kept."""
         return Tokens(tokens, enabled=config.auth.enabled, names=config.names, uses=self._uses)
 
-    def use(self, tokens: Tokens) -> None:
-        """Accept these from now on."""
+    @staticmethod
+    def _watched_file(config: Config, tokens: Tokens) -> WatchedTokenFile | None:
+        listed = [settings for settings, _, _ in tokens.listed]
+        return WatchedTokenFile(config, listed) if config.auth.enabled else None
+
+    def use(self, tokens: Tokens, config: Config | None = None) -> None:
+        """Accept these from now on; `config` is that of a reload that they were read with."""
+        if config is not None:
+            # It may have changed between the time at which the reload has read it and now.
+            self.watch.file = self._watched_file(config, tokens)
         self.tokens = self.sign_in.tokens = tokens
         self.tickets.enabled = tokens.enabled
         self.sessions.use(tokens.has_fingerprint)
 
     def start(self, tasks: TaskGroup) -> None:
-        """Start what runs as long as the gateway does."""
+        """Start what runs as long as the gateway does. Nothing is served yet."""
+        self.watch.begin()
         tasks.start(self.tickets.run(), "tickets")
         tasks.start(self.sessions.run(), "sessions")
         tasks.start(self.watch.run(), "tokens")

@@ -227,7 +227,8 @@ class Gateway:
             record=self._own_events.record,
             limits=self._limits,
         )
-        self.generations = Generations(parts, config, hashes, authentication.tokens, cors)
+        number = self._reloads.last.generation
+        self.generations = Generations(parts, config, hashes, authentication.tokens, cors, number)
 
     def __repr__(self) -> str:
         return f"<Gateway {self._phase.value}, {len(self.config.services)} services>"
@@ -268,8 +269,8 @@ class Gateway:
         self._stack.push_async_callback(self._tasks.close)
         self._tasks.start(give_back_memory(), "memory")
         self._tasks.start(self._clock.run(), "clock")
-        self.authentication.start(self._tasks)
         runner = await self.generations.begin()
+        self.authentication.start(self._tasks)
         self._stack.push_async_callback(runner.cleanup)
         server = cast(web.Server, runner.server)
         dispatcher = self.generations.dispatcher = Dispatcher(
@@ -326,9 +327,9 @@ class Gateway:
         """As `Generations.prepare`; `hashes` are the accepted tokens'. Of several workers all prepare, and then all swap."""
         return await self.generations.prepare(config, hashes)
 
-    def swap(self, generation: Generation, by: str = "", *, close_removed: bool = False) -> Changes:
+    def swap(self, generation: Generation, by: str = "") -> Changes:
         """As `Generations.swap`."""
-        return self.generations.swap(generation, by, close_removed=close_removed)
+        return self.generations.swap(generation, by)
 
     def _lead(self) -> AbstractAsyncContextManager[None]:
         return self._leading.leading(OwnRow(self.running.url, self._port(), self._started_at))

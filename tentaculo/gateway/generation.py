@@ -69,7 +69,7 @@ class Generation:
     """A configuration, with all that was built for it."""
 
     number: int
-    """1 for that of the start."""
+    """1 for that of the start; the same in every worker."""
     config: Config
     """What is served: without the changes that only a restart applies."""
     etag: str
@@ -124,9 +124,17 @@ class Generations:
     """Prepares generations, and knows the one that is served."""
 
     def __init__(
-        self, parts: FollowingParts, config: Config, hashes: AcceptedTokens, tokens: Tokens, cors: CorsPolicy
+        self,
+        parts: FollowingParts,
+        config: Config,
+        hashes: AcceptedTokens,
+        tokens: Tokens,
+        cors: CorsPolicy,
+        number: int = 1,
     ) -> None:
+        """`number` is that of the first one, which is not 1 in a worker that replaces one that ended."""
         self._parts = parts
+        self._first_number = number
         self._start = config, token_lines(hashes), tokens, cors
         self._current: Generation | None = None
         self.dispatcher: Dispatcher | None = None
@@ -153,7 +161,7 @@ class Generations:
         routes = self._routes(config, app, proxy.routes, proxy.health_routes)
         runner = await _running(app)
         self._current = Generation(
-            *(1, config, digest(config, hashes), Changes(added=tuple(config.services)), tokens, cors),
+            *(self._first_number, config, digest(config, hashes), Changes(added=tuple(config.services)), tokens, cors),
             self._rules(config, tokens, cors, routes, runner),
             hashes,
             on_drain=on_drain,
@@ -206,10 +214,10 @@ class Generations:
             on_drain=on_drain,
         )
 
-    def swap(self, generation: Generation, by: str = "", *, close_removed: bool = False) -> Changes:
+    def swap(self, generation: Generation, by: str = "") -> Changes:
         """Serve `generation` from now on, in this turn of the event loop; `by` says who asked for it.
 
-        Requests in flight to services that it removes end by themselves, or with `close_removed` now.
+        Requests in flight to services that it removes end by themselves, or with `reload.close_removed` now.
 
         Raises `StaleGenerationError`, before anything is changed, where it was prepared upon another generation than the
         one that is served.
@@ -226,7 +234,7 @@ class Generations:
         # What was prepared is in place, and would keep the parts of the generation before in memory.
         self._current = replace(generation, steps=())
         changes = generation.changes
-        if close_removed and changes.removed:
+        if generation.config.reload.close_removed and changes.removed:
             self._parts.proxy.end_services(changes.removed)
         said = {"generation": generation.number, **changes.as_json(), "kept": len(changes.kept)}
         log.info("configuration reloaded", by=by, **said)
@@ -241,7 +249,7 @@ class Generations:
         if self.dispatcher is not None:
             self.dispatcher.use(generation.rules)
         parts.limits.use(generation.rules.limits)
-        parts.authentication.use(generation.tokens)
+        parts.authentication.use(generation.tokens, config)
         parts.proxy.traffic.keep_services(changes.removed, config.services)
         parts.connections.use(limits.connections, limits.connections_per_address)
         parts.hub.use(limit=limits.subscribers, queue=limits.subscriber_queue)

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Protocol
 
 import structlog
 
-from tentaculo.config.accepted_tokens import format_moment
+from tentaculo.config.accepted_tokens import TokenSettings, format_moment
 from tentaculo.security.token_file import TokenFileError, WatchedTokenFile
 from tentaculo.security.tokens import Tokens, name_of
 
@@ -64,7 +65,8 @@ class TokenWatch:
         """
         self._tokens = tokens
         self._replace = replace
-        self._file = file
+        self.file = file
+        """The token file; another one after a reload."""
         self._store = store
         self._record = record
         self._is_leader = is_leader
@@ -90,22 +92,40 @@ class TokenWatch:
             await self._store_uses(STORED)
             await asyncio.sleep(SWEEP)
 
+    def begin(self) -> None:
+        """Accept what the token file has now, before anything is served: it may have changed since it was read.
+
+        A worker that replaces one that ended gets the tokens of the last reload. It blocks.
+        """
+        if self.file is not None and self.file.has_changed:
+            with self._reported():
+                self._accept(self.file, self.file.read_again())
+
     async def _read_file(self) -> None:
         """Accept what the token file has now. One that is faulty changes nothing."""
-        if self._file is None or not self._file.has_changed:
-            return
+        file = self.file
+        if file is not None and file.has_changed:
+            with self._reported():
+                # In a thread, which an idle gateway does not need.
+                self._accept(file, await asyncio.to_thread(file.read_again))
+
+    @contextmanager
+    def _reported(self) -> Iterator[None]:
         try:
-            # In a thread, which an idle gateway does not need.
-            found = await asyncio.to_thread(self._file.read_again)
+            yield
         except (OSError, TokenFileError) as error:
             log.error("token file not read", reason=str(error))
             if self._is_leader:
                 self._record("tokens.rejected", severity="error", reason=str(error))
+
+    def _accept(self, file: WatchedTokenFile, found: list[TokenSettings] | None) -> None:
+        if found is None or file is not self.file:
             return
-        if found is not None:
-            before = self._tokens()
-            known = [settings for settings, _, _ in before.listed]
-            self._replace(before.replaced_by(self._file.with_others(known, found)))
+        before = self._tokens()
+        known = [settings for settings, _, _ in before.listed]
+        tokens = file.with_others(known, found)
+        if tokens != known:
+            self._replace(before.replaced_by(tokens))
 
     async def close(self) -> None:
         """Store the last uses that are not stored yet."""

@@ -6,8 +6,7 @@
                                       7 connection back to its pool, outcome to the circuit breaker
 
 `Exchange` owns all that the request holds: the lease of an endpoint, the connection, the upload, the tunnel. Its steps
-are synchronous: `advance` takes every step that can be taken now and returns what has to be waited for. `handler.py`
-waits.
+are synchronous: `advance` takes each that can be taken now and returns what has to be waited for. `handler.py` waits.
 """
 
 from __future__ import annotations
@@ -277,6 +276,7 @@ class Exchange(ResponseRelay, ABC):
             has_upstream_ended=connection.has_ended,
         )
         self.shared.tunnels[tunnel] = plan.service.name
+        self._end_with_token()
         lease.stop_counting()
         if plan.deadline is not None:
             plan.deadline.limit.leave(self)
@@ -357,6 +357,15 @@ class Exchange(ResponseRelay, ABC):
             self.record.status, self.record.error = Failure.CLIENT_LEFT.status, Failure.CLIENT_LEFT.error
         self.shared.requests.finish(self.record)
 
+    def _end_with_token(self) -> None:
+        caller, need = self.admitted.caller, self.admitted.plan.needs.read
+        if caller.is_authenticated:
+            caller.use.streams[self.lose_token] = () if need is None else (need,)
+
+    @abstractmethod
+    def lose_token(self) -> None:
+        """End a tunnel or an event stream: the token that opened it is no longer accepted for it."""
+
     def _release(self, outcome: Outcome, reason: str) -> None:
         """Step 7: give back all that the request holds, and report how it went."""
         lease, self._lease = self._lease, None
@@ -366,10 +375,11 @@ class Exchange(ResponseRelay, ABC):
         if tunnel is not None:
             tunnel.close()
             self.shared.tunnels.pop(tunnel, None)
+            self.admitted.caller.use.streams.pop(self.lose_token, None)
             self.record.sent, self.record.received = tunnel.sent, tunnel.received
         if lease is not None:
             if outcome is _SUCCESS and lease.endpoint.others and tunnel is None and not self._tried:
-                self._note_latency(lease.endpoint)
+                lease.endpoint.note_latency(self.record.head_seconds or perf_counter() - self.record.started)
             deadline = self.admitted.plan.deadline
             if deadline is not None:
                 if self._upload is None:
@@ -381,21 +391,20 @@ class Exchange(ResponseRelay, ABC):
     def note_head(self, now: float, *, is_event_stream: bool) -> None:
         """The head has been relayed and its body is still to come: what follows is at the client's pace as well."""
         deadline = self.admitted.plan.deadline
-        if deadline is not None and is_event_stream:
-            deadline.limit.leave(self)
+        if is_event_stream:
+            self._end_with_token()
+            if deadline is not None:
+                deadline.limit.leave(self)
         elif deadline is not None and self._upload is None:
             deadline.limit.note_head(self, deadline, now)
-
-    def _note_latency(self, endpoint: EndpointState) -> None:
-        """Report how long the head of the response took, for the choice among several endpoints."""
-        endpoint.note_latency(self.record.head_seconds or perf_counter() - self.record.started)
 
     def _give_back(self, connection: UpstreamConnection, lease: Lease) -> None:
         """Give the connection back to its pool, which closes it if the exchange on it has not ended well."""
         shared = self.shared
         del shared.under_way[connection]
-        if shared.streams:
+        if connection in shared.streams:
             shared.streams.discard(connection)
+            self.admitted.caller.use.streams.pop(self.lose_token, None)
         self._connection = connection.on_progress = None
         if self._upload_task is not None:
             self._upload_task.cancel()

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 from aiohttp import web
 
 from tentaculo.config.schema import Config
-from tentaculo.model.failure import UpstreamError
+from tentaculo.model.failure import Failure, UpstreamError
 from tentaculo.model.health import ConcurrencyView, Endpoint, Health
 from tentaculo.net.inbound_request import Request
 from tentaculo.net.response_bytes import SentResponse
@@ -62,6 +62,15 @@ class DrivenExchange(Exchange):
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
+
+    def lose_token(self) -> None:
+        """End a tunnel or an event stream: the token that opened it is no longer accepted for it."""
+        failure, detail = Failure.FORBIDDEN, f"the token {self.admitted.caller.name} is no longer accepted for it"
+        if self._tunnel is not None:
+            self.record.error, self.record.detail = failure.error, detail
+            self._tunnel.close()
+        elif self._connection is not None:
+            self._connection.fail(UpstreamError(failure, detail))
 
     def start_task(self, wait: Wait) -> None:
         """Wait for `wait` in a task, which takes the next steps."""

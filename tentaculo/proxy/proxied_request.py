@@ -309,9 +309,9 @@ class ResponseRelay(ProxiedRequest):
             self.write(block)
             now = perf_counter()
             self.record.head_seconds = now - self.record.started
-            self.note_head(now, is_event_stream=fields.is_event_stream)
             if fields.is_event_stream:
                 self._begin_stream(connection)
+            self.note_head(now, is_event_stream=fields.is_event_stream)
             return self._relay_body(connection)
         # The whole response in one write: what most responses are.
         data = connection.take()

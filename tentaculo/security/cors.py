@@ -12,8 +12,10 @@ from tentaculo.net.http1 import is_address
 
 _MAX_AGE = 600
 """Seconds for which a browser may cache the response to a preflight."""
-EXPOSED = "X-Request-ID"
-"""The gateway's own response header that a page of a listed origin may read."""
+EXPOSED = "X-Request-ID, X-Correlation-Id, Proxy-Status, RateLimit, RateLimit-Policy, Retry-After"
+"""The headers that the gateway adds to responses of services, and that a page of a listed origin may read."""
+_OF_OWN_PATHS = f"{EXPOSED}, ETag, WWW-Authenticate"
+"""The same, of its own responses."""
 _NO_HEADERS: Mapping[str, str] = {}
 # urlsplit accepts text that no browser sends: control characters, user information, a path.
 _ORIGIN = re.compile(r"https?://[^/?#@\\\x00-\x20\x7f]+", re.IGNORECASE)
@@ -34,13 +36,13 @@ class CorsPolicy:
         return origin is not None and origin in self.origins
 
     def headers(self, origin: str | None) -> Mapping[str, str]:
-        """The CORS headers of a response to `origin`; empty when the origin is not listed."""
+        """The CORS headers of the gateway's own response to `origin`; empty when the origin is not listed."""
         if origin is None or origin not in self.origins:
             return _NO_HEADERS
         return {
             "Access-Control-Allow-Origin": origin,
             "Access-Control-Allow-Credentials": "true",
-            "Access-Control-Expose-Headers": EXPOSED,
+            "Access-Control-Expose-Headers": _OF_OWN_PATHS,
             "Vary": "Origin",
         }
 

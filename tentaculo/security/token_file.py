@@ -25,7 +25,7 @@ _HEADING = "# Hashes of accepted tokens, one in a line. The tokens themselves ar
 
 
 class TokenFileError(Exception):
-    """The token file has a line that is no token. Its text names the line, never what stands there."""
+    """The token file has a line that is no token, or is no text. This says where, never what stands there."""
 
 
 def token_file(config: Config) -> Path:
@@ -117,13 +117,20 @@ class TokenFile:
         _sync_folder(path.parent)
 
 
+Stamp = tuple[int, ...] | None
+"""What changes with a file: its time, its size and its inode; None where it cannot be looked at."""
+_UNREAD: Stamp = ()
+
+
 class WatchedTokenFile:
     """A token file that a gateway reads again when it has changed."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, known: Iterable[TokenSettings]) -> None:
+        """`known` are the accepted tokens. Those that name their source were read from the places of `config`, perhaps a
+        while ago: then the file is to be read once in any case, since it may have changed after that."""
         self._path = token_file(config)
         self._environment = environment_tokens(config)
-        self._seen = self._stamp()
+        self._seen = _UNREAD if any(one.source for one in known) else self._stamp()
         self._was_missing = False
 
     def __repr__(self) -> str:
@@ -155,7 +162,7 @@ class WatchedTokenFile:
         others = [one for one in known if one.source != _ENVIRONMENT and not one.source.startswith(place)]
         return _once([*others, *now, *self._environment])
 
-    def _stamp(self) -> tuple[int, int, int] | None:
+    def _stamp(self) -> Stamp:
         try:
             found = os.stat(self._path)
         except OSError:
@@ -188,6 +195,8 @@ def _lines(path: Path) -> list[tuple[str, TokenSettings | None]]:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return []
+    except UnicodeDecodeError:
+        raise TokenFileError(f"{path}: it is no text in UTF-8") from None
     found = []
     for number, line in enumerate(text.splitlines(), 1):
         try:

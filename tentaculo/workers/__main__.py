@@ -8,12 +8,15 @@ from __future__ import annotations
 import os
 import socket
 import sys
+from dataclasses import replace
 
 import click
 import uvloop
 
 from tentaculo.config.environment import widen_lookups
 from tentaculo.gateway import process
+from tentaculo.gateway.reloading import start_report
+from tentaculo.model.text import utc_now
 from tentaculo.server.listeners import CannotListenError
 from tentaculo.workers.coordination import WorkerCoordination
 from tentaculo.workers.worker_process import WorkerSpec
@@ -33,7 +36,7 @@ def work(number: int, descriptor: int, channel: int) -> int:
         spec.workers,
         spec.name,
         socket.socket(fileno=os.dup(channel)),
-        last_reload=spec.last_reload,
+        replace(spec.last_reload or start_report(utc_now()), generation=spec.generation),
         has_predecessor=spec.has_predecessor,
     )
     sockets = [[socket.socket(fileno=inherited) for inherited in group] for group in spec.sockets]

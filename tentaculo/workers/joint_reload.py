@@ -175,14 +175,14 @@ class JointReload:
 
     # -- the two steps -----------------------------------------------------------------------------------------
 
-    async def _apply(self, candidate: Candidate, by: str, _generation: int) -> Changes:
+    async def _apply(self, candidate: Candidate, by: str, generation: int) -> Changes:
         read, job = self._read, self._workers.job
         changes = compare(read, candidate.config)
         # The addresses and the number of workers stay as they are, whatever the file says now.
         config = appliable(job.config, candidate.config)
         if token_lines(candidate.hashes) != token_lines(job.hashes):
             changes = changes.with_key("auth.tokens")
-        job = replace(job, config=config, hashes=candidate.hashes)
+        job = replace(job, config=config, hashes=candidate.hashes, generation=generation)
         with self._held_starts():
             await self._settle()
             descriptor = await asyncio.to_thread(job.write)

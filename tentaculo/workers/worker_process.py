@@ -32,6 +32,8 @@ class WorkerSpec:
     """Whether these workers replace others, so that worker 1 waits for the order to lead."""
     last_reload: ReloadReport | None = None
     """The last reload, whether it was accepted or not; None before there was any."""
+    generation: int = 1
+    """Number of the configuration. A reload that is about to be reported has given it, and is not `last_reload` yet."""
 
     @property
     def workers(self) -> int:

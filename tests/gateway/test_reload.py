@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tentaculo.model.health import Health
-from tentaculo.security.tokens import hash_token
+from tentaculo.security.tokens import Tokens, hash_token
 from tentaculo.store import migrate
 from tentaculo.tasks import TaskGroup
 from tests.conftest import TOKEN
@@ -111,8 +111,7 @@ class TestRemoved:
             tasks = TaskGroup("test")
             late = tasks.start(ask(slow), "slow")
             await up.until(lambda: len(up.requests) == 3)
-            generation = await served.prepare(services={"kept": service(other, kept)})
-            served.gateway.swap(generation, close_removed=True)
+            await served.reload(services={"kept": service(other, kept)}, reload={"close_removed": True})
             response = await late
             assert (response.status, json.loads(response.body)["error"]) == (503, "service_off")
             assert "removed from the configuration" in json.loads(response.body)["detail"]
@@ -166,6 +165,59 @@ class TestRemoved:
             await served.reload(services={})
             assert (await late).status == 502
             await tasks.close()
+
+
+class TestRevoked:
+    """What a token has opened at a service, once the token is no longer accepted."""
+
+    pytestmark = pytest.mark.usefixtures("both_ways")
+
+    async def test_tunnels_and_event_streams_end_and_requests_in_flight_are_finished(self, tmp_path: Path) -> None:
+        handshake = HANDSHAKE.replace(TOKEN.encode(), OTHER.encode())
+        async with (
+            upstream(echo) as up,
+            serving(
+                tmp_path, {"madre": service(up, {"prefix": "/madre"}, {"prefix": "/open", "auth": "none"})}
+            ) as served,
+            dial(served.port) as tunnel,
+            dial(served.port) as stream,
+            dial(served.port) as slow,
+            dial(served.port) as stays,
+            dial(served.port) as anonymous,
+        ):
+            for wire, opening in (
+                (tunnel, handshake),
+                (stays, HANDSHAKE),
+                (anonymous, HANDSHAKE.replace(b"/madre/", b"/open/").replace(TOKEN.encode(), b"")),
+            ):
+                await wire.send(opening)
+                assert (await wire.head()).status == 101
+            await stream.send(f"GET /madre/stream HTTP/1.1\r\nHost: h\r\nX-VX11-Token: {OTHER}\r\n\r\n".encode())
+            assert (await stream.head()).status == 200
+            tasks = TaskGroup("test")
+            late = tasks.start(ask(slow, token=OTHER), "slow")
+            await up.until(lambda: len(up.requests) == 5)
+            uses = served.gateway.authentication.tokens.uses
+            served.gateway.generations.use_tokens(Tokens([hash_token(TOKEN)], uses=uses))
+            await tunnel.rest()
+            await stream.rest()
+            assert (await late).status == 200
+            assert (await ask(slow, token=OTHER)).status == 403
+            for wire in (stays, anonymous):
+                await wire.send(b"still here")
+                assert await wire.reader.readexactly(10) == b"still here"
+            await tasks.close()
+
+    async def test_what_has_ended_before_is_forgotten(self, tmp_path: Path) -> None:
+        async with upstream(echo) as up, serving(tmp_path, {"madre": service(up)}) as served:
+            uses = served.gateway.authentication.tokens.uses.values()
+            async with dial(served.port) as tunnel, dial(served.port) as stream:
+                await tunnel.send(HANDSHAKE)
+                assert (await tunnel.head()).status == 101
+                await stream.send(f"GET /madre/stream HTTP/1.1\r\nHost: h\r\nX-VX11-Token: {TOKEN}\r\n\r\n".encode())
+                assert (await stream.head()).status == 200
+                await eventually(lambda: [len(use.streams) for use in uses if use.streams] == [2])
+            await eventually(lambda: not any(use.streams for use in uses))
 
 
 async def test_a_request_that_waits_for_room_is_served_by_its_own_generation(tmp_path: Path) -> None:

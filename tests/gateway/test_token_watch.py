@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from tentaculo.config.accepted_tokens import TokenSettings
+from tentaculo.config.schema import Config
+from tentaculo.gateway.gateway import Gateway
+from tentaculo.gateway.reloading import NoReloads
 from tentaculo.gateway.token_watch import OLD, STORED, TokenWatch
+from tentaculo.security.token_file import accepted_tokens, keep_token
 from tentaculo.security.tokens import Tokens, hash_token
 from tests.conftest import Start
 from tests.gateway.test_tokens import ask, by
+from tests.support.waits import eventually
 
 END = datetime(2030, 1, 1, tzinfo=UTC)
 CI = TokenSettings(hash=hash_token("ci"), name="ci")
@@ -128,3 +134,56 @@ async def test_a_token_that_is_revoked_in_the_file_is_refused_by_a_gateway_that_
     file.write_text(f"{hash_token('ana')} name=ana scopes=status\n")
     await becomes("ci", 403)
     assert await status("ana") == 200
+    # Neither does a folder in its place, nor what is no text.
+    file.unlink()
+    file.mkdir()
+    assert await status("ana") == 200
+    file.rmdir()
+    file.write_bytes(b"\xff\xfe\n")
+    assert await status("ana") == 200
+    file.write_text(f"{hash_token('eva')} name=eva scopes=status\n")
+    await becomes("eva", 200)
+    assert await status("ana") == 403
+
+
+def configured(folder: Path, **auth: Any) -> Config:
+    data = {"server": {"port": 0, "grace": 1}, "database": {"url": f"sqlite:///{folder}/none/x.db"}, "auth": auth}
+    return Config.of(data).replace(folder=folder)
+
+
+async def test_a_token_that_was_revoked_since_it_was_read_is_refused_from_the_start(tmp_path: Path) -> None:
+    """As by a worker in the place of one that ended: it has the tokens of the last reload."""
+    file = tmp_path / "data/token"
+    keep_token(file, CI)
+    config = configured(tmp_path)
+    known = accepted_tokens(config)
+    file.write_text(f"{hash_token('ana')}\n")
+    async with Gateway(config, known, probes=False) as gateway:
+        assert not gateway.authentication.tokens.accepts(b"ci")
+        assert gateway.authentication.tokens.accepts(b"ana")
+
+
+async def test_the_file_of_a_reload_is_watched_from_then_on(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    keep_token(first, CI)
+    keep_token(second, CI)
+    config, other = configured(tmp_path, token_file="first"), configured(tmp_path, token_file="second")
+    async with Gateway(config, accepted_tokens(config), probes=False) as gateway:
+        prepared = await gateway.prepare(other, accepted_tokens(other))
+        # Behind the back of the reload, which has read the file.
+        keep_token(second, TokenSettings(hash=hash_token("late")))
+        gateway.swap(prepared)
+        tokens = gateway.authentication
+        await eventually(lambda: tokens.tokens.accepts(b"late"))
+        second.write_text(f"{hash_token('ana')}\n")
+        await eventually(lambda: tokens.tokens.accepts(b"ana") and not tokens.tokens.accepts(b"ci"))
+
+
+async def test_the_number_of_the_generation_is_that_of_the_other_workers(tmp_path: Path) -> None:
+    reloads = NoReloads()
+    reloads.last = replace(reloads.last, generation=5)
+    config = configured(tmp_path)
+    async with Gateway(config, [hash_token("ci")], probes=False, reloads=reloads) as gateway:
+        assert gateway.generations.current.number == 5
+        gateway.swap(await gateway.prepare(config, [hash_token("ci")]))
+        assert gateway.generations.current.number == 6

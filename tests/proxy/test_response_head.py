@@ -12,6 +12,7 @@ from tentaculo.net.http1 import parse_head
 from tentaculo.proxy.address_mapping import ClientView
 from tentaculo.proxy.response_head import ResponseHeadBuilder
 from tentaculo.proxy.route import CompiledRoute
+from tentaculo.security.cors import EXPOSED
 
 UPSTREAM = Endpoint("s", "10.0.0.5", 8001)
 STRIP: dict[str, Any] = {"prefix": "/s", "strip": True}
@@ -234,7 +235,7 @@ class TestFields:
             b"Access-Control-Max-Age: 5",
             b"Vary: Accept",
             b"A: b",
-            b"Access-Control-Expose-Headers: X-Request-ID",
+            b"Access-Control-Expose-Headers: " + EXPOSED.encode(),
             LENGTH,
             b"Access-Control-Allow-Origin: http://o",
             b"Vary: Origin",
@@ -244,10 +245,10 @@ class TestFields:
     @pytest.mark.parametrize(
         ("sent", "exposed"),
         [
-            ([], b"X-Request-ID"),
-            ([b""], b"X-Request-ID"),
-            ([b"Upload-Offset, Location"], b"Upload-Offset, Location, X-Request-ID"),
-            ([b"Upload-Offset", b"Location"], b"Upload-Offset, Location, X-Request-ID"),
+            ([], EXPOSED.encode()),
+            ([b""], EXPOSED.encode()),
+            ([b"Upload-Offset, Location"], f"Upload-Offset, Location, {EXPOSED}".encode()),
+            ([b"Upload-Offset", b"Location"], f"Upload-Offset, Location, {EXPOSED}".encode()),
         ],
     )
     def test_a_page_may_read_what_the_service_exposes_as_well(self, sent: list[bytes], exposed: bytes) -> None:

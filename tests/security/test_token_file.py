@@ -147,7 +147,7 @@ def test_several_processes_that_add_tokens_lose_none(tmp_path: Path) -> None:
 def test_a_file_that_changed_is_read_again_and_one_that_is_missing_at_the_second_look(tmp_path: Path) -> None:
     path = tmp_path / "data/token"
     keep_token(path, ONE)
-    watched = WatchedTokenFile(Config(folder=tmp_path))
+    watched = WatchedTokenFile(Config(folder=tmp_path), ())
     assert watched.read_again() is None
     keep_token(path, TWO)
     assert [one.hash for one in watched.read_again() or ()] == [ONE.hash, TWO.hash]
@@ -171,7 +171,8 @@ def test_the_tokens_of_the_file_take_the_place_of_those_it_had(tmp_path: Path) -
     config = Config(
         auth=AuthSettings(tokens=(ONE,), token_file=Path("hashes")), folder=tmp_path, plain_token=Secret("three")
     )
-    before, watched = accepted_tokens(config), WatchedTokenFile(config)
+    before = accepted_tokens(config)
+    watched = WatchedTokenFile(config, before)
     path.write_text(f"{hash_token('new')} name=new\n{THREE.hash} name=ana\n")
     found = watched.with_others(before, watched.read_again() or ())
     assert [(one.name, one.hash) for one in found] == [
@@ -179,3 +180,19 @@ def test_the_tokens_of_the_file_take_the_place_of_those_it_had(tmp_path: Path) -
     ]
     path.write_text("")
     assert [one.name for one in watched.with_others(found, watched.read_again() or ())] == [None, ENVIRONMENT]
+
+
+def test_what_was_read_before_is_read_once_more(tmp_path: Path) -> None:
+    keep_token(tmp_path / "data/token", ONE)
+    config = Config(folder=tmp_path)
+    watched = WatchedTokenFile(config, accepted_tokens(config))
+    assert watched.has_changed
+    assert [one.hash for one in watched.read_again() or ()] == [ONE.hash]
+    assert not watched.has_changed
+
+
+def test_a_file_that_is_no_text_is_a_fault_and_not_a_defect(tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    path.write_bytes(b"sha256:\xff\xfe")
+    with pytest.raises(TokenFileError, match="no text in UTF-8"):
+        read_tokens(path)

@@ -12,6 +12,7 @@ from tests.wire.conftest import Service
 pytestmark = pytest.mark.usefixtures("both_ways")
 
 ORIGIN = b"http://localhost:8020"
+EXPOSED_HERE = "X-Request-ID, X-Correlation-Id, Proxy-Status, RateLimit, RateLimit-Policy, Retry-After"
 EXPOSED = b"Access-Control-Expose-Headers: Upload-Offset, Location"
 
 
@@ -94,12 +95,16 @@ async def test_cors_for_listed_origins_only(start: Start, service: Service) -> N
             assert plain.status == 401
             refused = await ask(wire, "/s/", b"Origin: " + ORIGIN)
             assert (refused.status, refused.get("access-control-allow-origin")) == (401, ORIGIN.decode())
+            exposed = (refused.get("access-control-expose-headers") or "").lower().split(", ")
+            added = {"x-request-id", "x-correlation-id", "proxy-status", "www-authenticate"}
+            assert added <= {*exposed} & {name.lower() for name, _ in refused.headers}
+            assert {"retry-after", "ratelimit", "ratelimit-policy", "etag"} <= {*exposed}
             listed = await ask(wire, "/s/", b"Origin: " + ORIGIN, live.auth.strip())
             assert listed.all("access-control-allow-origin") == [ORIGIN.decode()]
             assert listed.get("access-control-allow-credentials") == "true"
             assert listed.all("vary") == ["Accept", "Origin"]
-            # As resumable uploads need: the page may read what the service lets it read, and the request's id.
-            assert listed.all("access-control-expose-headers") == ["Upload-Offset, Location, X-Request-ID"]
+            # As resumable uploads need: the page may read what the service lets it read, and what the gateway adds.
+            assert listed.all("access-control-expose-headers") == [f"Upload-Offset, Location, {EXPOSED_HERE}"]
             other = await ask(wire, "/s/", b"Origin: http://evil.example", live.auth.strip())
             assert other.all("access-control-allow-origin") == ["*"]
             assert other.all("access-control-expose-headers") == ["Upload-Offset, Location"]

@@ -194,6 +194,7 @@ async def test_all_workers_serve_what_was_read(tmp_path: Path) -> None:
         await here.workers[2].die()
         await eventually(lambda: 2 in here.workers and here.workers[2].services == ["one", "two"])
         assert here.workers[2].reloads.last == report
+        assert here.job.generation == 2
 
 
 async def test_the_addresses_that_are_bound_are_no_change(tmp_path: Path) -> None:
