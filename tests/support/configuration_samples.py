@@ -109,7 +109,9 @@ def write_model(folder: Path, model: Model, services: Services) -> None:
     accepted = [{"name": "operator", "hash": hash_token(ADMIN), "scopes": ["admin", "status"]}]
     accepted += [{"name": one, "hash": hash_token(one), "scopes": ["proxy"]} for one in sorted(model.tokens)]
     tables = {
-        "server": {"port": 0, "grace": 1},
+        # A connection stays, however long a slow machine takes until its next request.
+        "server": {"port": 0, "grace": 1, "keepalive": 600},
+        "limits": {"head_time": 600},
         "database": {"url": f"sqlite:///{folder}/none/tentaculo.db"},
         "auth": {"tokens": accepted},
         "cors": {"origins": [ORIGIN] if model.has_cors else []},
