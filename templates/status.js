@@ -32,10 +32,11 @@
     for (const z of $$(".zoned", root)) z.textContent = words.zoned;
   }
 
-  // The cursor: what it meets is read out below the rows.
+  // The cursor: what it meets stands below the rows. Only who moves it by keyboard hears it: neither every place that a
+  // mouse passes nor every update of the page is announced.
   let quiet = "";
   const cursor = { share: 1 };
-  function showAt(share) {
+  function showAt(share, live = "off") {
     const board = $("#board"), line = $(".cursor", board), read = $("#read"), seconds = +board.dataset.seconds;
     cursor.share = share = Math.max(0, Math.min(1, share));
     for (const x of ["x1", "x2"]) line.setAttribute(x, 100 * share + "%");
@@ -46,6 +47,7 @@
     const odds = { "r-down": words.down, "r-slow": words.degraded, "r-plan": words.maintenance }, kind = r => odds[r.getAttribute("class")];
     const odd = $$(".row", board).flatMap(row => $$("rect", row).filter(r => kind(r) && within(r, 1000, 0)).map(r => kind(r).replace("{name}", row.dataset.name)));
     const day = seconds > 86400 ? short(at) + " " : "";
+    read.ariaLive = live;
     read.textContent = [day + clock.format(at) + " " + zone, ...near, ...odd].join("  ·  ") + (near.length + odd.length ? "" : "  ·  " + words.nothing);
   }
   on("pointermove", e => {
@@ -74,7 +76,7 @@
     const step = { ArrowLeft: -1, ArrowRight: 1 }[e.key];
     if (e.key === "/" && !e.target.matches("input, textarea, select") && $("#filter")) { e.preventDefault(); $("#filter").focus(); }
     else if (e.key === "Escape" && e.target.id === "filter") { e.target.value = ""; filter(""); e.target.blur(); }
-    else if (step && e.target.id === "board") { e.preventDefault(); showAt(cursor.share + step / 180); }
+    else if (step && e.target.id === "board") { e.preventDefault(); showAt(cursor.share + step / 180, "polite"); }
   });
 
   // What changes arrives as lines of the page's text, and only elements that differ are touched: so scroll, focus, open

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-RATE = 100.0
+RATE = 50.0
 """Requests a second, each on a connection of its own; every fifth is a POST."""
-CALM, AFTER = 4.0, 20.0
-"""Seconds of traffic before the fault, and after its end."""
-LASTS = (16.0, 13.0, 19.0, 14.5)
+CALM, AFTER = 2.0, 12.0
+"""Seconds of traffic before the fault, and after its end: the slowest proxy uses a replica again after eleven."""
+LASTS = (12.5, 14.5)
 """Seconds of the fault, round by round: proxies work in steps of ten seconds, and no step is to suit one of them."""
 PATIENCE = 30.0
 """Seconds after which a caller gives up."""
@@ -60,6 +60,10 @@ class Fault:
     """It serves all that it can, which is less than it is sent: refusing the rest is no mistake, and being late is one."""
     rate: float = RATE
     """Requests a second."""
+    lasts: tuple[float, ...] = LASTS
+    """Seconds of the fault, round by round."""
+    after: float = AFTER
+    """Seconds of traffic after its end."""
     is_about_load: bool = False
     """Only latencies and failures count: less for a slower replica is right, and no state has to be shown."""
 
@@ -85,6 +89,9 @@ FAULTS = (
         Behaviour(work=0.1, slots=8),
         well=Behaviour(work=0.1, slots=16),
         overloads=True,
+        rate=100.0,
+        lasts=(10.0, 12.0),
+        after=6.0,
     ),
 )
 
@@ -98,6 +105,9 @@ LOAD_FAULTS = (
         Behaviour(work=0.04),
         works=True,
         is_about_load=True,
+        rate=100.0,
+        lasts=(8.0, 10.0),
+        after=3.0,
     ),
     Fault(
         "hang-busy",
@@ -107,6 +117,7 @@ LOAD_FAULTS = (
         well=_BUSY,
         rate=150.0,
         is_about_load=True,
+        after=3.0,
     ),
 )
 
@@ -164,12 +175,14 @@ class Metric:
         return not (self.key == "detected" and row.replicas == 1)
 
 
+FEW = 3
+"""Requests more or less that are no difference."""
 METRICS = (
     Metric("detected", "out of use after, s", 1, 0.5),
     Metric("shown", "shown after, s", 1, 0.5),
     Metric("recovered", "in use again after, s", 1, 0.5),
-    Metric("failed", "failed", 0, 5),
-    Metric("hurt", "failed or late", 0, 5),
+    Metric("failed", "failed", 0, FEW),
+    Metric("hurt", "failed or late", 0, FEW),
     Metric("p99", "p99, ms", 0, 5),
     Metric("ejected", "healthy one out of use, s", 1, 0.5),
 )

@@ -8,6 +8,7 @@ import time
 from bench import traffic
 from bench.faults.catalogue import PATIENCE
 from bench.faults.trace import Request
+from bench.stats import percentile
 
 PATH = "/app/work"
 _BODY = b'{"task":"x"}'
@@ -29,8 +30,12 @@ class Load:
         self._rate = rate
         self._is_stopped = False
         self.requests: list[Request] = []
-        self.lag = 0.0
-        """By how many seconds a request was sent too late, at worst."""
+        self._lags: list[float] = []
+
+    @property
+    def lag(self) -> float:
+        """By how many seconds requests were sent too late, at most, but for 1 % of them."""
+        return percentile(self._lags, 99) if self._lags else 0.0
 
     def stop(self) -> None:
         """Send nothing more; `run` returns when what was sent is answered."""
@@ -43,7 +48,7 @@ class Load:
             while not self._is_stopped:
                 due = begin + number / self._rate
                 await asyncio.sleep(max(0.0, due - time.monotonic()))
-                self.lag = max(self.lag, time.monotonic() - due)
+                self._lags.append(max(0.0, time.monotonic() - due))
                 asking.create_task(self._ask(number, due))
                 number += 1
 

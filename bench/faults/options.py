@@ -6,10 +6,12 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bench.faults.catalogue import AFTER, LASTS, QUICK, ROWS
+from bench.faults.catalogue import BY_NAME, LASTS, QUICK, ROWS
 from bench.faults.peers import FEATURES, PEERS, variants
 
-_QUICK_LASTS, _QUICK_AFTER = (8.0,), 10.0
+AT_ONCE = 350.0
+"""Requests a second of all rigs together: about 0.6 of one processor core, the proxies and the replicas included."""
+_QUICK_LASTS, _QUICK_AFTER = 8.0, 8.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,12 +20,19 @@ class Options:
 
     rows: tuple[str, ...]
     peers: tuple[str, ...]
-    lasts: tuple[float, ...]
-    """Seconds of the fault, round by round."""
-    after: float
-    rows_at_once: int
+    rounds: int
+    at_once: float
+    """Requests a second of all rigs that run at the same time; one rig may have more."""
+    is_quick: bool
     is_trial: bool
     """Less than everything: what it writes is not the published page."""
+
+    def phases(self, row: str, number: int) -> tuple[float, float]:
+        """Seconds of the fault of a row in the round `number`, from 0 on, and of the traffic after it."""
+        fault = BY_NAME[row].fault
+        if self.is_quick:
+            return _QUICK_LASTS, min(_QUICK_AFTER, fault.after)
+        return fault.lasts[number % len(fault.lasts)], fault.after
 
 
 def parse(argv: Sequence[str]) -> Options:
@@ -35,26 +44,31 @@ def parse(argv: Sequence[str]) -> Options:
     parser.add_argument("--rows", default="", help=f"comma-separated; all: {','.join(rows)}")
     parser.add_argument("--peers", default="", help=f"comma-separated; all: {','.join(peers)}")
     parser.add_argument(
-        "--features", default="", help=f"also ours with and without these, comma-separated: {','.join(FEATURES)}"
+        "--features",
+        help=f"also ours with and without these, comma-separated; all, if all peers run: {','.join(FEATURES)}",
     )
     parser.add_argument("--rounds", type=int, default=len(LASTS), help=f"default {len(LASTS)}")
     parser.add_argument(
-        "--rows-at-once", type=int, default=1, help="default 1; more takes less time on an idle machine"
+        "--at-once",
+        type=float,
+        default=AT_ONCE,
+        help=f"requests a second of all rigs together, default {AT_ONCE:.0f}; less takes longer, for a busy machine",
     )
     parser.add_argument("--quick", action="store_true", help=f"one short round of {', '.join(QUICK)}")
     given = parser.parse_args(argv)
     chosen_rows = _chosen(parser, "row", given.rows, rows)
     chosen_peers = _chosen(parser, "peer", given.peers, peers)
-    features = _chosen(parser, "feature", given.features, FEATURES) if given.features else ()
-    if given.rounds < 1 or given.rows_at_once < 1:
-        parser.error("rounds and rows at once must be more than 0")
-    lasts = tuple(LASTS[number % len(LASTS)] for number in range(given.rounds))
-    is_trial = given.quick or (chosen_rows, chosen_peers) != (tuple(rows), tuple(peers)) or len(lasts) < len(LASTS)
+    wanted = given.features if given.features is not None or given.peers or given.quick else ",".join(FEATURES)
+    features = _chosen(parser, "feature", wanted, FEATURES) if wanted else ()
+    if given.rounds < 1 or given.at_once <= 0:
+        parser.error("rounds and requests at once must be more than 0")
+    is_whole = (chosen_rows, chosen_peers, features) == (tuple(rows), tuple(peers), FEATURES)
+    is_trial = given.quick or not is_whole or given.rounds < len(LASTS)
     chosen_peers += tuple(peer.name for peer in variants(features)) if features else ()
-    if given.quick:
-        chosen_rows = chosen_rows if given.rows else QUICK
-        return Options(chosen_rows, chosen_peers, _QUICK_LASTS, _QUICK_AFTER, given.rows_at_once, is_trial)
-    return Options(chosen_rows, chosen_peers, lasts, AFTER, given.rows_at_once, is_trial)
+    if given.quick and not given.rows:
+        chosen_rows = QUICK
+    rounds = 1 if given.quick else given.rounds
+    return Options(chosen_rows, chosen_peers, rounds, given.at_once, given.quick, is_trial)
 
 
 def _chosen(parser: argparse.ArgumentParser, kind: str, given: str, known: Sequence[str]) -> tuple[str, ...]:

@@ -1,8 +1,8 @@
 """One row behind one proxy, in a process and a network of its own.
 
-    python -m bench.faults.rig PEER ROW SECONDS_OF_THE_FAULT [SECONDS_AFTER]
+    python -m bench.faults.rig PEER ROW SECONDS_OF_THE_FAULT SECONDS_AFTER
 
-1. Replicas and the proxy start, and the load begins.
+1. Replicas and the proxy start, while no other rig starts, and the load begins.
 2. After a while without faults the first replica breaks, and at the end it is up again.
 3. What was seen is printed as one line of JSON, a `Trace`.
 """
@@ -10,13 +10,14 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import shutil
 import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -24,7 +25,7 @@ from tempfile import mkdtemp
 
 from bench import process, traffic
 from bench.faults import network
-from bench.faults.catalogue import AFTER, BY_NAME, CALM, Behaviour, Row
+from bench.faults.catalogue import BY_NAME, CALM, Behaviour, Row
 from bench.faults.load import PATH, Load
 from bench.faults.peers import FaultPeer, Place, named
 from bench.faults.trace import Request, Trace
@@ -36,6 +37,8 @@ _TICK = 0.02
 _LOOK = 0.1
 """Seconds between two looks at what the proxy shows."""
 _START = 20.0
+KEPT = ROOT / "build" / "faults"
+"""Where each rig leaves what it saw last."""
 
 
 class ReplicaProcess:
@@ -105,7 +108,8 @@ class Rig:
     async def run(self, lasts: float, after: float) -> Trace:
         """Break the first replica for `lasts` seconds, and look on for `after` more."""
         try:
-            await self._start()
+            with _alone():
+                await self._start()
             load = Load(self._place.port, self._row.fault.rate)
             async with asyncio.TaskGroup() as tasks:
                 watching = [tasks.create_task(self._count_refusals()), tasks.create_task(self._watch_state())]
@@ -191,12 +195,22 @@ class Rig:
         )
 
 
-def measure(peer: str, row: str, lasts: float, after: float = AFTER, *, calm: float = CALM) -> Trace:
+@contextmanager
+def _alone() -> Iterator[None]:
+    """While no other rig starts: several gateways that start at once would take the processors from those under load."""
+    KEPT.mkdir(parents=True, exist_ok=True)
+    with (KEPT / "starting").open("w") as file:
+        # The event loop has nothing else to do yet.
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def measure(peer: str, row: str, lasts: float, after: float) -> Trace:
     """Run one rig in a folder of its own."""
     folder = Path(mkdtemp(prefix="tentaculo-faults-"))
     folder.chmod(0o755)
     try:
-        return asyncio.run(Rig(named(peer), BY_NAME[row], folder, calm=calm).run(lasts, after))
+        return asyncio.run(Rig(named(peer), BY_NAME[row], folder).run(lasts, after))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -206,6 +220,6 @@ if __name__ == "__main__":
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     network.isolate()
     try:
-        print(measure(sys.argv[1], sys.argv[2], float(sys.argv[3]), *map(float, sys.argv[4:])).to_json())
+        print(measure(sys.argv[1], sys.argv[2], float(sys.argv[3]), float(sys.argv[4])).to_json())
     except BenchError as error:
         sys.exit(f"{error}")

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import subprocess
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import isinf
 
-from bench.faults.catalogue import BY_NAME, CALM, LATE, METRICS, RATE, Metric, Row
+from bench.faults.catalogue import BY_NAME, CALM, FEW, LATE, METRICS, RATE, Metric, Row
 from bench.faults.options import Options
 from bench.faults.peers import BY_NAME as PEERS
 from bench.faults.peers import OURS, named
 from bench.faults.peers import PEERS as ALL_PEERS
-from bench.faults.run import Results
+from bench.faults.run import LAG, Results
 from bench.faults.verdict import Verdict, judge, overall
 from bench.peers.peer import program
 from bench.process import BenchError
@@ -26,10 +26,13 @@ _INTRO = """\
 
 Written by `make faults`; don't edit.{what}
 
-A service with {replicas} gets {rate:.0f} requests a second, four GETs and a POST in turn, each on its own connection, on
-a fixed schedule that does not depend on the responses. After {calm:.0f} seconds the first replica fails, for {lasts} seconds (per round),
-and the load continues for {after:.0f} seconds after that. All proxies are tested at the same time. Numbers are medians over
-{rounds}, with the minimum and the maximum in parentheses where they differ. For every number less is better.
+A service with one, two or three replicas gets {rate:.0f} requests a second, four GETs and a POST in turn, each on its own
+connection, on a fixed schedule that does not depend on the responses. After {calm:.0f} seconds the first replica fails, for
+{lasts} seconds (per round), and the load continues for {after:.0f} seconds after that; rows with other times or rates
+say so. The proxies of a row are tested at about the same time, as many as have {at_once:.0f} requests a second together. Numbers
+are medians over {rounds}, with the minimum and the maximum in parentheses where they differ. For every number less is better.
+
+{lateness}
 
 | number | meaning |
 |---|---|
@@ -51,8 +54,8 @@ _METHOD = """\
   response, or a POST that was sent; all may try another replica if one cannot be reached.
 - **Tentáculo Link**: its defaults, except those timeouts, `breaker = { open_for = 0.5 }` and `probe = { interval = 2, timeout = 2 }`, so it
   probes as often as HAProxy; both probe once a second during a change, and need three failures or two successes.
-- With `--features` it runs twice more, with and without the features that are named: the choice by load and latency
-  (or in turn), hedges, the limit of concurrency. Hedges are off by default. Retries have no switch: they have a budget.
+- It runs twice more, with and without these features: the choice by load and latency (or in turn), hedges, the limit of
+  concurrency. By default hedges are off and the others on. Retries have no switch: they have a budget.
 - **HAProxy**: active checks of `/health` every 2 s (its default), `fastinter 1s`, `fall 3`, `rise 2`; `observe layer7`,
   ten errors in a row mark a replica down; `option redispatch 1`, `retry-on conn-failure empty-response`, no replay of
   POST; sessions of a replica that goes down are ended.
@@ -74,22 +77,39 @@ The configurations are in `bench/faults/peers.py`, the faults in `bench/faults/c
 def document(results: Results, options: Options, about: Mapping[str, str]) -> str:
     """The whole page."""
     rows = [BY_NAME[name] for name in options.rows if name in results.samples]
-    parts = [_intro(options), _verdicts(rows, results), *(_section(row, results) for row in rows)]
-    parts += [_METHOD, _machine(options, about, results)]
+    parts = [_intro(options, results), _verdicts(rows, results), _switches(rows, options, results)]
+    parts += [*(_section(row, options, results) for row in rows), _METHOD, _machine(options, about, results)]
     return "\n".join(parts)
 
 
-def _intro(options: Options) -> str:
+def _intro(options: Options, results: Results) -> str:
+    phases = [options.phases("crash", number) for number in range(options.rounds)]
     return _INTRO.format(
         what=" **A trial, not for publication.**" if options.is_trial else "",
-        replicas="one, two or three replicas",
         rate=RATE,
         calm=CALM,
-        lasts=", ".join(f"{seconds:g}" for seconds in options.lasts),
-        after=options.after,
-        rounds="one round" if len(options.lasts) == 1 else f"{len(options.lasts)} rounds",
+        lasts=_joined(lasts for lasts, _ in phases),
+        after=phases[0][1],
+        at_once=options.at_once,
+        rounds="one round" if options.rounds == 1 else f"{options.rounds} rounds",
         late=LATE,
+        lateness=_lateness(results),
     )
+
+
+def _lateness(results: Results) -> str:
+    """Whether the load came when it was due."""
+    text = (
+        f"The load came on time: in the worst rig whose numbers count, 99 % of the requests were sent at most"
+        f" {1000 * results.lag:.0f} ms late, of {1000 * LAG:.0f} ms that are allowed."
+    )
+    if results.repeated:
+        text += f" {results.repeated} times it came later, since the machine was busy; those numbers do not count."
+    return text + f" The whole run took {results.seconds / 60:.0f} minutes."
+
+
+def _joined(numbers: Iterable[float]) -> str:
+    return ", ".join(f"{number:g}" for number in numbers)
 
 
 def _verdicts(rows: Sequence[Row], results: Results) -> str:
@@ -97,7 +117,7 @@ def _verdicts(rows: Sequence[Row], results: Results) -> str:
         "## Ours against the better of HAProxy and nginx",
         "",
         "Each number is compared with the better of the two; a row is worse if any number is worse. A difference of",
-        "at most half a second, five requests or a tenth counts as equal. The last column compares with the",
+        f"at most half a second, {FEW} requests, 5 ms or a tenth counts as equal. The last column compares with the",
         "best of their variants with least-connections balancing as well.",
         "",
         "| fault | ours is | better in | worse in | variants too |",
@@ -115,17 +135,49 @@ def _verdicts(rows: Sequence[Row], results: Results) -> str:
     return "\n".join([*lines, "", f"Of {len(rows)} rows: {counted}.", ""])
 
 
+def _switches(rows: Sequence[Row], options: Options, results: Results) -> str:
+    """Ours with its features against ours without them; empty where no variant of ours ran."""
+    variants = [name for name in options.peers if name.startswith("ours:")]
+    if not variants:
+        return ""
+    every, none = variants
+    lines = [
+        "## With and without the features",
+        "",
+        f"The same comparison within Tentáculo Link: “{named(none).title}” against its defaults, and against “{named(every).title}”.",
+        "",
+        "| fault | the defaults are | better in | worse in | with the features named it is | better in | worse in |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    tallies = {name: Counter[Verdict]() for name in (OURS.name, every)}
+    for row in rows:
+        cells = [row.title]
+        for name, tally in tallies.items():
+            verdicts = judge(row, results.numbers(row.name), name, [none])
+            tally[overall(verdicts)] += 1
+            cells += [
+                f"**{overall(verdicts).value}**",
+                _labels(verdicts, Verdict.BETTER),
+                _labels(verdicts, Verdict.WORSE),
+            ]
+        lines.append(f"| {' | '.join(cells)} |")
+    counted = (", ".join(f"{verdict.value} in {tally[verdict]}" for verdict in Verdict) for tally in tallies.values())
+    return "\n".join(
+        [*lines, "", "Of {} rows: the defaults {}; with the features named {}.".format(len(rows), *counted), ""]
+    )
+
+
 def _labels(verdicts: Mapping[str, Verdict], wanted: Verdict) -> str:
-    labels = {metric.key: metric.label.removesuffix(", s") for metric in METRICS}
+    labels = {metric.key: metric.label.removesuffix(", s").removesuffix(", ms") for metric in METRICS}
     return ", ".join(labels[key] for key, verdict in verdicts.items() if verdict is wanted) or "–"
 
 
-def _section(row: Row, results: Results) -> str:
+def _section(row: Row, options: Options, results: Results) -> str:
     numbers = results.numbers(row.name)
     lines = [
         f"## {row.title[0].upper()}{row.title[1:]}",
         "",
-        f"{row.fault.how[0].upper()}{row.fault.how[1:]}.",
+        f"{row.fault.how[0].upper()}{row.fault.how[1:]}.{_own_phases(row, options)}",
         "",
         "| proxy | " + " | ".join(metric.label for metric in METRICS) + " |",
         "|---" * (len(METRICS) + 1) + "|",
@@ -135,6 +187,15 @@ def _section(row: Row, results: Results) -> str:
             title = f"**{peer.title}**" if peer is OURS else peer.title
             lines.append(f"| {title} | " + " | ".join(_cell(metric, found) for metric in METRICS) + " |")
     return "\n".join([*lines, ""])
+
+
+def _own_phases(row: Row, options: Options) -> str:
+    """What differs from the other rows."""
+    phases = [options.phases(row.name, number) for number in range(options.rounds)]
+    if (row.fault.rate, phases) == (RATE, [options.phases("crash", number) for number in range(options.rounds)]):
+        return ""
+    lasts, (_, after) = _joined(one for one, _ in phases), phases[0]
+    return f" Here {row.fault.rate:.0f} requests a second; the fault lasts {lasts} seconds, with {after:g} seconds after it."
 
 
 def _cell(metric: Metric, found: Mapping[str, Spread]) -> str:

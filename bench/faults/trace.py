@@ -36,7 +36,7 @@ class Trace:
     shown: float | None = None
     """When the proxy first showed that something is wrong; None if never."""
     lag: float = 0.0
-    """By how many seconds the load itself came late at worst: the machine was busy with something else."""
+    """By how many seconds 99 % of the load came late at most: a busy machine blames no proxy."""
     shows: bool = True
     """Whether it can show anything."""
 

@@ -120,6 +120,8 @@ def _last_moment(one: tuple[Incident, Sequence[Note]]) -> datetime:
     """When the last thing happened to an incident after its beginning; long ago where nothing has."""
     incident, notes = one
     moments = [*(notified.at for notified in incident.notified.values()), *(note.at for note in notes)]
+    if incident.acknowledged is not None:
+        moments.append(incident.acknowledged.at)
     return max([*moments, incident.ended_at or _LONG_AGO])
 
 
@@ -167,6 +169,10 @@ def _of_incident(incident: Incident, notes: Sequence[Note], now: datetime, t: La
         is_over = notified.state is NotificationState.ENDED
         key = "activity.was_notified_ended" if is_over else "activity.was_notified_fails"
         yield Entry(notified.at, "bell", "off", "", t(key, channel=name, root=root))
+    if (seen := incident.acknowledged) is not None:
+        author = reasons.foreign(seen.author, 80) or t("summary.somebody")
+        text = t("activity.acknowledged", root=root)
+        yield Entry(seen.at, "note", "off", author, text, reasons.foreign(seen.note, 300))
     for note in notes:
         author = reasons.foreign(note.author, 80) or t("summary.somebody")
         text = t("activity.wrote", root=root, text=reasons.foreign(note.text, 300))

@@ -56,6 +56,8 @@ class Dot(NamedTuple):
     key: str
     """Class of its colour."""
     text: str
+    at: datetime
+    """When it happened, in UTC."""
     group: int | None
     """Number of the events that are connected with it; None where none is."""
 
@@ -214,6 +216,7 @@ def _dot(axis: Axis, event: Event, group: int | None, t: Language) -> Dot:
         bar_width,
         f"dot{alarm}{'' if is_exact else ' late'}",
         f"{ISOLATE}{event_text.title(event, t)}{POP}, {foreign(event.source, 40)}",
+        at,
         group,
     )
 

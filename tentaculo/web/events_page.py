@@ -224,11 +224,12 @@ class EventsPage:
             sorted({event.source for event in events if len(event.source) <= 128})[:30],
         )
 
-    def _marks(self, chart: Chart, t: Language) -> list[dict[str, str]]:
+    def _marks(self, chart: Chart, t: Language) -> list[dict[str, Any]]:
         """The maintenance on the axis."""
         axis = chart.axis
         return [
             {
+                "at": one.starts_at,
                 "x": axis.percent(one.starts_at),
                 "width": axis.width(one.starts_at, min(one.ends_at, chart.until)),
                 "text": t(
@@ -245,7 +246,7 @@ def _lead(query: EventsQuery, found: Found, t: Language) -> str:
     """How many events are shown, and of which time."""
     count = len(found.rows)
     if not count and found.is_cut:
-        return "Nothing was found yet: the search stopped after its time."
+        return t("events.stopped")
     if not count:
         return t("events.nothing_found" if query.is_filtered else "events.nothing_happened")
     key = "events.count_in_time"

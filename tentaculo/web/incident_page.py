@@ -37,6 +37,7 @@ from tentaculo.web.languages import Language
 from tentaculo.web.latency_chart import COUNTS, HEIGHT, latency_chart
 from tentaculo.web.past_reader import WAIT, PastReader
 from tentaculo.web.rendering import Renderer, icon
+from tentaculo.web.summary import Button
 from tentaculo.web.timeline import RANGES, WIDTH, Axis, Bar, Range
 from tentaculo.web.viewer import Viewer, public_timeline
 
@@ -201,6 +202,7 @@ class IncidentPage:
             "statistics": await self._statistics(incident, t) if viewer.is_signed_in else [],
             "earlier": [_earlier(one, now, t) for one in context.earlier],
             "events_href": _events_path(axis),
+            "buttons": list(self._buttons(incident, t)),
             "root_href": overview.service_path(incident.root) if incident.root in self._services else "",
             "days": activity.by_day(entries, self._info.zone),
             "is_past_known": past is not None,
@@ -250,6 +252,14 @@ class IncidentPage:
         report = await self._precursors(DEFAULT_DAYS, incident.started_at)
         return report.services.get(incident.root)
 
+    def _buttons(self, incident: Incident, t: Language) -> Iterator[Button]:
+        root = printable(incident.root, 80)
+        if incident.root in self._services:
+            yield Button(t("incident.in_detail", root=root), overview.service_path(incident.root))
+            if runbook := self._info.of(incident.root).runbook:
+                yield Button(t("common.runbook"), runbook)
+        yield Button(t("incidents.all_incidents"), "/status/incidents")
+
     def _row(self, axis: Axis, name: str, incident: Incident, found: Timeline) -> Row:
         changes = found.changes.get(name, ())
         last = changes[-1] if changes else None
@@ -271,21 +281,21 @@ def _events_path(axis: Axis) -> str:
 
 def _marks(
     axis: Axis, incident: Incident, notes: Sequence[Note], events: Sequence[Event], t: Language
-) -> Iterator[tuple[str, str, str]]:
-    """What lies on the lanes: the kind, the place and the text of each message, note and event."""
+) -> Iterator[tuple[str, str, str, datetime]]:
+    """What lies on the lanes: the kind, the place, the text and the moment of each message, note and event."""
     for delivery in incident.delivery_log:
         if delivery.outcome is DeliveryOutcome.DELIVERED:
             channel = printable(delivery.channel, 40) or t("summary.a_channel")
-            yield "message", axis.percent(delivery.at), t("incident.was_notified", channel=channel)
+            yield "message", axis.percent(delivery.at), t("incident.was_notified", channel=channel), delivery.at
     for note in notes:
         author = reasons.foreign(note.author, 40) or t("summary.somebody")
-        yield "message", axis.percent(note.at), t("incident.wrote_note", author=author)
+        yield "message", axis.percent(note.at), t("incident.wrote_note", author=author), note.at
     taken: set[str] = set()
     for event in events:
         place = axis.percent(event.received_at)
         if place[:-3] not in taken:
             taken.add(place[:-3])
-            yield "event", place, reasons.plain(lanes.event_title(event, t))
+            yield "event", place, reasons.plain(lanes.event_title(event, t)), event.received_at
 
 
 def _earlier(incident: Incident, now: datetime, t: Language) -> Earlier:

@@ -41,7 +41,8 @@ def lanes(fleet: Fleet) -> dict[str, list[Mark]]:
             services = wording.listed(window.services, fleet.t) or fleet.t("overview.every_service")
             text = fleet.t("overview.maintenance_of", services=services)
             end = min(window.ends_at, axis.end)
-            found.append(Mark("plan", axis.percent(window.starts_at), axis.width(window.starts_at, end), text, end))
+            width = axis.width(window.starts_at, end)
+            found.append(Mark("plan", axis.percent(window.starts_at), width, text, window.starts_at))
     # Incidents come last: they are drawn over the maintenance.
     for incident in sorted(known.values(), key=lambda one: one.started_at):
         end = incident.ended_at or axis.end

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, Protocol
@@ -30,13 +30,13 @@ from tentaculo.model.service_rates import RecentRates, UsualRates
 from tentaculo.model.target_group import GroupView, TargetView
 from tentaculo.model.text import printable
 from tentaculo.model.timeline import Timeline, TimelineRequest
-from tentaculo.web import activity, lanes, overview, service_probes, timeline, warning_rows, wording
+from tentaculo.web import activity, incident_words, lanes, overview, service_probes, timeline, warning_rows, wording
 from tentaculo.web.languages import Language
 from tentaculo.web.latency_chart import COUNTS, HEIGHT, latency_chart
 from tentaculo.web.past_reader import PastReader
 from tentaculo.web.rendering import Renderer, icon
 from tentaculo.web.sentences import Sentence
-from tentaculo.web.summary import switched_rows
+from tentaculo.web.summary import Button, switched_rows
 from tentaculo.web.timeline import RANGES, WIDTH, Axis, Range
 from tentaculo.web.viewer import Viewer, public_incidents, public_timeline, public_view
 
@@ -170,6 +170,13 @@ class ServicePage:
             request, (viewer, name, key), "service.html", lambda: self._context(viewer, name, RANGES[key])
         )
 
+    def _buttons(self, name: str, incidents: Sequence[Incident], t: Language) -> Iterator[Button]:
+        yield Button(t("common.all_services"), "/status")
+        if incidents:
+            yield Button(t("summary.incident"), incident_words.path(incidents[0].id))
+        if runbook := self._info.of(name).runbook:
+            yield Button(t("common.runbook"), runbook)
+
     async def _context(self, viewer: Viewer, name: str, chosen: Range) -> dict[str, Any]:
         view, now, t = self._view(name), self._now(), viewer.texts
         if not viewer.is_signed_in:
@@ -215,6 +222,7 @@ class ServicePage:
             "icon": icon(state.tone),
             "since": view.since,
             "lasted": t.duration((now - view.since).total_seconds()),
+            "buttons": list(self._buttons(name, [one for one, _ in own if one.is_open], t)),
             "reason": wording.reason(view, t, 300),
             "root": view.root,
             "now": now,

@@ -13,7 +13,7 @@ from tentaculo.model.text import printable
 from tentaculo.web import incident_words, reasons, wording
 from tentaculo.web.lanes import event_path, event_title, lanes
 from tentaculo.web.languages import Language
-from tentaculo.web.overview import Fleet
+from tentaculo.web.overview import Fleet, service_path
 from tentaculo.web.sentences import Piece, Sentence, clock, joined, sentence
 
 
@@ -95,18 +95,34 @@ def answers(fleet: Fleet) -> list[tuple[str, Sentence]]:
     known = fleet.open_incident(view.name)
     incident, notes = known if known is not None else (None, ())
     reason = reasons.said(incident.reason, incident.cause, t, 200) if incident else wording.reason(view, t, 200)
-    why = [Piece(reason or fleet.not_shown)]
-    if incident is not None:
-        why += [
-            Piece(" "),
-            Piece(t("summary.incident"), href=incident_words.path(incident.id)),
-        ]
     return [
-        (t("summary.why"), why),
+        (t("summary.why"), [Piece(reason or fleet.not_shown)]),
         (t("summary.just_before"), _just_before(fleet, view, incident)),
         (t("summary.notified"), _notified(fleet, incident, notes)),
         (t("summary.last_time"), _last_time(fleet, view)),
     ]
+
+
+class Button(NamedTuple):
+    """A page that a person may want next."""
+
+    text: str
+    href: str
+    """A path of this page, a fragment, or the address of a runbook."""
+
+
+def buttons(fleet: Fleet) -> Iterator[Button]:
+    """Where more is said of the worst trouble. Empty where there is no trouble."""
+    named, t = wording.worst(fleet.services), fleet.t
+    if not named or not wording.is_trouble(named[0]):
+        return
+    name = named[0].name
+    if (known := fleet.open_incident(name)) is not None:
+        yield Button(t("summary.incident"), incident_words.path(known[0].id))
+    yield Button(t("incident.in_detail", root=printable(name, 80)), service_path(name))
+    found = list(contacts(fleet))
+    if len(found) == 1 and found[0].runbook:
+        yield Button(t("common.runbook"), found[0].runbook)
 
 
 class Contact(NamedTuple):
@@ -169,7 +185,7 @@ def _just_before(fleet: Fleet, view: ServiceView, incident: Incident | None) -> 
 def _notified(fleet: Fleet, incident: Incident | None, notes: Sequence[Note]) -> Sentence:
     t = fleet.t
     if fleet.is_public:
-        return [Piece(fleet.not_shown)]
+        return joined([[Piece(fleet.not_shown)], *_acknowledged(fleet, incident)])
     if incident is None or not incident.notified:
         found = [sentence(t, "summary.nobody_yet" if incident is not None else "summary.nobody")]
     else:
@@ -177,6 +193,10 @@ def _notified(fleet: Fleet, incident: Incident | None, notes: Sequence[Note]) ->
         names = [name for name in incident.notified if name] or [t("summary.a_channel")]
         time = clock(at, fleet.local_now, t)
         found = [sentence(t, "summary.notified_at", names=wording.listed(names, t), time=time)]
+    said = list(_acknowledged(fleet, incident))
+    if not said and not notes and incident is not None and incident.notified:
+        said = [sentence(t, "summary.not_acknowledged")]
+    found += said
     if incident is not None and incident.is_muted(fleet.now):
         found.append(incident_words.muted(incident, fleet.local_now, t))
     if notes:
@@ -185,6 +205,14 @@ def _notified(fleet: Fleet, incident: Incident | None, notes: Sequence[Note]) ->
         author = reasons.foreign(last.author, 40) or t("summary.somebody")
         found.append(sentence(t, "summary.note_at", author=author, time=time))
     return joined(found)
+
+
+def _acknowledged(fleet: Fleet, incident: Incident | None) -> Iterator[Sentence]:
+    """Who takes care of it, where somebody does. For everybody the name is empty."""
+    if incident is not None and (found := incident.acknowledged) is not None:
+        author = reasons.foreign(found.author, 40) or fleet.t("summary.somebody")
+        time = clock(found.at, fleet.local_now, fleet.t)
+        yield sentence(fleet.t, "summary.acknowledged_at", author=author, time=time)
 
 
 def _last_time(fleet: Fleet, view: ServiceView) -> Sentence:
@@ -217,6 +245,7 @@ def summarise(fleet: Fleet) -> Iterator[tuple[str, Any]]:
     yield "since", since
     yield "lasted", "" if since is None else t.duration((fleet.now - since).total_seconds())
     yield "answers", answers(fleet)
+    yield "buttons", list(buttons(fleet))
     yield "contacts", list(contacts(fleet))
     yield "switched", switched_rows(fleet.info, fleet.local_now, t)
     yield "lanes", lanes(fleet)

@@ -8,7 +8,7 @@ from importlib.resources import files
 import pytest
 from playwright.async_api import Page
 
-from tests.browser.chromium import opened
+from tests.browser.chromium import opened, overflow
 from tests.browser.pages import PAGES, Shown
 from tests.support.needs import need
 
@@ -28,7 +28,7 @@ def axe() -> str:
 async def findings(page: Page) -> list[str]:
     """Each rule that is broken, best practices too, and where."""
     await page.evaluate(axe())
-    found = await page.evaluate("axe.run({resultTypes: ['violations']})")
+    found = await page.evaluate("axe.run({resultTypes: ['violations'], rules: {'target-size': {enabled: true}}})")
     return [
         f"{rule['id']}: {node['html'][:300]} {node['any']}" for rule in found["violations"] for node in rule["nodes"]
     ]
@@ -45,10 +45,20 @@ async def test_axe_finds_nothing(shown: Shown) -> None:
                 await page.set_viewport_size({"width": width, "height": 844})
                 await page.emulate_media(color_scheme=scheme)
                 assert await findings(page) == [], f"{width} px, {scheme}"
+        await page.emulate_media(forced_colors="active")
+        current = "all => all.filter(one => getComputedStyle(one).outlineStyle === 'none').map(one => one.outerHTML)"
+        assert await page.locator("[aria-current]").evaluate_all(current) == [], "its background is not drawn then"
+        for width in (1280, 390):
+            await page.set_viewport_size({"width": width, "height": 844})
+            await page.evaluate("document.documentElement.style.fontSize = '200%'")
+            assert await overflow(page) <= 0, f"{width} px, text of twice the size"
 
 
 async def test_it_would_find_something() -> None:
     # Without the script of the page, whose updates would put back what was there.
     async with opened(PAGES[0].state(), path="/status/sign-in") as (page, _):
         await page.evaluate("document.querySelector('h1').innerHTML = '<img src=data:,>'")
-        assert [found.partition(":")[0] for found in await findings(page)] == ["empty-heading", "image-alt"]
+        small = "<button style='padding: 0; border: 0; font-size: 12px'>x</button>"
+        await page.evaluate(f"document.querySelector('main').insertAdjacentHTML('beforeend', `{small * 2}`)")
+        found = {one.partition(":")[0] for one in await findings(page)}
+        assert found == {"empty-heading", "image-alt", "target-size"}

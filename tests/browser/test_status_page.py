@@ -179,9 +179,13 @@ async def test_the_arrow_keys_read_what_happened_at_a_time() -> None:
     async with opened(state) as (page, _):
         await page.locator("#board").focus()
         await page.keyboard.press("ArrowLeft")
-        said = await page.locator("#read").inner_text()
+        read = page.locator("#read")
+        assert await read.get_attribute("aria-live") == "polite"
+        said = await read.inner_text()
         assert "deployed from ci" in said
         assert "payments down" in said
+        await page.locator("#service-payments .strip").hover()
+        assert await read.get_attribute("aria-live") == "off", "not every place that a mouse passes is announced"
 
 
 async def test_times_are_the_reader_s(state: State) -> None:

@@ -384,6 +384,9 @@ async def test_a_page_of_many_events_is_as_long_as_they_lasted_and_leads_on(gate
     assert '<a href="/status/events?range=7d&amp;after=50" rel="prev">Newer</a>' in text
     assert '<a href="/status/events?range=7d">Newest</a>' in text
     assert "The search stopped after its time. It continues at “Older”." in text
+    gateway.state.log_page = LogPage((), older=1, is_cut=True)
+    assert "Nothing was found yet: the search stopped after its time." in words(await page(gateway, "?text=a"))
+    assert "Aún no se encontró nada: la búsqueda se detuvo" in words(await page(gateway, "?text=a&lang=es"))
 
 
 async def test_the_newest_page_is_read_again_soon_and_a_search_seldom(gateway: Gateway) -> None:

@@ -37,9 +37,9 @@ async def test_it_says_what_failed_first_and_why(gateway: Gateway) -> None:
     text = await page(gateway)
     said = words(text)
     assert "<title>hermes is down · Tentáculo Link</title>" in text
-    assert "Down for 25 min hermes is down. Since 14:44 . operator fails with it. hermes in detail" in said
+    assert "Down for 25 min hermes is down. Since 14:44 . operator fails with it. Why" in said
     assert "Why connection refused How it ended It is still open." in said
-    assert 'href="/status/services/hermes"' in text
+    assert '<a href="/status/services/hermes">hermes in detail</a><a href="/status/incidents">All incidents</a>' in text
 
 
 async def test_the_recovery_is_a_part_of_its_own(gateway: Gateway) -> None:

@@ -68,14 +68,16 @@ async def test_owner_and_runbook_stand_where_there_is_trouble() -> None:
     async with served(services=(view("madre"), cart, down, slow), viewer=SIGNED_IN) as gateway:
         text = await page(gateway)
         said = words(text)
-        assert "hermes · Owner: ana · Runbook Why" in said, "below the headline that names it"
+        assert "hermes · Owner: ana Why" in said, "below the headline that names it"
+        assert "Incident" not in said.partition("hermes in detail")[0].partition("Last time")[2], "there is none"
+        assert "hermes in detail Runbook The last 3 hours" in said, "below the answers"
         assert "switch slow: 2 s Owner: eva" in said, "else in its row"
         assert text.count("Owner: <bdi>ana</bdi>") == 1, "madre is up"
         assert "Owner: ben" not in said, "operator fails because of hermes"
         link = '<a href="https://wiki.example.org/hermes?a=1&amp;b=2" rel="noreferrer">Runbook</a>'
         assert text.count(link) == 1
         calm = words(await page(gateway, "/services/madre"))
-        assert "madre is up. Spawns. Owner: ana · Runbook" in calm, "its own page says it always"
+        assert "madre is up. Spawns. Owner: ana All services Runbook" in calm, "its own page says it always"
 
 
 async def test_many_that_fail_alike_have_no_contact_in_the_headline() -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from tentaculo.model.health import DegradedKind, Endpoint, EndpointView, Health, StateChange
 from tentaculo.model.history import DAY, HOUR, MINUTE, Histogram, HistorySummary, Period, Tally, UptimeShare, bucket
-from tentaculo.model.incident import MaintenanceWindow, NotificationState, Notified
+from tentaculo.model.incident import Acknowledgement, MaintenanceWindow, NotificationState, Notified
 from tentaculo.model.page import ServedConfiguration
 from tentaculo.model.service_rates import RecentRates, UsualRates, recent_end
 from tentaculo.tasks import TaskGroup
@@ -104,6 +104,38 @@ async def test_the_page_says_the_worst_first(gateway: Gateway) -> None:
         assert row in said
 
 
+async def test_it_says_who_takes_care_of_an_incident(gateway: Gateway) -> None:
+    state = gateway.state
+    state.books.incidents = [replace(HERMES, notified={"duty": told(24)})]
+    state.viewer = Viewer(is_signed_in=True)
+    assert "Notified duty at 14:45 . Nobody has acknowledged it." in words(await page(gateway))
+    seen = Acknowledgement(1, HERMES.id, NOW - timedelta(minutes=15), "ana", "restarting it")
+    state.books.incidents = [replace(state.books.incidents[0], acknowledged=seen)]
+    state.clock += 60
+    said = words(await page(gateway))
+    assert "Notified duty at 14:45 . ana acknowledged it at 14:54 ." in said
+    assert "14:54 ana acknowledged hermes restarting it" in said, "what happened"
+    state.viewer = Viewer()
+    state.clock += 60
+    said = words(await page(gateway))
+    assert "Notified Shown after sign-in. Somebody acknowledged it at 14:54 ." in said
+    assert "14:54 Somebody acknowledged hermes" in said
+    assert "restarting" not in said
+
+
+async def test_who_may_act_is_led_to_the_plan_of_maintenance(gateway: Gateway) -> None:
+    state = gateway.state
+    state.viewer = Viewer(is_signed_in=True, has_session=True, may_act=True)
+    text = await page(gateway)
+    assert '<a href="#plan">Plan maintenance</a>' in text
+    assert text.count('id="plan"') == 1
+    state.viewer = SIGNED_IN
+    assert "#plan" not in await page(gateway)
+    state.services = (view("madre"),)
+    state.clock += 60
+    assert 'class="buttons"' not in await page(gateway), "nothing is wrong"
+
+
 async def test_it_answers_what_a_person_asks_first(gateway: Gateway) -> None:
     gateway.state.viewer = SIGNED_IN
     state = gateway.state
@@ -121,6 +153,7 @@ async def test_it_answers_what_a_person_asks_first(gateway: Gateway) -> None:
     assert "Just before deploy.finished from ci , 3 min earlier" in said
     assert "Notified duty at 14:45 . ana wrote a note at 15:07 ." in said
     assert "Last time Yesterday , for 1 h: connection refused" in said
+    assert f'<a href="/status/incidents/{HERMES.id}">Incident</a><a href="/status/services/hermes">hermes in' in text
     (wanted,) = state.asked_for_past
     assert wanted.failing == (("hermes", HERMES.started_at),)
 

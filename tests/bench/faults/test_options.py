@@ -16,18 +16,23 @@ from tentaculo.config.schema import Config
 def test_by_default_everything_is_run_and_published() -> None:
     options = parse([])
     assert options.rows == tuple(row.name for row in ROWS)
-    assert options.lasts == LASTS
+    assert options.rounds == len(LASTS)
+    assert [name for name in options.peers if name.startswith("ours")] == [
+        *("ours", "ours:balancing+hedging+limit", "ours:"),
+    ]
     assert not options.is_trial
 
 
-@pytest.mark.parametrize("less", [["--rows", "crash"], ["--peers", "ours"], ["--rounds", "1"], ["--quick"]])
+@pytest.mark.parametrize(
+    "less", [["--rows", "crash"], ["--peers", "ours"], ["--rounds", "1"], ["--features", "limit"], ["--quick"]]
+)
 def test_less_than_all_is_a_trial(less: list[str]) -> None:
     assert parse(less).is_trial
 
 
 def test_a_quick_run() -> None:
     options = parse(["--quick"])
-    assert (options.rows, len(options.lasts)) == (QUICK, 1)
+    assert (options.rows, options.rounds, options.phases("crash", 0)) == (QUICK, 1, (8.0, 8.0))
     assert parse(["--quick", "--rows", "hang,crash"]).rows == ("crash", "hang")
 
 
@@ -37,6 +42,7 @@ def test_a_quick_run() -> None:
         (["--rows", "flood"], "no such row: flood"),
         (["--peers", "squid"], "no such peer: squid"),
         (["--rounds", "0"], "more than 0"),
+        (["--at-once", "0"], "more than 0"),
     ],
 )
 def test_wrong_usage(argv: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -44,6 +50,12 @@ def test_wrong_usage(argv: list[str], said: str, capsys: pytest.CaptureFixture[s
         parse(argv)
     assert ended.value.code == 2
     assert said in capsys.readouterr().err
+
+
+def test_the_fault_lasts_as_long_as_its_row_says() -> None:
+    options = parse(["--rounds", "3"])
+    assert [options.phases("crash", number) for number in range(3)] == [(12.5, 12.0), (14.5, 12.0), (12.5, 12.0)]
+    assert options.phases("unequal", 1) == (10.0, 3.0)
 
 
 def test_features_are_compared_with_and_without() -> None:
