@@ -10,7 +10,7 @@ help:
 	@echo "make test          run every test but those of make conformance, the fast ones first"
 	@echo "make test-fast     run the fast tests in two minutes, and list the groups that are left out"
 	@echo "make test-flaky    repeat the tests of what you changed 20 times; N=50 repeats them 50 times"
-	@echo "make conformance   run the HTTP and WebSocket suites of other projects, in a few minutes"
+	@echo "make conformance   run the HTTP and WebSocket suites of other projects, in a few minutes; SEARCH=4 searches for faults four times as long"
 	@echo "make soak          send a million mixed requests and check that memory is flat, in about ten minutes; REQUESTS=200000 takes two"
 	@echo "make kills         kill -9 workers, machines and PostgreSQL under load, twenty times each, in about ten minutes; ROUNDS=3 takes one"
 	@echo "make check         lint, format, types"
@@ -26,11 +26,11 @@ run:
 	@exec .venv/bin/python -m tentaculo serve $(ARGS)
 
 PYTEST = .venv/bin/python -m pytest
-# The fast tests wait for half of their time, so they use more processes than a small machine has cores. Slow ones run two
-# at a time, but for those that measure time and memory, which have the machine to themselves.
+# Tests wait for much of their time, so they use more processes than a small machine has cores; but those that measure
+# time and memory have the machine to themselves.
 FAST = $(PYTEST) --fast -n 4 --dist worksteal --ignore=tests/conformance
 SLOW = $(PYTEST) --slow --ignore=tests/conformance
-ALONE = desync or package or soak
+ALONE = soak
 
 test:
 	@tools/bootstrap.sh dev
@@ -38,7 +38,7 @@ test:
 ifdef ARGS
 	@$(PYTEST) --ignore=tests/conformance $(ARGS)
 else
-	@$(FAST); fast=$$?; $(SLOW) -n 2 --dist loadfile -m "not ($(ALONE))"; slow=$$?; $(SLOW) -m "$(ALONE)"; alone=$$?; \
+	@$(FAST); fast=$$?; $(SLOW) -n 3 --dist loadfile -m "not $(ALONE)"; slow=$$?; $(SLOW) -m "$(ALONE)"; alone=$$?; \
 		[ $$fast -eq 0 ] || echo "The fast tests failed, see above." >&2; \
 		[ $$slow -eq 0 ] || echo "The slow tests failed, see above." >&2; \
 		exit $$((fast != 0 || slow != 0 || alone != 0))

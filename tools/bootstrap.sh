@@ -97,9 +97,9 @@ missing_for_system() {
     command -v strace >/dev/null 2>&1 || echo strace
     command -v promtool >/dev/null 2>&1 || echo prometheus
     ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || echo postgresql
-    if command -v chromium >/dev/null 2>&1; then return; fi
-    # Ubuntu's package of that name only fetches a snap.
-    if grep -qs '^ID=debian' /etc/os-release; then echo chromium; fi
+    if command -v chromium-headless-shell >/dev/null 2>&1; then return; fi
+    # Ubuntu has no such package, and its chromium only fetches a snap.
+    if grep -qs '^ID=debian' /etc/os-release; then echo chromium-headless-shell; fi
 }
 
 missing_for_conformance() {

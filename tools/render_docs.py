@@ -12,6 +12,7 @@ from tentaculo.net import header_fields
 from tentaculo.net.http1 import MAX_CHUNK_LINE, MAX_TRAILERS
 from tentaculo.net.tcp import COUNT, IDLE, INTERVAL
 from tentaculo.net.turns import READ_SIZE
+from tentaculo.proxy.address_mapping import MOST_REFERENCES
 from tentaculo.security.sessions import IDLE as IDLE_SESSION
 from tentaculo.security.sessions import LIFETIME
 from tentaculo.security.sign_in import MOST_ADDRESSES, MOST_FAILURES, REGAINED
@@ -116,6 +117,7 @@ def _fixed_limit_table() -> Iterator[str]:
     """The limits that are constants of the code."""
     rows = (
         ("header fields of a request", MAX_FIELDS, "431 `headers_too_large`"),
+        ("addresses in one `If` or `Upload-Concat`", MOST_REFERENCES, "431 `headers_too_large`"),
         (
             "chunk extensions and trailers of a request",
             f"{MAX_CHUNK_EXCESS} bytes, and {CHUNK_COST} for each byte of payload",

@@ -42,8 +42,11 @@ class Method(Protocol):
 class Ours:
     """The gateway's."""
 
-    def __init__(self, service: Service, thresholds: Thresholds | None = None) -> None:
-        self._watch = LatencyWatch(service.limit, thresholds)
+    def __init__(
+        self, service: Service, thresholds: Thresholds | None = None, *, watch: LatencyWatch | None = None
+    ) -> None:
+        """`watch` stands in the place of one with these thresholds."""
+        self._watch = watch or LatencyWatch(service.limit, thresholds)
         self._opened: dict[str, tuple[int, Forecast]] = {}
         self._warnings: list[Warned] = []
         self._bins = service.bins

@@ -77,6 +77,19 @@ class ChangeLayer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     overrides: dict[str, TimedOverride] = {}
     """By name of the service."""
 
+    def is_same_change(self, other: ChangeLayer) -> bool:
+        """Whether both are of the same change. Overrides may differ: each machine ends them, by its own clock."""
+        mine, others = msgspec.structs.replace(self, overrides={}), msgspec.structs.replace(other, overrides={})
+        return mine == others
+
+    def shifted(self, by: timedelta) -> ChangeLayer:
+        """The layer with the times of its overrides on a clock that is ahead `by` so much."""
+        moved = {
+            name: msgspec.structs.replace(one, since=one.since + by, until=one.until + by)
+            for name, one in self.overrides.items()
+        }
+        return msgspec.structs.replace(self, overrides=moved)
+
     @property
     def is_empty(self) -> bool:
         """Whether it changes nothing."""

@@ -118,13 +118,18 @@ def _changed_values(place: KeyPath, old: Any, new: Any) -> Iterator[KeyPath]:
 
 
 def appliable(old: Config, new: Config) -> Config:
-    """`new` with the values of `old` for the keys that only a restart applies: what a reload puts in place."""
+    """`new` with the values of `old` for the keys that only a restart applies: what a reload puts in place.
+
+    Services that stay as they are keep their identity: what holds the older ones for a while keeps no second copy.
+    """
     sections: dict[str, Section] = {}
     for key in RESTART:
         section, name = key.split(".")
         made = sections.get(section) or getattr(new, section)
         sections[section] = made.replace(**{name: getattr(getattr(old, section), name)})
-    return new.replace(**sections, folder=old.folder)
+    before = old.services
+    services = {name: before[name] if before.get(name) == one else one for name, one in new.services.items()}
+    return new.replace(**sections, services=services, folder=old.folder)
 
 
 def digest(config: Config, hashes: Collection[str]) -> str:

@@ -12,7 +12,7 @@ import copy
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +21,7 @@ from tentaculo.config.change_layer import DEFAULT_CHANGES_FILE, ChangeLayer, Tim
 from tentaculo.config.environment import lay_over, read, variable_name
 from tentaculo.config.errors import ConfigFault, KeyPath
 from tentaculo.config.merge_patch import MISSING, Table, leaves, value_at
+from tentaculo.model.text import utc_now
 
 if TYPE_CHECKING:
     from tentaculo.config.environment import Overlay
@@ -79,7 +80,7 @@ class Sources:
         tables = self.tables
         changed = self.layer.over(tables)
         overlay = lay_over(copy.deepcopy(changed), environ)
-        overrides = self.layer.active(now or datetime.now(UTC))
+        overrides = self.layer.active(now or utc_now())
         return Layered(tables, changed, overlay, enabled_variables(overlay, environ), overrides)
 
 

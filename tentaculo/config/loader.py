@@ -6,7 +6,7 @@ import copy
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 from tentaculo.config.accepted_tokens import DEFAULT_TOKEN_FILE, parse_line
@@ -19,6 +19,7 @@ from tentaculo.config.reader import REFUSED, reader_for
 from tentaculo.config.schema import Config
 from tentaculo.config.types import Secret, is_token, parse_flag
 from tentaculo.config.warnings import warnings_of
+from tentaculo.model.text import utc_now
 
 
 def resolve(
@@ -247,7 +248,7 @@ def load_sources(
     layer = sources.layer
     tables = sources.tables if tables is None else tables
     loaded = _load(layer.over(tables), environ, sources, origins_of_changes(layer))
-    config = with_overrides(loaded.config, layer.active(now or datetime.now(UTC)))
+    config = with_overrides(loaded.config, layer.active(now or utc_now()))
     without_effect = tuple(
         f"the change of {dotted(place)} has no effect: the configuration file no longer has it"
         for place in layer.orphans(tables)

@@ -112,8 +112,8 @@ class RouteSettings(Section, frozen=True):
         Doc(
             "Whether a request that waits longer than 95 % of the route's do is also sent to a second endpoint, and the"
             " first response wins. Only for idempotent methods, where the body has arrived whole, at most 64 KiB; at most"
-            " 5 % of the requests, and only to an endpoint that has less to do than the others. A PUT or DELETE that"
-            " lost may take effect later."
+            " 5 % of the requests, and only to an endpoint that has less to do than the others, or no more while the"
+            " first one responds to nothing. A PUT or DELETE that lost may take effect later."
         ),
     ] = False
     via: Annotated[

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from enum import Enum
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import msgspec
@@ -26,16 +26,23 @@ from tentaculo.events.schemas import (
     JsonError,
     JsonKind,
     Rejected,
+    canonical_type,
+    digest_of,
     envelope,
+    is_key,
     is_name,
     is_source,
     key_fault,
     kind_fault,
     kind_phrase,
     listed,
+    may_be_too_deep,
     name_fault,
     parse_json,
+    severity_of,
     source_fault,
+    stated_ms,
+    validate,
 )
 from tentaculo.model.event import Event, StoredEvent, StoreOutcome
 from tentaculo.model.failure import Failure, Problem
@@ -56,7 +63,6 @@ MOST_HELD = 32 * 1024 * 1024
 """Bytes of bodies that wait for the database. `events.queue` bounds their number; read, they take several times as much."""
 _LATER = {"Retry-After": "1"}
 _LOGGED_FIELDS = 16
-_NONE: dict[str, Any] = {}
 _REFUSED = FieldError("body", "has values that the database does not accept")
 
 
@@ -80,27 +86,61 @@ class Form(NamedTuple):
     framing: Framing
 
 
+class _UsualEvent(msgspec.Struct, forbid_unknown_fields=True):
+    """The members that most events have; one with others, or a null, is read as any other JSON."""
+
+    source: str
+    type: str
+    payload: dict[str, Any]
+    broadcast: bool = False
+    metadata: dict[str, Any] = msgspec.field(default_factory=dict)
+    key: str | msgspec.UnsetType = msgspec.UNSET
+
+
+_USUAL = msgspec.json.Decoder(_UsualEvent)
+
+
 def read_event(text: bytes, now_ms: int) -> Envelope | Rejected:
     """The event of the gateway's own form, or all its faults. Raises `JsonError`.
 
     Members that are not known are ignored, as older producers send some. `metadata` and `key` of null are none.
     """
+    return _read_usual(text, now_ms) or _read_any(text, now_ms)
+
+
+def _read_usual(text: bytes, now_ms: int) -> Envelope | None:
+    """The event, in half of the time that `_read_any` takes; None where that one has to decide."""
+    try:
+        sent = _USUAL.decode(text)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return None
+    key = None if sent.key is msgspec.UNSET else sent.key
+    if not (is_source(sent.source) and is_name(sent.type) and (key is None or is_key(key))) or may_be_too_deep(text):
+        return None
+    payload, schema = sent.payload, canonical_type(sent.type)
+    if schema is not None:
+        payload, faults = validate(schema, payload, now_ms=now_ms, whole="payload")
+        if faults:
+            return None
+    return Envelope(
+        source=sent.source,
+        type=sent.type,
+        payload=payload,
+        canonical=schema is not None,
+        broadcast=sent.broadcast,
+        metadata=sent.metadata,
+        key=key,
+        digest=None if key is None else digest_of(sent.type, sent.payload, sent.metadata, broadcast=sent.broadcast),
+        severity=severity_of(payload, sent.metadata),
+        stated_ms=stated_ms(sent.payload.get("timestamp")),
+    )
+
+
+def _read_any(text: bytes, now_ms: int) -> Envelope | Rejected:
     body = parse_json(text)
     if not isinstance(body, dict):
         return Rejected((FieldError("body", f"must be an object, not {kind_phrase(body)}"),))
-    return envelope(body, stated=None, now_ms=now_ms, faults=() if _is_valid(body) else _faults(body))
-
-
-def _is_valid(body: Mapping[str, Any]) -> bool:
-    """Whether `_faults` certainly finds nothing: true of most events, in a third of its time."""
-    return (
-        is_source(body.get("source"))
-        and is_name(body.get("type"))
-        and type(body.get("payload")) is dict
-        and type(body.get("broadcast", False)) is bool
-        and type(body.get("metadata", _NONE)) is dict
-        and body.get("key") is None
-    )
+    return envelope(body, stated=None, now_ms=now_ms, faults=_faults(body))
 
 
 def _faults(body: Mapping[str, Any]) -> list[FieldError | None]:
@@ -157,10 +197,7 @@ class Ingest:
         self._slices = Slices()
         self._held = 0
         """Bytes of the bodies whose events are not stored yet."""
-        # A list of a million numbers would be a million objects before its length is known (100 ms). This shape has
-        # a place for each allowed item and one more; what follows is only skipped.
-        places = [(f"item_{number}", msgspec.Raw, None) for number in range(limits.events_batch + 1)]
-        self._array = msgspec.json.Decoder(msgspec.defstruct("Items", places, array_like=True))
+        self._array = _array_decoder(limits.events_batch)
 
     def body_handler(self, fields: HeaderFields) -> BodyHandler:
         """Respond once what the body holds is stored. Raises `Problem` where the header fields refuse it."""
@@ -310,3 +347,14 @@ def _rejection(errors: Sequence[dict[str, Any]]) -> Problem:
     # `status_code` still carries 422.
     extra = {"status": "rejected", "reason": Failure.INVALID_EVENT.error, "errors": errors}
     return Problem(Failure.INVALID_EVENT, f"Faulty: {fields}.", extra=extra)
+
+
+@lru_cache(maxsize=1)
+def _array_decoder(limit: int) -> msgspec.json.Decoder[Any]:
+    """Reads the items of an array, `limit` and one more; what follows is only skipped.
+
+    A list of a million numbers would be a million objects before its length is known (100 ms). It is kept since its type
+    has an object for each item, and a reload mostly needs the same one.
+    """
+    places = [(f"item_{number}", msgspec.Raw, None) for number in range(limit + 1)]
+    return msgspec.json.Decoder(msgspec.defstruct("Items", places, array_like=True))

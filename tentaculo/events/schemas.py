@@ -37,10 +37,14 @@ def parse_json(data: bytes) -> Any:
         raise JsonError("is not UTF-8") from None
     except msgspec.MsgspecError as error:
         raise JsonError(f"is not acceptable JSON: {error}") from None
-    # Each level takes a bracket: few texts have enough of them.
-    if data.count(b"{") + data.count(b"[") > DEPTH and _is_deeper_than(DEPTH, value):
+    if may_be_too_deep(data) and _is_deeper_than(DEPTH, value):
         raise JsonError(f"is nested more than {DEPTH} levels deep")
     return value
+
+
+def may_be_too_deep(data: bytes) -> bool:
+    """Whether a JSON text may have more than `DEPTH` levels: each takes a bracket, and few texts have enough of them."""
+    return data.count(b"{") + data.count(b"[") > DEPTH
 
 
 def _is_deeper_than(limit: int, value: Any) -> bool:
@@ -236,10 +240,15 @@ def name_fault(field: str, fields: Mapping[str, Any]) -> FieldError | None:
     return fault or FieldError(field, f"must be 1 to {NAME_LENGTH} printable characters, not all blank")
 
 
+def is_key(value: str) -> bool:
+    """Whether a text can be a producer's key: printable, and 1 to `KEY_LENGTH` characters."""
+    return 0 < len(value) <= KEY_LENGTH and value.isprintable()
+
+
 def key_fault(field: str, fields: Mapping[str, Any]) -> FieldError | None:
     """What is wrong with the producer's key in `field`, or None."""
     fault = kind_fault(field, JsonKind.STRING, fields)
-    if fault is None and not (fields[field] and len(fields[field]) <= KEY_LENGTH and fields[field].isprintable()):
+    if fault is None and not is_key(fields[field]):
         return FieldError(field, f"must be 1 to {KEY_LENGTH} printable characters")
     return fault
 
@@ -303,13 +312,15 @@ def envelope(
         broadcast=broadcast,
         metadata=metadata,
         key=key,
-        digest=None if key is None else _digest(fields["type"], sent, metadata, broadcast),
+        digest=None if key is None else digest_of(fields["type"], sent, metadata, broadcast=broadcast),
         severity=severity_of(payload, metadata),
         stated_ms=stated_ms(sent.get("timestamp")) if stated is None else stated,
     )
 
 
-def _digest(*sent: Any) -> str:
+def digest_of(type_: str, payload: Mapping[str, Any], metadata: Mapping[str, Any], *, broadcast: bool) -> str:
+    """The hash by which a repeat of an event with a key is known, whatever the order of its members."""
+    sent = (type_, payload, metadata, broadcast)
     # 128 bits: nobody gains from two events of one producer with the same hash.
     return hashlib.sha256(msgspec.json.encode(sent, order="sorted")).hexdigest()[:32]
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 import msgspec
 
 from tentaculo.config.changing import SetByEnvironmentError
+from tentaculo.config.comparison import compare
 from tentaculo.config.effective import effective_values, sources_of
 from tentaculo.config.environment import process_environment
 from tentaculo.config.errors import ConfigError, ConfigFault, KeyPath
@@ -33,6 +34,7 @@ from tentaculo.gateway.layer_keeper import (
     NotServedError,
 )
 from tentaculo.model.failure import Failure, Problem
+from tentaculo.tasks import TaskGroup
 
 if TYPE_CHECKING:
     from tentaculo.config.change_layer import ChangeLayer
@@ -73,6 +75,7 @@ class ConfigurationAdministration:
         self._now = now
         self._record = record
         self._table = table
+        self._tasks = TaskGroup("administration")
         self._environ = process_environment() if environ is None else environ
 
     def __repr__(self) -> str:
@@ -151,6 +154,21 @@ class ConfigurationAdministration:
     # -- changing ----------------------------------------------------------------------------------------------
 
     async def _change(self, edit: Edit, by: Author) -> tuple[str, dict[str, Any]]:
+        # A client that leaves must neither keep its change out of the log of events, nor have the row in the table go
+        # back while the change is served.
+        found = await asyncio.shield(self._tasks.start(self._outcome(edit, by), "change"))
+        if isinstance(found, Problem):
+            raise found
+        changed: tuple[str, dict[str, Any]] = found
+        return changed
+
+    async def _outcome(self, edit: Edit, by: Author) -> tuple[str, dict[str, Any]] | Problem:
+        try:
+            return await self._make(edit, by)
+        except Problem as problem:
+            return problem
+
+    async def _make(self, edit: Edit, by: Author) -> tuple[str, dict[str, Any]]:
         for _ in range(ATTEMPTS):
             self._check_generation(by)
             generation = self._generation()
@@ -219,6 +237,13 @@ class ConfigurationAdministration:
         try:
             changes = await self._layers.adopt(Adoption(sources, layer), f"write API ({by})")
             is_served = True
+        except LayerConflictError:
+            # What follows the row may have been first, with this change.
+            found = await self._sources()
+            is_served = found.layer.is_same_change(layer)
+            if not is_served:
+                raise
+            changes = await asyncio.to_thread(self._compared, sources, found)
         except ConfigError as error:
             _refuse(error.faults)
         except NotNowError as error:
@@ -230,6 +255,10 @@ class ConfigurationAdministration:
                 # The other machines go back with this one.
                 await self._table.replace(layer, msgspec.structs.replace(sources.layer, revision=layer.revision + 1))
         return changes
+
+    def _compared(self, before: Sources, after: Sources) -> Changes:
+        configs = [load_sources(one, self._environ, now=self._now()).config for one in (before, after)]
+        return compare(*configs)
 
 
 def _not_now(error: NotNowError) -> Problem:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 
 from tentaculo.config.accepted_tokens import TokenSettings
@@ -104,9 +105,12 @@ class ConfigurationSource:
         """Read everything again, and the accepted tokens. Raises ConfigError with every fault. It blocks."""
         return self._verified(self.load())
 
-    def revise(self, sources: Sources) -> Candidate:
-        """As `read`, but of `sources`, which nothing is read again of but the files that they name. It blocks."""
-        loaded = load_sources(sources, process_environment())
+    def revise(self, sources: Sources, now: datetime | None = None) -> Candidate:
+        """As `read`, but of `sources`, which nothing is read again of but the files that they name. It blocks.
+
+        `now` is the time by which overrides end.
+        """
+        loaded = load_sources(sources, process_environment(), now=now)
         return self._verified(replace(loaded, config=with_address(loaded.config, self._host, self._port)))
 
     def note_written(self, file: Path) -> None:

@@ -8,14 +8,13 @@ from functools import partial
 
 from tentaculo.events.correlations import Graph, facts_of, has_correlation
 from tentaculo.events.replay import lowest_id
-from tentaculo.model.event import PAGE_EVENTS, Event, EventLink, FoundEvents, LogPage, LogRequest
+from tentaculo.model.event import PAGE_EVENTS, PAGE_INCIDENTS, Event, EventLink, FoundEvents, LogPage, LogRequest
 from tentaculo.model.incident import Incident
 from tentaculo.server.native_routes import Slices
 from tentaculo.store import incidents as stored_incidents
 from tentaculo.store.client import StoreClient
 from tentaculo.store.event_queries import read_page
 
-MOST_INCIDENTS = 100
 MOST_LINKS = 200
 """Connections among the events of one page."""
 
@@ -70,9 +69,11 @@ class EventReads:
     async def incidents(self, since: datetime, until: datetime) -> list[Incident]:
         """Those that were open in a time, the newest first, without those that are part of another one.
 
+        One more than a page draws: so it knows that there are more.
+
         Raises `StoreUnavailable`.
         """
-        query = partial(stored_incidents.open_between, since=since, until=until, limit=MOST_INCIDENTS)
+        query = partial(stored_incidents.open_between, since=since, until=until, limit=PAGE_INCIDENTS + 1)
         found: list[Incident] = await self._store_client.read(query)
         return found
 

@@ -9,12 +9,10 @@ subscribers. [Reload](../../docs/reload.md) says what each change keeps.
 
 from __future__ import annotations
 
-import asyncio
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, cast
 
 import structlog
 from aiohttp import web
@@ -29,6 +27,7 @@ from tentaculo.gateway.clock_watch import ClockWatch
 from tentaculo.gateway.health_service import HealthService
 from tentaculo.gateway.incident_service import IncidentService
 from tentaculo.gateway.leading import Leading
+from tentaculo.gateway.loading import beside_the_loop
 from tentaculo.gateway.shutdown import CLOSE_WAIT
 from tentaculo.gateway.slow_watch import SlowWatch
 from tentaculo.gateway.usual_cache import UsualCache
@@ -57,10 +56,6 @@ if TYPE_CHECKING:
     from tentaculo.proxy.target_group import TargetGroup
 
 log = structlog.get_logger(__name__)
-
-_SWITCH = 0.0005
-"""Seconds that the event loop waits for the interpreter while a generation is built; Python's own 5 ms would delay each
-request by as much."""
 
 Step = Callable[[], None]
 
@@ -185,7 +180,9 @@ class Generations:
     async def prepare(self, config: Config, hashes: AcceptedTokens) -> Generation:
         """Build and check all that `config` needs. Changes nothing of what is served; raises what is wrong."""
         current, parts = self.current, self._parts
-        changes, served = compare(current.config, config), appliable(current.config, config)
+        changes, served = await beside_the_loop(
+            lambda: (compare(current.config, config), appliable(current.config, config))
+        )
         lines = token_lines(hashes)
         if lines != current.hashes:
             changes = changes.with_key("auth.tokens")
@@ -206,7 +203,7 @@ class Generations:
             routes = self._routes(served, app, proxy.routes, proxy.health_routes)
             return app, routes, steps, digest(config, lines)
 
-        app, routes, steps, etag = await _beside_the_loop(build)
+        app, routes, steps, etag = await beside_the_loop(build)
         rules = self._rules(served, tokens, cors, routes, await _running(app))
         if self.current is not current:
             raise StaleGenerationError
@@ -267,7 +264,7 @@ class Generations:
     def _routes(
         self, config: Config, app: web.Application, proxied: Sequence[Route], health: Mapping[str, Route]
     ) -> RouteTable:
-        native = NativeRoutes(app, open_paths(config.auth, config.services), config.names)
+        native = NativeRoutes(app, open_paths(config.auth), config.names)
         return RouteTable(config, native.find, proxied, health, self._parts.health_service.board.health_path)
 
     def _rules(
@@ -286,19 +283,6 @@ class Generations:
             RequestLimits(config, parts.limits, earlier) or None,
             RouteNetworks(config, parts.limits.note_network) or None,
         )
-
-
-T = TypeVar("T")
-
-
-async def _beside_the_loop(build: Callable[[], T]) -> T:
-    """The result of `build`, which runs in a thread and gives the event loop its turns as often as it wants them."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(_SWITCH)
-    try:
-        return await asyncio.to_thread(build)
-    finally:
-        sys.setswitchinterval(before)
 
 
 async def _running(app: web.Application) -> web.AppRunner:

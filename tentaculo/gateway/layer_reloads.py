@@ -28,6 +28,7 @@ from tentaculo.gateway.layer_keeper import (
     OverrideTimer,
 )
 from tentaculo.gateway.reloading import Reloader, ReloadRefusedError, ReloadReport
+from tentaculo.health.steady_clock import time_since_boot
 from tentaculo.model.text import utc_now
 from tentaculo.tasks import TaskGroup
 
@@ -48,14 +49,18 @@ class LayerReloads:
         sources: Sources,
         *,
         now: Callable[[], datetime] = utc_now,
+        elapsed: Callable[[], float] = time_since_boot,
     ) -> None:
-        """`source` makes a configuration of its sources, with all checks of a start, and `reloader` has it served."""
+        """`source` makes a configuration of its sources, with all checks of a start, and `reloader` has it served.
+
+        Overrides end by `elapsed`, the seconds of a clock nobody sets.
+        """
         self._sources = sources
         self._source = source
         self._reloader = reloader
         self._now = now
         self._tasks = TaskGroup("layers")
-        self._timer = OverrideTimer(self._end)
+        self._timer = OverrideTimer(self._end, elapsed=elapsed)
         reloader.on_served = self._note_served
 
     def __repr__(self) -> str:
@@ -113,7 +118,8 @@ class LayerReloads:
         before = self._sources
         if (before.layer, before.text) != (adoption.before.layer, adoption.before.text):
             raise LayerConflictError("The configuration has changed meanwhile.")
-        candidate = await asyncio.to_thread(self._source.revise, replace(before, layer=adoption.layer, refused=()))
+        wanted = replace(before, layer=adoption.layer, refused=())
+        candidate = await asyncio.to_thread(self._source.revise, wanted, self._now())
         kept = KeptFile(before.changes_file, before.layer, may_replace=bool(before.refused))
         if adoption.is_kept:
             await asyncio.to_thread(kept.write, adoption.layer)

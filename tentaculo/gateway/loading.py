@@ -1,10 +1,17 @@
-"""Code that few gateways need, loaded when somebody first asks for it."""
+"""What takes long is done in a thread: a reload, and the loading of code that few gateways need."""
 
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable
 from typing import Generic, TypeVar
+
+from tentaculo.net.memory import without_collections
+
+_SWITCH = 0.0005
+"""Seconds that the event loop waits for the interpreter while a thread computes; Python's own 5 ms would delay each
+request by as much."""
 
 T = TypeVar("T")
 
@@ -26,3 +33,17 @@ class LoadedLater(Generic[T]):
             if not self._loaded:
                 self._loaded.append(await asyncio.to_thread(self._load))
         return self._loaded[0]
+
+
+async def beside_the_loop(build: Callable[[], T]) -> T:
+    """The result of `build`, which runs in a thread and gives the event loop its turns as often as it wants them.
+
+    The garbage is not collected meanwhile: a collection stops the event loop too. One call at a time.
+    """
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(_SWITCH)
+    try:
+        with without_collections():
+            return await asyncio.to_thread(build)
+    finally:
+        sys.setswitchinterval(before)

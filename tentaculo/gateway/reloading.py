@@ -23,6 +23,7 @@ from tentaculo.config.errors import ConfigError, ConfigFault
 from tentaculo.config.schema import Config
 from tentaculo.gateway.configuration_source import Candidate, ConfigurationSource
 from tentaculo.gateway.file_watch import FileWatch
+from tentaculo.gateway.loading import beside_the_loop
 from tentaculo.model.event import RecordOwnEvent
 from tentaculo.model.text import printable, utc_now
 from tentaculo.net.systemd_notify import ServiceManager
@@ -251,7 +252,7 @@ class Reloader:
         self._running, self._waiting = self._waiting, None
         async with self._turn:
             # In a thread: a large file takes a while to be parsed.
-            return await self._serve(by, lambda: asyncio.to_thread(self._source.read))
+            return await self._serve(by, lambda: beside_the_loop(self._source.read))
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[Callable[[str, Candidate], Awaitable[ReloadReport]]]:

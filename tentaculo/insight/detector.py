@@ -37,9 +37,9 @@ LEVEL_BINS: Final = 6
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """What opens and ends a warning. Fitted on the design seeds of `bench/early_warning`, never on those of its evaluation.
+    """What opens and ends a warning, chosen on the design seeds of `bench/early_warning`, never on those of its evaluation.
 
-    The weights are of ways; a warning opens where the sum is above `enough`.
+    `python -m bench.early_warning.fit` finds weights. They are of ways; a warning opens where the sum is above `enough`.
     """
 
     level: float = 0.83
@@ -74,7 +74,7 @@ class Thresholds:
     """Between these multiples of the expected time the limit was reached in four of five simulated ramps."""
 
 
-_NEAR: Final = 0.3
+NEAR: Final = 0.3
 """Part of the way below which nothing is computed. On the design seeds nothing opened there."""
 _BOUND: Final = 1.0
 """Normal quantile of the lower bound of a slope: it holds with 84 %."""
@@ -134,6 +134,16 @@ class _Trend(NamedTuple):
     now: float
     """The end of the line through it."""
     is_steady: bool
+
+
+class Measures(NamedTuple):
+    """What is weighed, each in the unit of the weight of the same name in `Thresholds`."""
+
+    level: float
+    hour: float
+    hours: float
+    steadiness: float
+    novelty: float
 
 
 class Detector:
@@ -281,7 +291,7 @@ class Detector:
             self._number is not None
             and len(self._hours) >= self._rules.known
             and distance > 0
-            and self._usual + _NEAR * distance <= level < self._limit
+            and self._usual + NEAR * distance <= level < self._limit
             and level >= self._unfollowed + self._rules.margin * distance
             # On its way down from the limit it is no warning.
             and (self._above is None or self._number - self._above > LEVEL_BINS)
@@ -291,25 +301,34 @@ class Detector:
         """Whether there is a reason for the open warning at `level`."""
         distance, rules = self._limit - self._usual, self._rules
         return level >= self._usual + rules.hold_way * distance or (
-            level >= self._usual + _NEAR * distance and self._weigh(level) > rules.enough - rules.hold
+            level >= self._usual + NEAR * distance and self._weigh(level) > rules.enough - rules.hold
         )
 
     def _weigh(self, level: float) -> float:
         """The sum of what speaks for a warning at `level`. The limit is above usual."""
-        rules, distance = self._rules, self._limit - self._usual
+        rules, found = self._rules, self._measure(level)
+        return (
+            rules.level * found.level
+            + rules.hour * found.hour
+            + rules.hours * found.hours
+            + rules.steadiness * found.steadiness
+            + rules.novelty * found.novelty
+        )
+
+    def _measure(self, level: float) -> Measures:
+        """What speaks for a warning at `level`, before it is weighed."""
+        distance = self._limit - self._usual
         hour, hours = (self._trend(span) for span in SPANS)
         # Behind a step the line is above every value.
         now = min(hour.now, self._highest()) if hour is not None else level
         harmless = self._harmless if isfinite(self._harmless) else self._usual
-        found = rules.level * _within(-0.5, (now - self._usual) / distance, 1.3)
-        found += rules.novelty * _within(-0.6, (level - harmless) / distance, 0.6)
-        if hour is not None:
-            found += rules.steadiness * _within(-1.0, hour.z / 3, 1.4)
-        if hour is not None and hour.is_steady:
-            found += rules.hour * _within(-0.3, hour.slope.low * POINTS / distance, 1.0)
-        if hours is not None and hours.is_steady:
-            found += rules.hours * _within(-0.5, hours.slope.low * KEPT / distance, 1.5)
-        return found
+        return Measures(
+            level=_within(-0.5, (now - self._usual) / distance, 1.3),
+            hour=_rise(hour, -0.3, POINTS / distance, 1.0),
+            hours=_rise(hours, -0.5, KEPT / distance, 1.5),
+            steadiness=0.0 if hour is None else _within(-1.0, hour.z / 3, 1.4),
+            novelty=_within(-0.6, (level - harmless) / distance, 0.6),
+        )
 
     def _forecast(self, level: float) -> Forecast:
         """What a warning at `level` says: the first of the trends that names a time, else the level alone."""
@@ -380,6 +399,11 @@ class Detector:
 
     def _value(self, scaled: float) -> float:
         return exp(self._sign * scaled) if self._is_logarithmic else self._sign * scaled
+
+
+def _rise(trend: _Trend | None, least: float, bins: float, most: float) -> float:
+    """What the lower bound of a steady rise brings in so many bins; 0 where there is no steady rise."""
+    return 0.0 if trend is None or not trend.is_steady else _within(least, trend.slope.low * bins, most)
 
 
 def _within(least: float, value: float, most: float) -> float:

@@ -141,6 +141,8 @@ _ALL = EventFilter()
 
 PAGE_EVENTS: Final = 50
 """Events of one page."""
+PAGE_INCIDENTS: Final = 100
+"""Incidents that are drawn beside them, the newest."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,7 @@ REQUEST_FIELDS = (
     ),
     Field("Keep-Alive", Kind.DROPPED, ""),
     Field("Proxy-Connection", Kind.DROPPED, ""),
+    Field("HTTP2-Settings", Kind.DROPPED, "no connection is upgraded to `h2c`"),
     Field("Proxy-Authenticate", Kind.DROPPED, ""),
     Field("Proxy-Authorization", Kind.DROPPED, ""),
     Field(
@@ -84,7 +85,7 @@ REQUEST_FIELDS = (
     Field(
         "Authorization",
         Kind.REPLACED,
-        "unchanged, unless it is `Bearer` with a token of the gateway; never with TRACE; a repeated one is refused (400). With `NTLM` or `Negotiate` the connection to the service belongs to one client connection",
+        "unchanged, unless a token of the gateway is in it, in any scheme; never with TRACE; a repeated one is refused (400). With `NTLM`, `Negotiate`, `Kerberos`, `Nego2` or `CredSSP` the connection to the service belongs to one client connection",
     ),
     Field("X-Forwarded-For", Kind.FORWARDING, "the peer's address; appended to the value of a trusted peer"),
     Field(
@@ -129,6 +130,7 @@ REQUEST_FIELDS = (
     Field("Origin", Kind.READ, "also read here, for CORS and for opening a WebSocket"),
     Field("Destination", Kind.ADDRESS, "a reference (WebDAV); one that leads outside the route is refused (400)"),
     Field("If", Kind.ADDRESS, "the resource of each tagged list (WebDAV); lock tokens and entity tags stay"),
+    Field("Upload-Concat", Kind.ADDRESS, "each reference (tus); one that leads outside the route is refused (400)"),
 )
 """Fields of a request."""
 RESPONSE_FIELDS = (
@@ -142,6 +144,7 @@ RESPONSE_FIELDS = (
     Field("Proxy-Authenticate", Kind.DROPPED, ""),
     Field("Proxy-Authorization", Kind.DROPPED, ""),
     Field("TE", Kind.DROPPED, ""),
+    Field("Alt-Svc", Kind.DROPPED, "it names a port of the service, to which clients would go past the gateway"),
     Field(
         "Trailer",
         Kind.REMADE,
@@ -163,7 +166,12 @@ RESPONSE_FIELDS = (
     Field(
         "WWW-Authenticate",
         Kind.READ,
-        "also read here: with `NTLM` or `Negotiate` the connection to the service belongs to one client connection",
+        "also read here: with `NTLM` or another of the schemes above the connection to the service belongs to one client connection",
+    ),
+    Field(
+        "Persistent-Auth",
+        Kind.READ,
+        "also read here: with `true` the connection to the service belongs to one client connection",
     ),
     Field("Content-Type", Kind.READ, "also read here: `text/event-stream` has no idle limit"),
     Field("Date", Kind.READ, "added where the service sends none"),
@@ -178,6 +186,14 @@ RESPONSE_FIELDS = (
     Field("Refresh", Kind.ADDRESS, "the reference after the seconds"),
     Field("Service-Worker-Allowed", Kind.ADDRESS, "a path"),
     Field("SourceMap", Kind.ADDRESS, "a reference"),
+    Field("X-SourceMap", Kind.ADDRESS, "a reference"),
+    Field("Upload-Concat", Kind.ADDRESS, "each reference (tus)"),
+    Field("HX-Redirect", Kind.ADDRESS, "a reference (htmx)"),
+    Field("HX-Location", Kind.ADDRESS, "a reference (htmx); JSON stays"),
+    Field("HX-Push-Url", Kind.ADDRESS, "a reference (htmx)"),
+    Field("HX-Replace-Url", Kind.ADDRESS, "a reference (htmx)"),
+    Field("X-Inertia-Location", Kind.ADDRESS, "a reference (Inertia)"),
+    Field("Turbolinks-Location", Kind.ADDRESS, "a reference (Turbolinks)"),
 )
 """Fields of a response."""
 
@@ -223,12 +239,20 @@ def joined_lists(before: bytes | None, value: bytes) -> bytes:
 
 
 _TIMEOUT = re.compile(rb"(?:^|[,; \t])timeout[ \t]*=[ \t]*\"?([0-9]{1,9})(?![0-9])", re.IGNORECASE)
-_BINDS_CONNECTION = re.compile(rb"(?:^|,)[ \t]*(?:ntlm|negotiate)(?=[ \t,]|$)", re.IGNORECASE)
+_CONNECTION_SCHEMES = rb"ntlm|negotiate|kerberos|nego2|credssp"
+"""The schemes of Windows: RFC 4559 section 6, [MS-N2HT], and those of WinRM."""
+_AUTHORIZES_CONNECTION = re.compile(rb"(?:%b)(?=[ \t,]|$)" % _CONNECTION_SCHEMES, re.IGNORECASE)
+_OFFERS_CONNECTION = re.compile(rb"(?:^|,)[ \t]*(?:%b)(?=[ \t,]|$)" % _CONNECTION_SCHEMES, re.IGNORECASE)
 
 
-def binds_connection(value: bytes) -> bool:
-    """Whether a WWW-Authenticate or Authorization names a scheme that authenticates the connection (RFC 4559 section 6)."""
-    return _BINDS_CONNECTION.search(value) is not None
+def authorizes_connection(authorization: bytes) -> bool:
+    """Whether an Authorization authenticates the connection that it is sent on (RFC 4559 section 6)."""
+    return _AUTHORIZES_CONNECTION.match(authorization) is not None
+
+
+def offers_connection(challenges: bytes) -> bool:
+    """Whether a WWW-Authenticate offers a scheme that authenticates the connection."""
+    return _OFFERS_CONNECTION.search(challenges) is not None
 
 
 class ResponseHeaders:
@@ -253,7 +277,7 @@ class ResponseHeaders:
     def __init__(self, fields: Iterable[tuple[bytes, bytes]]) -> None:
         """Read `fields`, each as (whole line, name). Lines are kept as they came."""
         self.binds_connection = False
-        """Whether it offers or ends an authentication of the connection itself: NTLM, Negotiate."""
+        """Whether it offers, ends or confirms an authentication of the connection itself, such as NTLM."""
         self.close = False
         self.has_date = False
         self.keep_alive = False
@@ -312,7 +336,10 @@ class ResponseHeaders:
         elif lower == b"transfer-encoding":
             self.codings = [*(self.codings or ()), value]
         elif lower == b"www-authenticate":
-            self.binds_connection = self.binds_connection or binds_connection(value)
+            self.binds_connection = self.binds_connection or offers_connection(value)
+            self.lines.append(line)
+        elif lower == b"persistent-auth":
+            self.binds_connection = self.binds_connection or value.lower() != b"false"
             self.lines.append(line)
         elif lower == b"date":
             self.has_date = True

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import gc
 import os
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tentaculo.model.failure import Failure, Problem
@@ -113,6 +114,18 @@ class _Heap(ctypes.Structure):
         *((name, ctypes.c_size_t) for name in ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks")),
         *((name, ctypes.c_size_t) for name in ("fsmblks", "uordblks", "fordblks", "keepcost")),
     )
+
+
+@contextmanager
+def without_collections() -> Iterator[None]:
+    """No garbage collection while many objects are made that stay: each walks through them, and every thread waits for it."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def trim_memory() -> None:

@@ -18,7 +18,7 @@ from tentaculo.net.header_fields import (
     REQUEST_NAMES,
     Line,
     RawHeaders,
-    binds_connection,
+    authorizes_connection,
     joined_lists,
     split_list,
 )
@@ -73,7 +73,7 @@ class RequestHeaders:
         self.accept: bytes | None = None
         self.authorization: bytes | None = None
         self.binds_connection = False
-        """Whether Authorization authenticates the connection that it is sent on: NTLM, Negotiate."""
+        """Whether Authorization authenticates the connection that it is sent on, such as NTLM."""
         self.codings: list[bytes] | None = None
         self.expect: bytes | None = None
         self.host: bytes | None = None
@@ -130,7 +130,7 @@ class RequestHeaders:
             case b"authorization":
                 self.repeats_authorization = self.authorization is not None
                 self.authorization = joined_lists(self.authorization, value)
-                self.binds_connection = binds_connection(self.authorization)
+                self.binds_connection = authorizes_connection(self.authorization)
             case b"content-length":
                 self.length = joined_lists(self.length, value)
             case b"transfer-encoding":
@@ -147,7 +147,7 @@ class RequestHeaders:
                 self.trailer = joined_lists(self.trailer, value)
             case b"via":
                 self.via = [*(self.via or ()), value]
-            case b"destination" | b"if":
+            case b"destination" | b"if" | b"upload-concat":
                 self.has_addresses = True
             case b"max-forwards":
                 self.max_forwards = value

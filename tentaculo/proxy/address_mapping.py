@@ -31,6 +31,8 @@ _REFRESH = re.compile(r"[ \t]*[0-9.]*[ \t]*[;,]?[ \t]*(?:url[ \t]*=[ \t]*)?", re
 _LINK = re.compile(r'(;[ \t]*anchor[ \t]*=[ \t]*")([^"\\]*)(")|"(?:[^"\\]|\\.)*"?|(<)([^<>]*)(>)', re.IGNORECASE)
 # A list in parentheses, with etags in quotation marks, or the resource that the next lists are about.
 _IF = re.compile(r'\((?:"[^"]*"?|[^")])*\)?|(<)([^<>]*)(>)')
+MOST_REFERENCES = 256
+"""Addresses in one field of a request: each takes many times as long as the bytes of a plain field."""
 _LOOPBACK = frozenset(("localhost", "127.0.0.1", "[::1]"))
 _ANY_ADDRESS = frozenset(("0.0.0.0", "[::]"))  # noqa: S104 - no socket is bound
 _FIXED_COOKIE = re.compile(rb"(?i);[ \t]*path[ \t]*=[ \t]*/[ \t]*(?:;|$)")
@@ -192,6 +194,11 @@ class AddressMapping:
             return f"<{self.reference_to_client(match[5])}>"
         return match[1] + self.reference_to_client(match[2]) + match[3] if match[1] is not None else match[0]
 
+    def concatenation(self, value: str) -> str:
+        """`final;/files/a /files/b`: the uploads of which another one consists (tus 1.0, "Concatenation")."""
+        kind, mark, references = value.partition(";")
+        return kind + mark + " ".join([self.reference_to_client(one) for one in references.split(" ")])
+
     def cookie(self, value: str) -> str:
         """The Path and the Domain of a cookie (RFC 6265)."""
         first, *attributes = value.split(";")
@@ -236,7 +243,8 @@ class AddressMapping:
     def to_service(self, name: bytes, value: bytes) -> bytes:
         """The value of a request field, whose `name` in lower case is in `REQUEST_FIELDS`, for the service.
 
-        Raises `Problem` (400) for a Destination that leads outside the route, or would be refused as a target.
+        Raises `Problem`: 400 for a Destination or an Upload-Concat that leads outside the route, or would be refused as a
+        target; 431 for more than `MOST_REFERENCES`.
         """
         text = value.decode("utf-8", "surrogateescape")
         return REQUEST_FIELDS[name](self, text).encode("utf-8", "surrogateescape")
@@ -247,6 +255,12 @@ class AddressMapping:
         if mapped is None or not self._reaches(mapped):
             raise Problem(Failure.BAD_TARGET, "The Destination leads outside the route.")
         return mapped
+
+    def parts(self, value: str) -> str:
+        """As `concatenation`, for the service."""
+        kind, mark, references = value.partition(";")
+        _check_count("Upload-Concat", references.count(" "))
+        return kind + mark + " ".join([self.destination(one) if one else one for one in references.split(" ")])
 
     def _reaches(self, reference: str) -> bool:
         """Whether the path of a reference in the view of the service is one that the route reaches.
@@ -265,6 +279,7 @@ class AddressMapping:
 
     def conditions(self, value: str) -> str:
         """The resources of tagged lists (RFC 4918 section 10.4); lock tokens and etags stay."""
+        _check_count("If", value.count("<"))
         return _IF.sub(self._if_address, value)
 
     def _if_address(self, match: re.Match[str]) -> str:
@@ -305,16 +320,25 @@ class AddressMapping:
 RESPONSE_FIELDS: Mapping[bytes, Callable[[AddressMapping, str], str]] = {
     b"content-location": AddressMapping.reference_to_client,
     b"link": AddressMapping.link,
+    b"hx-location": AddressMapping.reference_to_client,
+    b"hx-push-url": AddressMapping.reference_to_client,
+    b"hx-redirect": AddressMapping.reference_to_client,
+    b"hx-replace-url": AddressMapping.reference_to_client,
     b"location": AddressMapping.reference_to_client,
     b"refresh": AddressMapping.refresh,
     b"service-worker-allowed": AddressMapping.reference_to_client,
     b"set-cookie": AddressMapping.cookie,
     b"sourcemap": AddressMapping.reference_to_client,
+    b"turbolinks-location": AddressMapping.reference_to_client,
+    b"upload-concat": AddressMapping.concatenation,
+    b"x-inertia-location": AddressMapping.reference_to_client,
+    b"x-sourcemap": AddressMapping.reference_to_client,
 }
 """The fields of a response that carry addresses, by name in lower case."""
 REQUEST_FIELDS: Mapping[bytes, Callable[[AddressMapping, str], str]] = {
     b"destination": AddressMapping.destination,
     b"if": AddressMapping.conditions,
+    b"upload-concat": AddressMapping.parts,
 }
 """The fields of a request that do."""
 
@@ -327,6 +351,11 @@ def is_same_for_all(plan: CompiledRoute, name: bytes, value: bytes) -> bool:
         return b"/" not in value
     lower = value.lower()
     return b"domain" not in lower and (b"path" not in lower or _FIXED_COOKIE.search(value) is not None)
+
+
+def _check_count(name: str, count: int) -> None:
+    if count > MOST_REFERENCES:
+        raise Problem(Failure.HEADERS_TOO_LARGE, f"The field {name} has more than {MOST_REFERENCES} addresses.")
 
 
 def _last(value: bytes) -> str:

@@ -58,7 +58,7 @@ class SecondAttempt:
 class HedgedExchange(DrivenExchange):
     """One request of a route with `hedge`."""
 
-    __slots__ = ("_second", "_sent_at", "_timer")
+    __slots__ = ("_second", "_sent_at", "_succeeded", "_timer")
 
     def __init__(
         self,
@@ -73,6 +73,8 @@ class HedgedExchange(DrivenExchange):
         self._second: SecondAttempt | None = None
         self._sent_at = 0.0
         """Time of `perf_counter` at which the first attempt was sent."""
+        self._succeeded = 0
+        """Requests to which its endpoint had responded until then."""
 
     # -- before the hedge --------------------------------------------------------------------------------------
 
@@ -83,8 +85,8 @@ class HedgedExchange(DrivenExchange):
         if plan.key is None or not self._may_hedge(connection):
             return
         delay = self.shared.traffic.times(plan.key).first_byte_p95(self.record.started)
-        if delay is not None:
-            self._sent_at = perf_counter()
+        if delay is not None and self._lease is not None:
+            self._sent_at, self._succeeded = perf_counter(), self._lease.endpoint.breaker.succeeded
             self._timer = asyncio.get_running_loop().call_later(max(delay, SHORTEST_DELAY), self._hedge)
 
     def _may_hedge(self, connection: UpstreamConnection) -> bool:
@@ -114,7 +116,8 @@ class HedgedExchange(DrivenExchange):
         # A client that has closed one half may have gone.
         if client.transport is None or client.has_ended or self.shared.is_draining:
             return
-        place = lease.balancer.acquire_hedge(lease.endpoint)
+        is_silent = lease.endpoint.breaker.succeeded == self._succeeded
+        place = lease.balancer.acquire_hedge(lease.endpoint, is_silent=is_silent)
         if place is None:
             return
         self.record.hedge = "none"

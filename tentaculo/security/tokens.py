@@ -9,7 +9,9 @@ process agree. A token that `tentaculo token new` made has 256 random bits, so t
 from __future__ import annotations
 
 import hmac
+from base64 import b64decode
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from datetime import datetime, timedelta
 from enum import Enum
 from hashlib import sha256
@@ -241,9 +243,13 @@ class Tokens:
     def hides(self, authorization: bytes | None) -> bool:
         """Whether `Authorization` holds a token of the gateway, which no service may get, whatever authenticated.
 
-        One that has expired is hidden too.
+        One that has expired is hidden too, and one in a scheme that the gateway does not take.
         """
-        return self.enabled and bool(token := _bearer(authorization)) and self._find(token) is not None
+        return (
+            self.enabled
+            and authorization is not None
+            and any(self._find(secret) is not None for secret in _secrets(authorization))
+        )
 
     def _caller(self, token: bytes, check: TokenCheck) -> Caller:
         found = self._find(token)
@@ -289,3 +295,15 @@ def _bearer(authorization: bytes | None) -> bytes:
     if authorization is None or authorization[:7].lower() != b"bearer ":
         return b""
     return authorization[7:].strip()
+
+
+def _secrets(authorization: bytes) -> list[bytes]:
+    """What may be a token in a value of `Authorization`: all of it, what follows the scheme, the parts of `Basic`."""
+    words = authorization.split(None, 1)
+    if len(words) == 2 and words[0].lower() == b"basic":
+        # What curl and browsers make of the user information in a URL.
+        with suppress(ValueError):
+            words += b64decode(words[1].strip()).split(b":", 1)
+    elif len(words) < 2:
+        return words
+    return [word.strip() for word in words[1:]]

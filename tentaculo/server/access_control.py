@@ -100,10 +100,11 @@ class AccessControl:
         WebSocket, and a GET for an event stream. A token in a header counts more. A parameter `ticket` of another form is
         the service's, unless the caller has nothing else to be authenticated by.
         """
-        if not _may_have_ticket(inbound, is_native=is_native):
-            return _NOTHING
         found = tickets_in(inbound.target.query)
         ours = [ticket for ticket in found if is_ticket(ticket)]
+        if not _may_have_ticket(inbound, is_native=is_native):
+            # It stays valid, so that a service which got it could use it.
+            return _NOTHING if is_native else FoundTicket(None, ours)
         if self.authenticate(inbound, needs_token=False).check is not TokenCheck.MISSING:
             return FoundTicket(None, ours)
         if not ours and not (found and needs_token):

@@ -258,7 +258,8 @@ class FastPathConnection(RequestReceiver):
     @property
     def is_done(self) -> bool:
         """Whether the client has closed its sending half, and no request of it is left to be begun."""
-        return self.has_ended and self._guest is None and not self.messages and not self._held
+        # What is held and has no whole head cannot become a request any more.
+        return self.has_ended and self._guest is None and not self.messages and HEAD_END not in self._held
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """The client has gone."""

@@ -31,6 +31,9 @@ LIMIT_FIELDS = web.RequestKey("limit_fields", dict[str, str])
 STARTED = web.RequestKey("started", int)
 """The status of the response, set once its head is being sent: nothing else can be the response then."""
 
+SERVICE_PAGE, SERVICE_HISTORY = "/status/services/{service}", "/vx11/history/{service}"
+"""Routes that are native for the names of services only. An application has one resource for all services: one for each
+would be 20 objects per service and generation, which the garbage collector walks through."""
 _ALWAYS_OPEN = (
     *("/", "/health", "/vx11/status", "/livez", "/readyz", "/metrics"),
     *("/tentaculo/openapi.json", "/tentaculo/asyncapi.json"),
@@ -69,9 +72,9 @@ def is_known(request: web.Request, etag: str) -> bool:
     return any(tag.strip(" \t") in (opaque, f"W/{opaque}", "*") for tag in known)
 
 
-def open_paths(auth: AuthSettings, services: Iterable[str] = ()) -> frozenset[str]:
-    """The native paths that need no token, as their routes are written. `services` are names."""
-    pages = ["/status", *_PUBLISHED, *(f"/status/services/{name}" for name in services)] if auth.open_status else []
+def open_paths(auth: AuthSettings) -> frozenset[str]:
+    """The native paths that need no token, as their routes are written."""
+    pages = ["/status", SERVICE_PAGE, *_PUBLISHED] if auth.open_status else []
     return frozenset((*_ALWAYS_OPEN, *pages, *(["/ws"] if auth.open_websocket else [])))
 
 
@@ -94,7 +97,7 @@ class NativeRoutes:
     """The native routes of an application, by the raw path of a request.
 
     A path below a route's changing part is native too: below `/a/{id}` that is
-    all of `/a/`.
+    all of `/a/`. Of `SERVICE_PAGE` and `SERVICE_HISTORY` only the paths with a service's name are.
     """
 
     def __init__(
@@ -105,14 +108,20 @@ class NativeRoutes:
         `names` maps names and aliases of services to their names.
         """
         written = {resource.canonical for resource in app.router.resources()}
-        changing = {path for path in written if "{" in path}
+        by_service = written & {SERVICE_PAGE, SERVICE_HISTORY}
+        changing = {path for path in written - by_service if "{" in path}
         handlers = dict(_buffered_handlers(app))
+        names = names or {}
         self._exact = {
             path: NativeRoute(
                 path not in open_paths, access_of(path, names), checks_origin=path == "/ws", buffered=handlers.get(path)
             )
-            for path in written - changing
+            for path in written - by_service - changing
         }
+        for path in by_service:
+            route = NativeRoute(path not in open_paths, access_of(path))
+            known = names if path == SERVICE_HISTORY else names.values()
+            self._exact.update(dict.fromkeys((path.format(service=name) for name in known), route))
         self._trees = tuple({path[: path.index("{")] for path in changing})
         self._patterns = [(_pattern(path), NativeRoute(path not in open_paths, access_of(path))) for path in changing]
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
-from sqlalchemy import BigInteger, Column, Connection, Integer, Table, Text, select, update
+from sqlalchemy import BigInteger, Column, Connection, Integer, Table, Text, func, select, update
 
 from tentaculo.store.lease import notify_fleet
 from tentaculo.store.tables import dialect_module, metadata
@@ -29,7 +30,7 @@ class StoredChanges(NamedTuple):
 
     revision: int
     document: bytes
-    """As the file of changes has it."""
+    """As the file of changes has it, but for the times of overrides, which are those of the database's clock."""
 
 
 def read_revision(connection: Connection) -> int | None:
@@ -57,3 +58,14 @@ def replace_changes(connection: Connection, before: int, after: StoredChanges) -
             return False
     notify_fleet(connection)
     return True
+
+
+def clock_ahead(connection: Connection, now: datetime) -> timedelta:
+    """How far the clock of PostgreSQL is ahead of `now`, so that machines agree about a moment though their clocks do not.
+
+    Zero on SQLite, which one machine alone uses.
+    """
+    if connection.dialect.name != "postgresql":
+        return timedelta()
+    moment: datetime = connection.execute(select(func.clock_timestamp())).scalar_one()
+    return moment.astimezone(UTC) - now

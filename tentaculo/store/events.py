@@ -90,12 +90,16 @@ class EventRetention:
 def event_row(event: Event) -> EventRow:
     """The row of an event. Raises TypeError or ValueError where its payload cannot be JSON."""
     (source, source_bytes), (type_, type_bytes) = _name(event.source), _name(event.type)
-    payload, metadata, digest = _to_json(event.payload), _to_json(event.metadata), event.digest
-    key = None if event.key is None else storable(event.key)
-    severity = None if event.severity is None else storable(event.severity)
+    payload, metadata = _to_json(event.payload), _to_json(event.metadata) if event.metadata else b"{}"
     size = ROW_OVERHEAD + source_bytes + type_bytes + len(payload) + len(metadata)
-    for text_ in (key, digest, severity):
-        size += len(text_.encode()) if text_ else 0
+    key, digest, severity = event.key, event.digest, event.severity
+    if severity is not None:
+        severity, severity_bytes = _name(severity)
+        size += severity_bytes
+    if key is not None:
+        key = storable(key)
+        size += len(key.encode()) + len(digest or "")
+    corrected = event.corrected
     return {
         "id": event.id,
         "source": source,
@@ -109,15 +113,15 @@ def event_row(event: Event) -> EventRow:
         "digest": digest,
         "severity": severity,
         "stated_ms": event.stated_ms,
-        "corrected_ms": None if event.corrected is None else event.corrected.ms,
-        "corrected_width_ms": None if event.corrected is None else event.corrected.width_ms,
+        "corrected_ms": None if corrected is None else corrected.ms,
+        "corrected_width_ms": None if corrected is None else corrected.width_ms,
         "size": size,
     }
 
 
 @lru_cache(maxsize=512)
 def _name(name: str) -> tuple[str, int]:
-    """A source or a type as it is stored, and its bytes in UTF-8. Most events repeat few of them."""
+    """A source, type or severity as it is stored, and its bytes in UTF-8. Most events repeat few of them."""
     stored = storable(name)
     return stored, len(stored.encode())
 

@@ -295,13 +295,15 @@ class LoadBalancer:
         """Whether the budget allows to send one more request to a second endpoint."""
         return self._only is not None or self._retries.take(self._choices)
 
-    def acquire_hedge(self, first: EndpointState) -> Lease | None:
+    def acquire_hedge(self, first: EndpointState, *, is_silent: bool = False) -> Lease | None:
         """A place for a request that waits at `first` already, or None where another request would pay for it.
 
         It would while one waits for room, near the limit of the service, or where the endpoint is busier than the others.
         So it must have at most one request in flight, or half of what the median of the others has: with more, hedges at
-        high load made the p99 two times as long in simulation. One that is ejected, or whose circuit breaker is not
-        closed, is no choice. A twentieth of the requests may be hedged.
+        high load made the p99 two times as long in simulation. Where `first` has responded to no request since it got
+        this one (`is_silent`), it may hang, and the endpoint must only not be busier than the median: at high load an
+        endpoint that works is hardly ever so silent. One that is ejected, or whose circuit breaker is not closed, is no
+        choice. A twentieth of the requests may be hedged.
         """
         others = [one for one in self.endpoints if one is not first and not one.is_full and one.breaker.is_closed]
         idle, limit = [one for one in others if one.outliers.refresh()], self.concurrency
@@ -311,7 +313,8 @@ class LoadBalancer:
         loads = sorted(other.in_flight / other.weight for other in self.endpoints if other is not chosen)
         half = len(loads) // 2
         median = (loads[half] + loads[~half]) / 2
-        if chosen.in_flight / chosen.weight > min(median, max(1.0, median / 2)):
+        most = median if is_silent else min(median, max(1.0, median / 2))
+        if chosen.in_flight / chosen.weight > most:
             return None
         if not self._hedge_budget.take(self._choices - self.hedges):
             return None

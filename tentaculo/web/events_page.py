@@ -5,6 +5,7 @@ Everybody may see incidents and changes of state, without what a service said. A
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from typing import Any, Final, NamedTuple, Protocol
 from aiohttp import web
 
 from tentaculo import __version__
-from tentaculo.model.event import Event, LogPage, LogRequest
+from tentaculo.model.event import PAGE_INCIDENTS, Event, LogPage, LogRequest
 from tentaculo.model.incident import Incident, MaintenanceWindow
 from tentaculo.model.page import PageInfo
 from tentaculo.model.precursor import DEFAULT_DAYS, PrecursorReport, ReadPrecursors
@@ -104,6 +105,8 @@ class Found:
     older: int | None
     newer: int | None
     is_cut: bool
+    has_more_incidents: bool
+    """Whether there are more than are drawn."""
     types: list[str]
     sources: list[str]
 
@@ -209,9 +212,10 @@ class EventsPage:
         known |= {
             one.id: one for one in self._incidents() if one.id in known or (one.is_open and one.started_at < until)
         }
-        incidents = sorted(known.values(), key=lambda one: one.started_at, reverse=True)
+        incidents = sorted(known.values(), key=lambda one: one.started_at, reverse=True)[:PAGE_INCIDENTS]
         ties = list(_ties(page, {one.id for one in incidents}, report, viewer.texts))
-        chart = event_axis.draw(axis, events, incidents, ties, self._names, now, viewer.texts)
+        # Fifty events with hundreds of connections take 5 ms.
+        chart = await asyncio.to_thread(event_axis.draw, axis, events, incidents, ties, self._names, now, viewer.texts)
         rows = _Rows(page, chart, ties, incidents, self._info, viewer)
         made = await self._slices.collect(rows)
         return Found(
@@ -220,6 +224,7 @@ class EventsPage:
             page.older,
             page.newer,
             page.is_cut,
+            len(known) > PAGE_INCIDENTS,
             sorted({event.type for event in events if len(event.type) <= 128})[:30],
             sorted({event.source for event in events if len(event.source) <= 128})[:30],
         )
@@ -299,16 +304,16 @@ class _Rows:
         self._incidents = {one.id: one for one in incidents}
         self._events = {event.id: event for event in page.events}
         self._room = MOST_JSON
-        self._joined: dict[int, list[Joined]] = {}
+        self._ties: dict[int, list[Tie]] = {}
         for tie in ties:
-            if tie.to_incident:
-                self._join(tie.source, self._to_incident(tie))
-            else:
-                self._join(tie.source, self._to_event(tie, tie.target))
-                self._join(tie.target, self._to_event(tie, tie.source))
+            self._ties.setdefault(tie.source, []).append(tie)
+            if not tie.to_incident:
+                self._ties.setdefault(tie.target, []).append(tie)
 
-    def _join(self, event: int, joined: Joined) -> None:
-        self._joined.setdefault(event, []).append(joined)
+    def _joined(self, event: int, tie: Tie) -> Joined:
+        if tie.to_incident:
+            return self._to_incident(tie)
+        return self._to_event(tie, tie.target if tie.source == event else tie.source)
 
     def _to_event(self, tie: Tie, other: int) -> Joined:
         event = self._events[other]
@@ -330,7 +335,8 @@ class _Rows:
         symbol, tone = event_text.sign(event)
         title = event_text.title(event, self._t)
         type_ = printable(event.type, 120)
-        joined = self._joined.get(event.id, [])
+        ties = self._ties.get(event.id, [])
+        joined = [self._joined(event.id, tie) for tie in ties[:MOST_TIED]]
         found, more, text, left = list[event_text.Member](), 0, "", 0
         if self._is_signed_in:
             found, more = event_text.members(event, self._t)
@@ -354,8 +360,8 @@ class _Rows:
             more,
             text,
             left,
-            joined[:MOST_TIED],
-            len(joined[MOST_TIED:]),
+            joined,
+            len(ties[MOST_TIED:]),
             correlation,
             printable(correlation, 60),
             event_text.incident_of(event),

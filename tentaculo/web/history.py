@@ -63,34 +63,34 @@ def routes(
     `names` maps each name and alias of a service to its name.
     """
 
-    def handler(service: str) -> Callable[[web.Request], Awaitable[web.Response]]:
-        async def show(request: web.Request) -> web.Response:
-            span, count = _asked(request)
-            moment = int(now().timestamp())
-            since = moment - moment % span - (count - 1) * span
-            periods = await source.history(service, span, since, moment + 1)
-            routes = await source.routes(service, span, since, moment + 1)
-            rates = (await source.recent(moment, [service]))[service]
-            usual_now = (await usual(moment)).get(service)
-            total = Period("", 0, 0)
-            encoded = await slices.collect(_encoded(periods, total))
-            return json_response(
-                {
-                    "service": service,
-                    "span_seconds": span,
-                    "since": _time(since),
-                    "until": _time(moment),
-                    **_counts(total, periods),
-                    "recent": recent_shape(rates),
-                    "usual": None if usual_now is None else usual_shape(usual_now),
-                    "routes": _routes(routes, rates),
-                    "periods": encoded,
-                }
-            )
+    async def show(request: web.Request) -> web.Response:
+        service = names.get(request.match_info["service"])
+        if service is None:
+            raise Problem(Failure.NOT_FOUND)
+        span, count = _asked(request)
+        moment = int(now().timestamp())
+        since = moment - moment % span - (count - 1) * span
+        periods = await source.history(service, span, since, moment + 1)
+        routes = await source.routes(service, span, since, moment + 1)
+        rates = (await source.recent(moment, [service]))[service]
+        usual_now = (await usual(moment)).get(service)
+        total = Period("", 0, 0)
+        encoded = await slices.collect(_encoded(periods, total))
+        return json_response(
+            {
+                "service": service,
+                "span_seconds": span,
+                "since": _time(since),
+                "until": _time(moment),
+                **_counts(total, periods),
+                "recent": recent_shape(rates),
+                "usual": None if usual_now is None else usual_shape(usual_now),
+                "routes": _routes(routes, rates),
+                "periods": encoded,
+            }
+        )
 
-        return show
-
-    return [web.get(f"/vx11/history/{name}", handler(service)) for name, service in names.items()]
+    return [web.get("/vx11/history/{service}", show)]
 
 
 def _asked(request: web.Request) -> tuple[int, int]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection
 from functools import partial
 
 from aiohttp import hdrs, web
 
+from tentaculo.model.failure import Failure, Problem
 from tentaculo.server.request_body import expect_later
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -24,7 +25,7 @@ def routes(
     show_incident: Callable[[web.Request], Awaitable[web.StreamResponse]],
     show_feed: Callable[[web.Request], Awaitable[web.StreamResponse]],
     show_events: Callable[[web.Request], Awaitable[web.StreamResponse]],
-    services: Iterable[str],
+    services: Collection[str],
     *,
     root: bool,
 ) -> list[web.RouteDef]:
@@ -32,13 +33,20 @@ def routes(
 
     With `root` also `/`, which leads to the overview.
     """
+
+    async def show_known(request: web.Request) -> web.StreamResponse:
+        name = request.match_info["service"]
+        if name not in services:
+            raise Problem(Failure.NOT_FOUND)
+        return await show_service(name, request)
+
     shown = [
         web.get("/status", show_overview),
         web.get("/status/incidents", show_incidents),
         web.get("/status/incidents/{id}", show_incident),
         web.get("/status/incidents.atom", show_feed),
         web.get("/status/events", show_events),
-        *(web.get(f"/status/services/{name}", partial(show_service, name)) for name in services),
+        web.get("/status/services/{service}", show_known),
     ]
     return [web.get("/", lead_here), *shown] if root else shown
 

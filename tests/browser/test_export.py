@@ -20,7 +20,7 @@ AWAY = Notice("The gateway does not respond.", "It last ran at 2026-03-14 15:09 
 
 @pytest.mark.parametrize("path", ["/status", "/status/services/hermes", "/status/incidents", "/status/events"])
 async def test_a_file_looks_as_the_page_does(path: str, tmp_path: Path) -> None:
-    need(chromium.CHROMIUM, "Chromium (Debian: chromium)")
+    need(chromium.CHROMIUM, chromium.NEEDED)
     state = signed_in() if "hermes" in path else fleet()
     async with running(state) as gateway, gateway.client.get(path) as answer:
         text, _ = static_page(await answer.text(), path, path.count("/") - 1, file_of, AWAY)

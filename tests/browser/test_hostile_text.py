@@ -19,7 +19,7 @@ from playwright.async_api import Page
 from tentaculo.model.page import PageInfo, ServiceInfo
 from tentaculo.model.text import printable
 from tentaculo.web.viewer import Viewer
-from tests.browser.chromium import CHROMIUM, complaints_of, opened, overflow, shared
+from tests.browser.chromium import CHROMIUM, NEEDED, complaints_of, opened, overflow, shared
 from tests.browser.pages import PAGES, Shown, signed_in
 from tests.conftest import TOKEN, living
 from tests.support.databases import sqlite
@@ -162,7 +162,7 @@ async def test_the_attacks_reach_the_pages() -> None:
 
 async def test_what_comes_through_a_whole_gateway_stays_text(file: Path, tmp_path: Path) -> None:
     """A service, a producer of events and the author of a note who send attacks, to a gateway with a real database."""
-    need(CHROMIUM, "Chromium (Debian: chromium)")
+    need(CHROMIUM, NEEDED)
     answers = cycle(ATTACKS)
     services: dict[str, dict[str, Any]] = {
         "hostile": {

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from playwright.async_api import BrowserContext, ConsoleMessage, Page, async_playwright
 
-from tests.browser.chromium import ARGUMENTS, CHROMIUM
+from tests.browser.chromium import ARGUMENTS, CHROMIUM, NEEDED
 from tests.conftest import TOKEN, Live, Start
 from tests.gateway.test_actions import broken, incident_of
 from tests.support.databases import sqlite
@@ -35,7 +35,7 @@ PAGE = ok(b"<!doctype html><title>page</title>", b"Content-Type: text/html; char
 
 @asynccontextmanager
 async def browsing(*, javascript: bool = True) -> AsyncIterator[BrowserContext]:
-    need(CHROMIUM, "Chromium (Debian: chromium)")
+    need(CHROMIUM, NEEDED)
     # The names lead here. To a name that is not `localhost` a browser without TLS sends no Sec-Fetch-Site.
     rules = ["--host-resolver-rules=MAP gate.example 127.0.0.1"]
     async with async_playwright() as playwright:

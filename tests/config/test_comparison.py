@@ -114,3 +114,14 @@ def test_the_document_names_what_needs_a_restart() -> None:
     text = (ROOT / "docs/reload.md").read_text("utf-8")
     rows = dict(re.findall(r"^\| `([a-z_.]+)` \| (.+) \|$", text, re.MULTILINE))
     assert rows == dict(RESTART)
+
+
+def test_a_service_that_stays_as_it_is_is_not_held_twice() -> None:
+    old, new = (
+        Config.of({"services": {"same": {"url": "http://127.0.0.1:9"}, "other": {"url": f"http://127.0.0.1:{port}"}}})
+        for port in (9, 10)
+    )
+    served = appliable(old, new)
+    assert served == new
+    assert served.services["same"] is old.services["same"]
+    assert served.services["other"] is new.services["other"]

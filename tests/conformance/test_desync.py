@@ -8,14 +8,15 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import living
+from tests.support.search import SEARCH
 from tests.wire.ambiguities import any_shapes
 from tests.wire.trials import hold
 from tests.wire.witness import Witness, listening
 
-CASES = 60_000
+CASES = 15_000 * SEARCH
 
 
-@pytest.mark.timeout(500)
+@pytest.mark.timeout(125 * SEARCH)
 @pytest.mark.usefixtures("only_warnings")
 async def test_no_framing_at_all_makes_a_request_that_nobody_made(tmp_path: Path) -> None:
     seed = random.randrange(2**32)

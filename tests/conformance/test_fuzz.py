@@ -15,8 +15,9 @@ import pytest
 from tests.fuzz.targets import TARGETS
 from tests.support.gateway_process import ROOT
 from tests.support.needs import need
+from tests.support.search import SEARCH
 
-SECONDS = 20
+SECONDS = 5 * SEARCH
 """For each target."""
 
 pytestmark = pytest.mark.timeout(SECONDS + 60)

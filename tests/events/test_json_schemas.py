@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import jsonschema
@@ -10,10 +11,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from tentaculo.events import ingest
 from tentaculo.events.cloud_events import read_structured
 from tentaculo.events.ingest import read_event
 from tentaculo.events.json_schemas import SCHEMAS
-from tentaculo.events.schemas import CANONICAL, Envelope, JsonKind
+from tentaculo.events.schemas import CANONICAL, Envelope, JsonError, JsonKind
 from tentaculo.model.health import GATEWAY_NAME
 
 CHECKS = {
@@ -76,6 +78,33 @@ CLOUD_EVENTS = st.fixed_dictionaries(
 def test_an_event_is_accepted_where_its_schema_says_so(event: dict[str, Any]) -> None:
     accepted = isinstance(read_event(json.dumps(event).encode(), 1_700_000_000_000), Envelope)
     assert CHECKS["IngestEvent"].is_valid(event) is accepted
+
+
+@given(events())
+@example({"source": "s", "type": "t", "payload": {}, "unknown": [[[[]]]]})
+@example({"source": "s", "type": "t", "payload": {"deep": json.loads("[" * 70 + "]" * 70)}})
+@example({"source": "s", "type": "t", "payload": {"timestamp": 1_700_000_000_000, "severity": "low"}, "key": "k"})
+@example({"source": "s", "type": "t", "payload": {}, "metadata": None, "key": None})
+@settings(max_examples=200)
+def test_the_short_way_of_reading_gives_what_the_long_one_gives(event: dict[str, Any]) -> None:
+    text = json.dumps(event).encode()
+
+    def read(by: Callable[[bytes, int], Any]) -> Any:
+        try:
+            return by(text, 1_700_000_000_000)
+        except JsonError as error:
+            return str(error)
+
+    assert read(ingest.read_event) == read(ingest._read_any)
+
+
+@pytest.mark.parametrize("key", [{}, {"key": "k-1"}])
+@pytest.mark.parametrize("type_", ["spawn_success", "shub.action.narrated"])
+def test_usual_events_are_read_the_short_way(monkeypatch: pytest.MonkeyPatch, type_: str, key: dict[str, str]) -> None:
+    monkeypatch.delattr(ingest, "_read_any")
+    payload = {"action": "a", "reason": "r", "next_step": "n"}
+    event = {"source": "madre", "type": type_, "payload": payload, "broadcast": True, "metadata": {"host": "h"}, **key}
+    assert isinstance(read_event(json.dumps(event).encode(), 1_700_000_000_000), Envelope)
 
 
 @given(CLOUD_EVENTS)

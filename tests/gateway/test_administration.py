@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import stat
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -20,10 +20,13 @@ from tentaculo.config.comparison import Changes, compare, digest
 from tentaculo.config.loader import load_usable
 from tentaculo.config.masking import MASK
 from tentaculo.config.schema import Config
-from tentaculo.gateway.administration import ConfigurationAdministration
+from tentaculo.gateway.administration import ChangesTable, ConfigurationAdministration
 from tentaculo.gateway.configuration_source import Candidate, ConfigurationSource
 from tentaculo.gateway.layer_reloads import LayerReloads
 from tentaculo.gateway.reloading import Reloader, ReloadFailedError
+from tentaculo.health.steady_clock import time_since_boot
+from tentaculo.model.text import utc_now
+from tentaculo.tasks import TaskGroup
 from tentaculo.web import admin
 from tests.support.config import SECRET
 from tests.support.server import serving_application
@@ -51,8 +54,16 @@ class Served:
     config: Config
     by: list[str] = field(default_factory=list)
     problem: str = ""
+    reached: asyncio.Event = field(default_factory=asyncio.Event)
+    may_serve: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set unless a change is to be held before it is served."""
+
+    def __post_init__(self) -> None:
+        self.may_serve.set()
 
     async def apply(self, candidate: Candidate, by: str, _number: int) -> Changes:
+        self.reached.set()
+        await self.may_serve.wait()
         if self.problem:
             raise ReloadFailedError(self.problem)
         changes = compare(self.config, candidate.config)
@@ -71,6 +82,8 @@ class Running:
     events: list[dict[str, Any]]
     file: Path
     changes: Path
+    administration: ConfigurationAdministration
+    layers: LayerReloads
 
     async def send(
         self, method: str, path: str, body: Any = None, *, status: int = 200, headers: Mapping[str, str] = ANY
@@ -92,7 +105,14 @@ class Running:
 
 
 @asynccontextmanager
-async def running(folder: Path) -> AsyncIterator[Running]:
+async def running(
+    folder: Path,
+    *,
+    now: Callable[[], datetime] = utc_now,
+    elapsed: Callable[[], float] = time_since_boot,
+    table: ChangesTable | None = None,
+) -> AsyncIterator[Running]:
+    """A write API over the configuration in `folder`; `table` is what it shares with other machines."""
     file = folder / "tentaculo.toml"
     if not file.exists():
         file.write_text(FILE)
@@ -102,14 +122,15 @@ async def running(folder: Path) -> AsyncIterator[Running]:
     served = Served(loaded.config)
     events: list[dict[str, Any]] = []
     reloader = Reloader(source)
-    layers = LayerReloads(source, reloader, loaded.sources)
+    layers = LayerReloads(source, reloader, loaded.sources, now=now, elapsed=elapsed)
     reloader.open(served.apply, watch=False)
     layers.open()
     administration = ConfigurationAdministration(
         layers,
         lambda: digest(served.config, ["hash"]),
-        now=lambda: datetime.now(UTC),
+        now=now,
         record=lambda type_, **members: events.append({"type": type_, **members}),
+        table=table,
     )
     app = web.Application()
     app.add_routes(admin.routes(administration, lambda request: "ana", lambda request: None))
@@ -118,7 +139,9 @@ async def running(folder: Path) -> AsyncIterator[Running]:
         ClientSession(f"http://{server.host}:{server.port}") as client,
     ):
         try:
-            yield Running(client, served, reloader, events, file, folder / "data" / "changes.json")
+            yield Running(
+                client, served, reloader, events, file, folder / "data" / "changes.json", administration, layers
+            )
         finally:
             await layers.close()
             await reloader.close()
@@ -354,6 +377,24 @@ async def test_each_change_is_an_event_without_its_values(live: Running) -> None
     }
     assert (switched["action"], switched["enabled"]) == ("switch", False)
     assert switched["until"] > datetime.now(UTC).isoformat()
+
+
+async def test_the_change_of_a_client_that_leaves_is_whole_and_an_event(live: Running) -> None:
+    """The server cancels the handler of a client that leaves: the change was made, and nobody learned whose it was."""
+    live.served.may_serve.clear()
+    author = admin.Author("ana", None)
+    change = live.administration.edit("merge", ("services", "madre"), by=author, value={"about": "x"})
+    handler = TaskGroup("handler").start(change, "change")
+    await live.served.reached.wait()
+    handler.cancel()
+    await asyncio.wait([handler])
+    assert handler.cancelled()
+    assert live.events == []
+    live.served.may_serve.set()
+    await eventually(lambda: live.events, "the event")
+    assert (live.events[0]["by"], live.events[0]["keys"]) == ("ana", ["services.madre.about"])
+    assert live.services["madre"].about == "x"
+    assert read_layer(live.changes).changes == {"services": {"madre": {"about": "x"}}}
 
 
 async def test_a_change_that_cannot_be_served_is_not_kept(live: Running) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,10 @@ from tests.support.waits import eventually
 from tests.support.wire import answering, dial, ok, upstream
 
 ORIGIN = "https://page.example"
+MOST_OBJECTS = 5  # 4: the entry of the route table, and the keys by which the parts know the endpoints
+"""Of the gateway and of aiohttp, for each service that stays as it is."""
+MOST_GARBAGE = 0.5  # 0
+"""What reference counts alone do not free, for each service."""
 
 
 class TestKeptConnections:
@@ -227,3 +232,34 @@ async def test_health_is_kept_and_what_is_new_is_probed_at_once(tmp_path: Path) 
         probes = len(up.requests)
         await served.reload(services={"madre": service(up)})
         await eventually(lambda: board.service("madre").health is Health.UP and len(up.requests) > probes)
+
+
+def alive() -> int:
+    """The objects of the gateway's and aiohttp's types that the garbage collector knows."""
+    return sum(type(one).__module__.startswith(("tentaculo.", "aiohttp.")) for one in gc.get_objects())
+
+
+async def test_a_reload_makes_few_objects_for_a_service_and_leaves_none(tmp_path: Path) -> None:
+    """The event loop stands still while the garbage collector walks through them."""
+
+    async def made(count: int, folder: Path) -> tuple[int, int]:
+        folder.mkdir()
+        async with upstream(answering(ok(b"in"))) as up:
+            services = {f"s{number}": service(up, {"prefix": f"/s{number}"}) for number in range(count)}
+            async with serving(folder, services) as served:
+                await served.reload()
+                gc.collect()
+                gc.disable()
+                try:
+                    before = alive()
+                    generation = await served.prepare(services={**services, "more": service(up, {"prefix": "/more"})})
+                    prepared = alive()
+                    served.gateway.swap(generation)
+                    del generation
+                    return prepared - before, alive() - before
+                finally:
+                    gc.enable()
+
+    few, many = await made(20, tmp_path / "few"), await made(220, tmp_path / "many")
+    assert (many[0] - few[0]) / 200 <= MOST_OBJECTS
+    assert (many[1] - few[1]) / 200 <= MOST_GARBAGE

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import sys
 import threading
 
 import pytest
 
-from tentaculo.gateway.loading import LoadedLater
+from tentaculo.gateway.loading import LoadedLater, beside_the_loop
 
 
 async def test_it_is_loaded_once_in_a_thread_however_many_ask() -> None:
@@ -38,3 +40,29 @@ async def test_a_failure_is_not_kept() -> None:
     with pytest.raises(OSError, match="too many"):
         await later.get()
     assert await later.get() == 5
+
+
+async def test_what_is_built_beside_the_loop_waits_for_no_collection() -> None:
+    before = sys.getswitchinterval()
+
+    def build() -> tuple[int, bool, float]:
+        return threading.get_ident(), gc.isenabled(), sys.getswitchinterval()
+
+    thread, collects, switch = await beside_the_loop(build)
+    assert thread != threading.get_ident()
+    assert not collects
+    assert switch < before
+    assert gc.isenabled()
+    assert sys.getswitchinterval() == before
+
+
+async def test_a_fault_beside_the_loop_leaves_the_collector_as_it_was() -> None:
+    before = sys.getswitchinterval()
+
+    def build() -> None:
+        raise OSError("no such file")
+
+    with pytest.raises(OSError, match="no such file"):
+        await beside_the_loop(build)
+    assert gc.isenabled()
+    assert sys.getswitchinterval() == before

@@ -16,6 +16,7 @@ from tentaculo.model.health import Endpoint
 from tentaculo.net.inbound_request import InboundRequest
 from tentaculo.net.request_headers import outer_prefix
 from tentaculo.proxy.address_mapping import (
+    MOST_REFERENCES,
     RESPONSE_FIELDS,
     AddressMapping,
     ClientView,
@@ -350,6 +351,18 @@ class TestOtherFields:
             ("refresh", "5", "5"),
             ("refresh", "5; url=next", "5; url=next"),
             ("refresh", "0; url='/x", "0; url='/s/x"),
+            ("x-sourcemap", "/x.map", "/s/x.map"),
+            ("hx-redirect", "/login", "/s/login"),
+            ("hx-redirect", "http://10.0.0.5:8001/login", "http://gate.example:8000/s/login"),
+            ("hx-location", "/x", "/s/x"),
+            ("hx-location", '{"path": "/x"}', '{"path": "/x"}'),
+            ("hx-push-url", "false", "false"),
+            ("hx-push-url", "/s/x?y", "/s/x?y"),
+            ("hx-replace-url", "/x", "/s/x"),
+            ("x-inertia-location", "//10.0.0.5:8001/x", "//gate.example:8000/s/x"),
+            ("turbolinks-location", "/x", "/s/x"),
+            ("upload-concat", "partial", "partial"),
+            ("upload-concat", "final;/f/a http://10.0.0.5:8001/f/b", "final;/s/f/a http://gate.example:8000/s/f/b"),
             ("link", "</a.css>; rel=preload", "</s/a.css>; rel=preload"),
             (
                 "link",
@@ -443,6 +456,32 @@ class TestToTheService:
     @pytest.mark.parametrize(
         ("value", "expected"),
         [
+            ("partial", "partial"),
+            ("final;/s/f/a http://gate.example:8000/s/f/b", "final;/f/a http://gate.example:8000/f/b"),
+            ("final;/s/f/a  f/b ", "final;/f/a  f/b "),
+        ],
+    )
+    def test_the_parts_of_an_upload(self, value: str, expected: str) -> None:
+        assert mapping(STRIP).to_service(b"upload-concat", value.encode()).decode() == expected
+
+    @pytest.mark.parametrize(("name", "value"), [("if", "</s/a> "), ("upload-concat", "/s/a ")])
+    def test_the_addresses_of_a_field_are_counted(self, name: str, value: str) -> None:
+        for count, is_refused in ((MOST_REFERENCES, False), (MOST_REFERENCES + 1, True)):
+            try:
+                mapping(STRIP).to_service(name.encode(), b"final;" * (name != "if") + value.encode() * count)
+                failure = None
+            except Problem as problem:
+                failure = problem.failure
+            assert failure is (Failure.HEADERS_TOO_LARGE if is_refused else None)
+
+    @pytest.mark.parametrize("value", ["final;/s/a /s/../b", "final;/other/a", "final;s/a http://else.example/b"])
+    def test_no_part_of_an_upload_is_outside_the_route(self, value: str) -> None:
+        with pytest.raises(Problem):
+            mapping(KEEP).to_service(b"upload-concat", value.encode())
+
+    @pytest.mark.parametrize(
+        ("value", "expected"),
+        [
             ("</s/b> (<urn:uuid:1>)", "</b> (<urn:uuid:1>)"),
             (
                 "<http://gate.example:8000/s/b> (<http://gate.example:8000/s/token>) </s/c> (Not <DAV:no-lock>)",
@@ -513,7 +552,7 @@ def test_no_value_breaks_the_mapping(name: bytes, value: str, route: dict[str, A
         assert not as_browsers_read(mapped).startswith(("//", "/\\")), "a path never becomes the name of a host"
     if name == b"location" and "else.example" not in value:
         assert "10.0.0.5:8001/" not in mapped or not value.startswith("http://10.0.0.5:8001/")
-    for field in (b"destination", b"if"):
+    for field in (b"destination", b"if", b"upload-concat"):
         with suppress(Problem):
             assert len(made.to_service(field, value.encode())) <= len(value.encode()) * 12 + 100
 
@@ -527,5 +566,6 @@ def test_the_cost_grows_with_the_length_only(unit: str) -> None:
     began = time.process_time()
     for name in RESPONSE_FIELDS:
         made.to_client(name, value)
-    made.to_service(b"if", value)
+    with suppress(Problem):
+        made.to_service(b"if", value)
     assert time.process_time() - began < 10

@@ -19,8 +19,9 @@ from aiohttp import ClientError, ClientSession, ClientTimeout
 
 ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "a-token-for-tests"
-START_TIMEOUT = 20.0
-STOP_TIMEOUT = 15.0
+START_TIMEOUT = 50.0
+STOP_TIMEOUT = 50.0
+"""Both only end what hangs, before the test's own limit of a minute does: how long it takes is the machine's affair."""
 _ADDRESS = re.compile(r"http://(?:127\.0\.0\.1|localhost):\d+")
 
 
@@ -136,5 +137,5 @@ async def _is_live(session: ClientSession, url: str) -> bool:
     try:
         async with session.get(f"{url}/livez") as response:
             return response.status == 200
-    except ClientError:
+    except (ClientError, TimeoutError):
         return False

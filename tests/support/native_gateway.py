@@ -81,6 +81,8 @@ NOW = datetime(2026, 3, 14, 15, 9, 26, tzinfo=UTC)
 TOKEN = "right-token"
 ORIGIN = "http://localhost:8020"
 PAGE = "https://status.example.org"
+HISTORIES = {"madre": "madre", "switch": "switch", "operator": "operator", "operator-backend": "operator"}
+"""By name and alias: the services that have a history."""
 CLOSED = BreakerView(BreakerState.CLOSED, 0)
 OPEN = BreakerView(BreakerState.OPEN, 5, NOW - timedelta(seconds=4), "connection refused 5 times in a row", 6.0)
 
@@ -580,8 +582,7 @@ def application(state: State) -> web.Application:
     app.add_routes(acknowledgements.routes(state.books))
     app.add_routes(alert_status.routes(Channels()))
     app.add_routes(early_warnings.routes(state.read_warnings))
-    names = {"madre": "madre", "switch": "switch", "operator": "operator", "operator-backend": "operator"}
-    app.add_routes(history.routes(names, state, state.usual, lambda: state.now, slices))
+    app.add_routes(history.routes(HISTORIES, state, state.usual, lambda: state.now, slices))
     app.add_routes(
         monitoring.liveness_routes(
             phase=lambda: state.phase, store_problem=lambda: state.lost, services_problem=lambda: state.odd_table
@@ -619,7 +620,11 @@ async def running(state: State, auth: AuthSettings | None = None) -> AsyncIterat
     cors = schema.CorsSettings(origins=(ORIGIN,))
     async with (
         serving_application(
-            application(state), token=TOKEN, auth=auth, cors=cors, services=[one.name for one in state.services]
+            application(state),
+            token=TOKEN,
+            auth=auth,
+            cors=cors,
+            names={**HISTORIES, **{one.name: one.name for one in state.services}},
         ) as served,
         ClientSession(f"http://{served.host}:{served.port}") as client,
     ):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import NamedTuple, cast
 
@@ -154,12 +154,12 @@ async def serving_application(
     cors: CorsSettings | None = None,
     shutdown: float = 1,
     fast_path: bool = True,
-    services: Iterable[str] = (),
+    names: Mapping[str, str] | None = None,
 ) -> AsyncIterator[NativeServer]:
     """The native application `app` behind the dispatcher of production, and no service.
 
-    With an empty `token` every request is allowed. It has `scopes`, all but `admin` without them. `fast_path` serves without a task what can be. `services` are the
-    names of those that have a page.
+    With an empty `token` every request is allowed. It has `scopes`, all but `admin` without them. `fast_path` serves
+    without a task what can be. `names` has names and aliases of the services that have a page and a history.
     """
     loop, config, policy = asyncio.get_running_loop(), Config.of({}), CorsPolicy(cors or CorsSettings())
     turns = TurnScheduler()
@@ -190,7 +190,7 @@ async def serving_application(
     dispatcher = Dispatcher(
         RequestRules(
             server.request_handler,
-            RouteTable(config, NativeRoutes(app, open_paths(auth or AuthSettings(), services)).find, (), {}, str),
+            RouteTable(config, NativeRoutes(app, open_paths(auth or AuthSettings()), names).find, (), {}, str),
             access,
             is_trusted=lambda peer: False,
             max_head=config.limits.headers,

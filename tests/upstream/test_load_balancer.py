@@ -381,11 +381,22 @@ class TestRoom:
 class TestHedging:
     """A second place for a request that waits."""
 
-    def hedged(self, of: LoadBalancer, first: int = 0) -> int | None:
+    def hedged(self, of: LoadBalancer, first: int = 0, *, is_silent: bool = False) -> int | None:
         """The number of the endpoint that a request at `first` is sent to as well."""
         of._choices += 1000
-        lease = of.acquire_hedge(of.endpoints[first])
+        lease = of.acquire_hedge(of.endpoints[first], is_silent=is_silent)
         return None if lease is None else of.endpoints.index(lease.endpoint)
+
+    @pytest.mark.parametrize(("counts", "may"), [((2, 2, 2), True), ((9, 5, 9), True), ((2, 3, 3), False)])
+    def test_one_no_busier_than_the_others_where_the_first_is_silent(
+        self, counts: tuple[int, int, int], may: bool
+    ) -> None:
+        one = balancer(Fuse(), Fuse(), Fuse())
+        for number, count in enumerate(counts):
+            for _ in range(count):
+                busy(one, number)
+        assert self.hedged(one) is None
+        assert (self.hedged(one, is_silent=True) is not None) is may
 
     def test_the_idle_one(self) -> None:
         one = balancer(Fuse(), Fuse(), Fuse())

@@ -14,7 +14,7 @@ from yarl import URL
 
 from tentaculo.events.query import parse_page_filter
 from tentaculo.model.clock import CorrectedTime
-from tentaculo.model.event import Event, EventFilter, EventLink, LogPage
+from tentaculo.model.event import PAGE_INCIDENTS, Event, EventFilter, EventLink, LogPage
 from tentaculo.model.health import GATEWAY_NAME
 from tentaculo.model.incident import MaintenanceWindow
 from tentaculo.model.precursor import Precursor, PrecursorReport, ServicePrecursors
@@ -384,6 +384,13 @@ async def test_a_page_of_many_events_is_as_long_as_they_lasted_and_leads_on(gate
     assert '<a href="/status/events?range=7d&amp;after=50" rel="prev">Newer</a>' in text
     assert '<a href="/status/events?range=7d">Newest</a>' in text
     assert "The search stopped after its time. It continues at “Older”." in text
+    assert "incidents of this time are drawn" not in text
+    gateway.state.books.incidents = [
+        replace(HERMES, id=n + 1, started_at=NOW - timedelta(minutes=30, seconds=n)) for n in range(PAGE_INCIDENTS + 1)
+    ]
+    text = await page(gateway, "?before=51&range=90d")
+    assert "Only the newest 100 incidents of this time are drawn. See All incidents ." in words(text)
+    assert text.count('aria-label="Incident: hermes"') == PAGE_INCIDENTS
     gateway.state.log_page = LogPage((), older=1, is_cut=True)
     assert "Nothing was found yet: the search stopped after its time." in words(await page(gateway, "?text=a"))
     assert "Aún no se encontró nada: la búsqueda se detuvo" in words(await page(gateway, "?text=a&lang=es"))

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from dataclasses import replace
+from datetime import timedelta
+from itertools import islice
 from typing import Any
 
 import jinja2
 import pytest
 
+from tentaculo.gateway.event_reads import MOST_LINKS
+from tentaculo.model.clock import CorrectedTime
+from tentaculo.model.event import PAGE_EVENTS, PAGE_INCIDENTS, EventLink, LogPage
 from tentaculo.model.health import Health
 from tentaculo.model.history import HOUR, Histogram, HistorySummary, Period, Tally
 from tentaculo.model.page import PageInfo, ServiceInfo
 from tentaculo.model.timeline import Timeline, TimelineRequest
 from tentaculo.server import native_routes, templating
 from tentaculo.web.latency_chart import latency_chart
+from tentaculo.web.viewer import Viewer
 from tests.server.test_native_response import Turns
 from tests.store.test_incidents import incident
 from tests.support.calls import counting_calls
-from tests.support.native_gateway import TOKEN, Gateway, PageStore, State, event, running, view
+from tests.support.native_gateway import NOW, TOKEN, Gateway, PageStore, State, event, running, view
 from tests.web.test_status_page import change, rates
 
 SERVICES = 300
@@ -82,11 +89,31 @@ MOST_CALLS = 20_000
 """Calls of functions in one turn of the event loop: these take about 2 ms."""
 
 
+def full_log(names: list[str]) -> LogPage:
+    """The longest page of the log: the sources are many, the events are large, and each is connected with others."""
+    times = [NOW - timedelta(minutes=number) for number in range(PAGE_EVENTS)]
+    payload = {f"key-{number}": "v" * 300 for number in range(30)}
+    events = tuple(
+        event(
+            number,
+            source=names[number],
+            payload=payload,
+            received_at=at,
+            corrected=CorrectedTime(int(at.timestamp() * 1000), 900),
+        )
+        for number, at in enumerate(times)
+    )
+    pairs = ((one, other) for one in range(PAGE_EVENTS) for other in range(one + 1, min(one + 6, PAGE_EVENTS)))
+    links = tuple(EventLink(one, other, "correlation_id") for one, other in islice(pairs, MOST_LINKS))
+    return LogPage(events, links, dict.fromkeys(range(PAGE_EVENTS), "release-240"), older=1)
+
+
 @pytest.mark.parametrize(
     "path",
     [
         *("/status", "/status?range=90d", "/status?range=24h&sort=p95", "/status?filter=9", "/status?group=group-3"),
-        *("/status/services/service-17", "/status/events", "/status/incidents", "/status/incidents.atom"),
+        *("/status/services/service-17", "/status/events", "/status/events?as=operator", "/status/incidents"),
+        "/status/incidents.atom",
         *("/status/badge.svg", "/status/badges/service-1.svg?show=uptime"),
         *("/status/api/v2/summary.json", "/vx11/status"),
     ],
@@ -101,6 +128,13 @@ def test_a_thousand_services_hold_the_event_loop_for_no_long_time(path: str, mon
     )
     state.events = [event(number, payload={"text": "x" * 500}) for number in range(200)]
     state.rates = {name: rates(300, 3) for name in names[:100]}
+    if "operator" in path:
+        state.viewer = Viewer(is_signed_in=True)
+        state.log_page = full_log(names)
+        state.books.incidents = [
+            replace(incident(n), root=names[n], services=(names[n],), started_at=NOW - timedelta(seconds=n + 1))
+            for n in range(2 * PAGE_INCIDENTS)
+        ]
     flaps = [change(name, (Health.UP, Health.DOWN)[n % 2], 1440 * (80 - n)) for name in names[:400] for n in range(6)]
     read = Timeline(
         {name: tuple(flaps[6 * n : 6 * n + 6]) for n, name in enumerate(names[:400])}, events=tuple(state.events)

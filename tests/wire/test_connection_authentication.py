@@ -51,6 +51,11 @@ async def log_in(wire: Wire, scheme: bytes, user: bytes) -> list[int]:
         (b"Negotiate", b"Negotiate"),
         (b"ntlm", b'Basic realm="a, b", nTLM'),
         (b"Negotiate", b"Digest"),
+        (b"Kerberos", b"Kerberos"),
+        (b"credssp", b"CredSSP"),
+        (b"Nego2", b'Basic realm="x",Negotiate,\tNEGO2'),
+        # By a scheme that is not known here: what the service says of its connection counts.
+        (b"Other", b"Other\r\nPersistent-Auth: true"),
     ],
 )
 async def test_another_client_is_not_answered_as_its_user(

@@ -85,6 +85,27 @@ async def test_all_that_was_sent_before_is_answered(start: Start, service: Servi
             assert await wire.rest() == b""
 
 
+@pytest.mark.parametrize("path", [b"/s/a", b"/livez"])
+async def test_what_began_behind_the_last_whole_request_keeps_no_connection(
+    start: Start, service: Service, path: bytes
+) -> None:
+    go = asyncio.Event()
+
+    async def answer(_: Request) -> bytes:
+        await go.wait()
+        return ok(b"fine")
+
+    async with upstream(answering(answer)) as up:
+        live = await start(service(up.port))
+        async with dial(live.port) as wire:
+            await wire.send(b"GET /s/a HTTP/1.1\r\nHost: h\r\n\r\nGET " + path)
+            wire.writer.write_eof()
+            await up.until(lambda: len(up.requests) == 1)
+            go.set()
+            assert (await wire.response()).body == b"fine"
+            assert await wire.rest() == b""
+
+
 @pytest.mark.parametrize("sent", [b"", b"GET /s/ HT", b"POST /s/ HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nhalf"])
 async def test_what_is_not_whole_has_left(start: Start, service: Service, sent: bytes) -> None:
     async with upstream(until_it_leaves(b"\r\n\r\n")) as up:

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from tentaculo.model.health import BreakerState
+from tentaculo.model.health import BreakerState, Outcome
 from tentaculo.telemetry.request_stats import RouteTimes
-from tentaculo.upstream.load_balancer import LoadBalancer
+from tentaculo.upstream.load_balancer import Lease, LoadBalancer
 from tests.conftest import Live, Start
 from tests.support.wire import Reader, Upstream, Writer, dial, ok, read_request, upstream
 from tests.wire.conftest import Service
@@ -370,6 +370,38 @@ async def test_an_endpoint_that_hangs_does_not_look_idle(start: Start, service: 
         first.breaker.succeeded += 1
         await until(lambda: first.in_flight == 0)
         assert first.breaker.traffic().total.failed == 0
+
+
+@pytest.mark.parametrize("is_silent", [True, False])
+async def test_a_second_endpoint_as_busy_is_asked_only_where_the_first_is_silent(
+    is_silent: bool, start: Start, service: Service
+) -> None:
+    """More in flight than a hedge may meet otherwise: silence is the sign of a hang."""
+    async with replicas() as (one, two, ports):
+        live = await started(start, service, ports)
+        balancer, one.waits = balancer_of(live), True
+        first, second = balancer.endpoints
+        leases = [Lease(balancer, endpoint, 1) for endpoint in (first, first, second, second)]
+        asked = [0]
+        acquire_hedge = LoadBalancer.acquire_hedge
+
+        def counted(*of: Any, **how: Any) -> Lease | None:
+            asked[0] += 1
+            return acquire_hedge(*of, **how)
+
+        async with dial(live.port) as wire:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(LoadBalancer, "acquire_hedge", counted)
+                await wire.send(GET)
+                await until(lambda: one.requests)
+                if not is_silent:
+                    first.breaker.succeeded += 1
+                await until(lambda: two.requests if is_silent else asked[0])
+            one.go.set()
+            assert (await wire.response()).body in (b"one", b"two")
+        for lease in leases:
+            lease.release(Outcome.NEUTRAL)
+        assert balancer.hedges == len(two.requests) == is_silent
 
 
 async def test_a_route_without_hedge_and_a_single_endpoint_send_once(start: Start, service: Service) -> None:

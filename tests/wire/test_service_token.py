@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from typing import Any
 
 import pytest
@@ -55,6 +56,25 @@ async def test_authorization_with_a_token_of_the_gateway_never_reaches_the_servi
     assert (await received(start, AUTH, BEARER, auth=auth)).all("authorization") == []
     other = await received(start, AUTH, "Authorization: Bearer an-apps-own", auth=auth)
     assert other.all("authorization") == ["Bearer an-apps-own"]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(f"bearer  {TOKEN}", f"Bearer\t{TOKEN}", f"Token {TOKEN}", f"ApiKey {TOKEN} ", TOKEN),
+        # http://user:token@gateway/ and http://token@gateway/, as curl and browsers send them.
+        *(f"Basic {b64encode(text.encode()).decode()}" for text in (f"ana:{TOKEN}", f"{TOKEN}:", TOKEN)),
+    ],
+)
+async def test_a_token_of_the_gateway_in_any_scheme_never_reaches_the_service(start: Start, value: str) -> None:
+    assert (await received(start, AUTH, f"Authorization: {value}")).all("authorization") == []
+    assert (await received(start, f"Authorization: {value}", auth="none")).all("authorization") == []
+
+
+@pytest.mark.parametrize("value", ["Basic YW5hOnNlY3JldA==", "Basic !", "Basic", "Digest a=b", "x", "Basic é"])
+async def test_any_other_authorization_is_the_services(start: Start, value: str) -> None:
+    expected = value.encode().decode("latin-1")
+    assert (await received(start, AUTH, f"Authorization: {value}")).all("authorization") == [expected]
 
 
 @pytest.mark.parametrize("line", ["X-VX11-Token: wrong", f"X-VX11-Token: {TOKEN}\r\nX-VX11-Token: {TOKEN}"])

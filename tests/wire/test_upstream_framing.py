@@ -72,6 +72,7 @@ BROKEN = {
     "obs-fold": b"HTTP/1.1 200 OK\r\nX: a\r\n b\r\nContent-Length: 0\r\n\r\n",
     "space before colon": b"HTTP/1.1 200 OK\r\nX : a\r\nContent-Length: 0\r\n\r\n",
     "bare LF": b"HTTP/1.1 200 OK\nContent-Length: 0\r\n\r\n",
+    "bare LF throughout": b"HTTP/1.1 200 OK\nContent-Length: 2\n\nok",
     "NUL": b"HTTP/1.1 200 OK\r\nX: a\0b\r\nContent-Length: 0\r\n\r\n",
     "unasked 101": b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
     "endless head": b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 10_000,

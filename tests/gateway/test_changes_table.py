@@ -1,0 +1,267 @@
+"""The changes of machines on one PostgreSQL: the row counts, and the file of each machine is its copy."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+from aiohttp import ClientSession
+from sqlalchemy import text
+
+from tentaculo.config.change_layer import ChangeLayer, read_layer, write_layer
+from tentaculo.gateway import layer_keeper
+from tentaculo.gateway.changes_table import ChangesTable, TableFollower
+from tentaculo.model.failure import Problem
+from tentaculo.model.text import utc_now
+from tentaculo.store import migrate
+from tentaculo.store.changes import StoredChanges, read_changes, replace_changes
+from tentaculo.store.client import StoreClient
+from tests.gateway.test_administration import ADMIN_TOKEN, ANY, BASE, FILE, Running, running
+from tests.support.layered_gateway import Elapsed
+from tests.support.postgresql import Server
+from tests.support.runtime_tables import opened
+from tests.support.waits import eventually
+
+ABOUT = {"services": {"madre": {"about": "a"}}}
+
+
+@dataclass
+class Machine:
+    """A machine: its write API, and what follows the row."""
+
+    live: Running
+    follower: TableFollower
+    store_client: StoreClient
+    elapsed: Elapsed
+    """Its clock that nobody sets."""
+
+    async def say(self, about: str, *, status: int = 200, if_match: str = "*") -> None:
+        """Change the text of a service."""
+        body = {"about": about}
+        await self.live.send("PATCH", "/services/madre", body, status=status, headers={"If-Match": if_match})
+
+    @property
+    def about(self) -> str | None:
+        """The text that is served."""
+        about: str | None = self.live.services["madre"].about
+        return about
+
+    @property
+    def kept(self) -> ChangeLayer:
+        """What its file has."""
+        return read_layer(self.live.changes)
+
+
+@pytest.fixture
+def url(postgresql: Server) -> Iterator[str]:
+    with postgresql.database(postgresql.template("migrated", migrate.upgrade)) as found:
+        yield found
+
+
+@asynccontextmanager
+async def machine(
+    folder: Path, url: str, *, ahead: timedelta = timedelta(), layer: ChangeLayer | None = None, starts: bool = True
+) -> AsyncIterator[Machine]:
+    """One machine, whose clock is so much ahead; `layer` is in its file. Without `starts` its database is away."""
+    folder.mkdir()
+    (folder / "tentaculo.toml").write_text(FILE)
+    if layer is not None:
+        write_layer(folder / "data" / "changes.json", layer)
+    elapsed = Elapsed()
+    store_client = StoreClient(url)
+
+    def now() -> datetime:
+        return utc_now() + ahead
+
+    async with running(folder, now=now, elapsed=elapsed, table=ChangesTable(store_client, now)) as live:
+        follower = TableFollower(live.layers, store_client, now=now)
+        found = Machine(live, follower, store_client, elapsed)
+        try:
+            if starts:
+                await start(found)
+            yield found
+        finally:
+            await store_client.close()
+
+
+async def start(one: Machine) -> None:
+    """Have the database of a machine be there."""
+    await one.store_client.start()
+    await eventually(lambda: one.store_client.problem is None, "the database")
+
+
+@pytest.fixture
+async def two(tmp_path: Path, url: str) -> AsyncIterator[tuple[Machine, Machine]]:
+    async with machine(tmp_path / "a", url) as a, machine(tmp_path / "b", url) as b:
+        yield a, b
+
+
+def store(url: str, layer: ChangeLayer | bytes, revision: int) -> None:
+    """Put a row in the place of the one that is there, as a restored database or another version has it."""
+    with opened(url) as connection:
+        connection.execute(text("DELETE FROM tentaculo_configuration_changes"))
+        document = layer if isinstance(layer, bytes) else layer.encode()
+        assert replace_changes(connection, 0, StoredChanges(revision, document))
+        connection.commit()
+
+
+async def test_a_change_of_one_machine_is_served_and_kept_by_the_other(two: tuple[Machine, Machine]) -> None:
+    a, b = two
+    await b.follower.look()
+    await a.say("of a")
+    await b.follower.look()
+    assert (b.about, b.live.served.by) == ("of a", ["another machine"])
+    assert b.kept == a.kept
+    assert b.live.events == [], "the machine that was asked records it"
+    await b.say("of b")
+    await a.follower.look()
+    assert (a.about, a.kept.revision) == ("of b", 2)
+    await a.follower.look()
+    assert len(a.live.served.by) == 2, "what is served already is not served again"
+
+
+async def test_of_two_changes_at_once_one_is_refused_and_none_is_lost(two: tuple[Machine, Machine]) -> None:
+    a, b = two
+    tags = [f'"{await one.live.generation()}"' for one in two]
+
+    async def put(one: Machine, tag: str) -> int:
+        name = "of-a" if one is a else "of-b"
+        async with (
+            ClientSession(one.live.client._base_url) as session,
+            session.put(
+                f"{BASE}/services/{name}",
+                json={"url": "http://127.0.0.1:9", "routes": [{"prefix": f"/{name}"}]},
+                headers={"X-VX11-Token": ADMIN_TOKEN, "If-Match": tag},
+            ) as response,
+        ):
+            return response.status
+
+    statuses = await asyncio.gather(put(a, tags[0]), put(b, tags[1]))
+    assert sorted(statuses) == [200, 412]
+    winner, loser = (a, b) if statuses[0] == 200 else (b, a)
+    assert set(loser.live.services) == {"madre", "shub"}
+    await loser.follower.look()
+    assert await put(loser, ANY["If-Match"]) == 200
+    await winner.follower.look()
+    assert set(a.live.services) == set(b.live.services) == {"madre", "shub", "of-a", "of-b"}
+
+
+async def test_what_follows_the_row_may_serve_a_change_before_the_one_that_makes_it(
+    two: tuple[Machine, Machine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The change was taken for one of another machine then: it was taken back, and its client got 200."""
+    a, _ = two
+    replace = ChangesTable.replace
+
+    async def replace_and_look(self: ChangesTable, before: ChangeLayer, after: ChangeLayer) -> bool:
+        done = await replace(self, before, after)
+        await a.follower.look()
+        return done
+
+    monkeypatch.setattr(ChangesTable, "replace", replace_and_look)
+    made = await a.live.send("PATCH", "/services/madre", {"about": "of a"})
+    assert made["changed"]
+    assert made["changes"]["changed"] == ["madre"]
+    assert [event["keys"] for event in a.live.events] == [["services.madre.about"]]
+    for one in two:
+        await one.follower.look()
+        assert (one.about, one.kept.revision) == ("of a", 1)
+
+
+async def test_a_start_without_the_database_serves_the_file_and_then_the_row(tmp_path: Path, url: str) -> None:
+    older = ChangeLayer(1, utc_now(), "ana", {"services": {"madre": {"about": "older"}}})
+    newer = ChangeLayer(4, utc_now(), "ana", {"services": {"madre": {"about": "newer"}}})
+    store(url, newer, 4)
+    async with machine(tmp_path / "a", url, layer=older, starts=False) as a:
+        assert a.about == "older"
+        with pytest.raises(Problem):
+            await a.follower.look()
+        await a.say("x", status=503)
+        assert (a.about, a.kept) == ("older", older)
+        await start(a)
+        await a.follower.look()
+        assert (a.about, a.kept) == ("newer", newer)
+        assert a.live.served.by == ["another machine"]
+
+
+async def test_a_restored_database_counts_although_the_files_are_newer(two: tuple[Machine, Machine], url: str) -> None:
+    a, b = two
+    for about in ("first", "second", "third"):
+        await a.say(about)
+        await b.follower.look()
+        if about == "first":
+            with opened(url) as connection:
+                backup = read_changes(connection)
+    assert backup is not None
+    store(url, backup.document, backup.revision)
+    for one in two:
+        await one.follower.look()
+        assert (one.about, one.kept.revision) == ("first", 1)
+    await b.say("after it")
+    await a.follower.look()
+    assert (a.about, a.kept.revision) == ("after it", 2)
+
+
+async def test_a_file_of_the_same_revision_with_other_changes_gives_way(tmp_path: Path, url: str) -> None:
+    """A machine that was down while the database was restored, and changed as often as before."""
+    store(url, ChangeLayer(3, utc_now(), "ana", {"services": {"madre": {"about": "in the row"}}}), 3)
+    layer = ChangeLayer(3, utc_now(), "ana", {"services": {"madre": {"about": "in the file"}}})
+    async with machine(tmp_path / "a", url, layer=layer) as a:
+        assert a.about == "in the file"
+        await a.follower.look()
+        assert (a.about, a.kept.changes["services"]["madre"]["about"]) == ("in the row", "in the row")
+
+
+async def test_a_row_of_a_newer_version_changes_nothing_and_is_not_overwritten(
+    two: tuple[Machine, Machine], url: str
+) -> None:
+    a, _ = two
+    await a.say("of a")
+    before, newer = a.kept, b'{"revision": 7, "unheard_of": true}'
+    store(url, newer, 7)
+    await a.follower.look()
+    assert (a.about, a.kept) == ("of a", before)
+    await a.say("another", status=412)
+    assert (a.about, a.kept) == ("of a", before)
+    with opened(url) as connection:
+        assert read_changes(connection) == StoredChanges(7, newer)
+
+
+async def test_a_file_that_somebody_edited_is_not_overwritten_by_the_row(two: tuple[Machine, Machine]) -> None:
+    a, b = two
+    await a.say("of a")
+    await b.follower.look()
+    edited = b.live.changes.read_text().replace('"of a"', '"by hand"')
+    b.live.changes.write_text(edited)
+    await a.say("of a again")
+    await b.follower.look()
+    assert (b.about, b.live.changes.read_text()) == ("of a", edited)
+
+
+@pytest.mark.parametrize("seconds", [-30, 30])
+async def test_an_override_ends_at_one_moment_though_the_clocks_differ(
+    tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch, seconds: int
+) -> None:
+    """20 seconds: by its own clock, the other machine would take it for over, or for one that begins later."""
+    monkeypatch.setattr(layer_keeper, "LOOK_EVERY", 0.005)
+    async with AsyncExitStack() as stack:
+        a = await stack.enter_async_context(machine(tmp_path / "a", url))
+        b = await stack.enter_async_context(machine(tmp_path / "b", url, ahead=timedelta(seconds=seconds)))
+        await a.live.send("POST", "/services/shub/enable", {"for": 20})
+        await b.follower.look()
+        assert [one.live.services["shub"].enabled for one in (a, b)] == [True, True]
+        kept = [one.kept.overrides["shub"] for one in (a, b)]
+        assert timedelta(seconds=seconds - 5) < kept[1].until - kept[0].until < timedelta(seconds=seconds + 5)
+        for one in (a, b):
+            one.elapsed.seconds += 20
+            await eventually(lambda one=one: not one.live.services["shub"].enabled)  # type: ignore[misc]
+            await eventually(lambda one=one: one.kept.overrides == {})  # type: ignore[misc]
+        assert [one.kept.revision for one in (a, b)] == [1, 1]
+        for one in (a, b):
+            await one.follower.look()
+            assert not one.live.services["shub"].enabled
