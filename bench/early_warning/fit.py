@@ -30,7 +30,7 @@ from tentaculo.model.early_warning import BinLatency
 
 TRAINING: Final = (1, 2, 101)
 CHECK: Final = 102
-WEEKS: Final = 120
+WEEKS: Final = 100
 """Service-weeks without ramps, of each seed."""
 RAMPS: Final = 12
 """Ramps of each length and shape, of each seed."""

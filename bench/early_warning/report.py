@@ -46,7 +46,7 @@ _THRESHOLDS = """## Thresholds
 
 {thresholds}, p95 from {enough} requests in five minutes on.
 
-`python -m bench.early_warning.fit` fits the five weights on the design seeds 1, 2 and 101, and checks them on 102. It varies one weight after another as long as this rises: the part of the ramps of {hours:g} hours and longer that is caught, less 2 for each false warning a service-week above {target:g}, and less 0.02 for each in any case. The weights above are older than this command: a search of the same kind in another program found them, which was not kept.
+`python -m bench.early_warning.fit` fits the five weights on the design seeds 1, 2 and 101, and checks them on 102. It varies one weight after another as long as this rises: the part of the ramps of {hours:g} hours and longer that is caught, less 2 for each false warning a service-week above {target:g}, and less 0.02 for each in any case. The weights above are older than this command: a search of the same kind in another program found them, which was not kept. It took five minutes of one processor core, began with the weights above, and found level 0.83, hour 0, hours 0.55, steadiness 0.09, novelty 0.95. On the training seeds that catches 91.0 % at 0.40 false warnings a service-week (the weights above: 90.4 % at 0.43), on seed 102 92.6 % at 0.57 (92.6 % at 0.59): too near to change them.
 
 """
 _LEVELS = """## A high level without a trend

@@ -31,8 +31,8 @@ class Behaviour:
     """It accepts connections and reads requests, and never answers; at the end they are cut, as by a restart."""
     closed: bool = False
     """Nobody listens, and its connections are cut."""
-    work: float = 0.005
-    """Seconds for a request of the traffic."""
+    work: float = 0.04
+    """Seconds for a request of the traffic: so long that a pause of the machine makes no replica look much slower."""
     slots: int = 0
     """Requests of the traffic that it works on at once, while others wait; 0 for any number."""
 
@@ -90,7 +90,7 @@ FAULTS = (
         well=Behaviour(work=0.1, slots=16),
         overloads=True,
         rate=100.0,
-        lasts=(10.0, 12.0),
+        lasts=(18.0, 20.0),
         after=6.0,
     ),
 )
@@ -104,6 +104,7 @@ LOAD_FAULTS = (
         "each request takes eight times as long, and no health shows it",
         Behaviour(work=0.04),
         works=True,
+        well=Behaviour(work=0.005),
         is_about_load=True,
         rate=100.0,
         lasts=(8.0, 10.0),

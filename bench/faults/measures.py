@@ -24,7 +24,7 @@ from bench.faults.trace import Request, Trace
 _OUT, _OUT_SECONDS = 0.1, 2.0
 _IN, _IN_SECONDS = 0.6, 1.0
 _WELL = 0.95
-_STEP, _EJECTED = 0.5, 0.25
+_STEP, _EJECTED = 1.0, 0.25
 
 
 def measure(trace: Trace, row: Row) -> dict[str, float]:

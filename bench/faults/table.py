@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from math import isinf
 
-from bench.faults.catalogue import BY_NAME, CALM, FEW, LATE, METRICS, RATE, Metric, Row
+from bench.faults.catalogue import BY_NAME, CALM, FEW, LATE, METRICS, RATE, WELL, Metric, Row
 from bench.faults.options import Options
 from bench.faults.peers import BY_NAME as PEERS
 from bench.faults.peers import OURS, named
@@ -27,7 +27,7 @@ _INTRO = """\
 Written by `make faults`; don't edit.{what}
 
 A service with one, two or three replicas gets {rate:.0f} requests a second, four GETs and a POST in turn, each on its own
-connection, on a fixed schedule that does not depend on the responses. After {calm:.0f} seconds the first replica fails, for
+connection, on a fixed schedule that does not depend on the responses; a replica takes {work:.0f} ms for each. After {calm:.0f} seconds the first replica fails, for
 {lasts} seconds (per round), and the load continues for {after:.0f} seconds after that; rows with other times or rates
 say so. The proxies of a row are tested at about the same time, as many as have {at_once:.0f} requests a second together. Numbers
 are medians over {rounds}, with the minimum and the maximum in parentheses where they differ. For every number less is better.
@@ -87,6 +87,7 @@ def _intro(options: Options, results: Results) -> str:
     return _INTRO.format(
         what=" **A trial, not for publication.**" if options.is_trial else "",
         rate=RATE,
+        work=1000 * WELL.work,
         calm=CALM,
         lasts=_joined(lasts for lasts, _ in phases),
         after=phases[0][1],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
@@ -54,7 +53,6 @@ def serve(file: Path | None, host: str | None, port: int | None) -> None:
 
     Raises ConfigError and StartError.
     """
-    _handle_signals()
     context = _take_over()
     source = ConfigurationSource(file, host=host, port=port, verify=_refused)
     loaded = source.load(load_usable)
@@ -88,7 +86,6 @@ def serve(file: Path | None, host: str | None, port: int | None) -> None:
 
 def demo(host: str | None, port: int | None) -> None:
     """Run the gateway with the services of the demonstration. No configuration file is read."""
-    _handle_signals()
     manager = ServiceManager(take_notification_socket())
     _serve_demo(load_tables({}, process_environment(), folder=Path.cwd()), host, port, manager)
 
@@ -116,16 +113,6 @@ def _take_over() -> ProcessContext:
         raise StartError(str(error)) from error
     handover = Handover(command, environment, manager, is_activated=inherited.is_activated)
     return ProcessContext(manager, handover, predecessor, inherited)
-
-
-def _handle_signals() -> None:
-    """Handle signals until the event loop does: SIGTERM ends the start, and the others do nothing.
-
-    The kernel discards a signal to the first process of a container if it has no handler.
-    """
-    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
-    for number in (signal.SIGHUP, signal.SIGUSR2):
-        signal.signal(number, lambda _number, _frame: None)
 
 
 def _serve_demo(loaded: Loaded, host: str | None, port: int | None, manager: ServiceManager) -> None:

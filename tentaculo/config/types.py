@@ -40,6 +40,10 @@ _APP_ORIGIN = re.compile(r"(?!https?:)[A-Za-z][A-Za-z0-9+.-]*://[A-Za-z0-9._~-]*
 _HASH = re.compile(r"sha256:[0-9a-fA-F]{64}")
 _INSTANCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+# As SQLAlchemy reads it: a password may contain / and :, but no @.
+_DATABASE_SERVER = re.compile(
+    r"(?:[^:/]*(?::[^@]*)?@)?(?P<host>\[[^/?]+\]|[^/:?]*)(?::(?P<port>[^/?]*))?(?:/.*|\?.*)?", re.DOTALL
+)
 _SERVICE_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,62}[A-Za-z0-9])?")
 DEFAULT_PORTS = {"http": 80, "https": 443}
 """Port of a URL without one, by scheme."""
@@ -267,7 +271,21 @@ def _check_database(value: Secret) -> Secret:
         raise ValueError("must begin with sqlite:/// or postgresql://")
     if scheme.startswith("sqlite") and rest and not rest.startswith(("/", "?")):
         raise ValueError("has two slashes where SQLite needs three: sqlite:///folder/file.db")
+    if scheme.startswith("sqlite"):
+        path = rest.partition("?")[0]
+        if path != "/" and path.endswith("/"):
+            raise ValueError("is the address of a folder, not of a file: sqlite:///folder/file.db")
+        return value
+    server = _DATABASE_SERVER.fullmatch(rest)
+    if server is None or "@" in server["host"]:
+        raise ValueError("must be postgresql://user:password@host:port/name, with @ in the password written as %40")
+    if server["port"] and not _is_port(server["port"]):
+        raise ValueError("has no valid port: postgresql://user:password@host:port/name")
     return value
+
+
+def _is_port(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) < 6 and 0 < int(text) < 65536
 
 
 def _check_token(value: Secret) -> Secret:

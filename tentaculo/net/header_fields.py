@@ -103,6 +103,12 @@ REQUEST_FIELDS = (
         "the prefix that the route removed or replaced, after the value of a trusted peer if that is a path",
     ),
     Field(
+        "X-Original-URL",
+        Kind.FORWARDING,
+        "the value of a trusted peer, else none: some frameworks serve the path in it, which no route has judged",
+    ),
+    Field("X-Rewrite-URL", Kind.FORWARDING, "as `X-Original-URL`"),
+    Field(
         "X-Real-IP",
         Kind.FORWARDING,
         "the peer's address; from a trusted peer its own value, else the last address of its `X-Forwarded-For`",

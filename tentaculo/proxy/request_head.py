@@ -162,6 +162,8 @@ def trusted_forwarded_lines(
         (b"X-Real-IP", sent(b"x-real-ip", client)),
         (b"Forwarded", _append(forwarded, _element(peer, scheme, host))),
         (b"X-Forwarded-Prefix", _raw(outer_prefix(known) + prefix)),
+        (b"X-Original-URL", sent(b"x-original-url", b"")),
+        (b"X-Rewrite-URL", sent(b"x-rewrite-url", b"")),
     )
     return b"".join([b"%b: %b\r\n" % pair for pair in values if pair[1]])
 

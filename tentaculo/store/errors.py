@@ -63,6 +63,8 @@ def describe(error: BaseException, url: URL) -> str:
         return f"The database driver {error.name} is missing: install tentaculo-link[postgresql]."
     if url.get_backend_name() == "sqlite":
         return _describe_sqlite(error, url)
+    if isinstance(error, TypeError):
+        return _describe_arguments(url)
     if isinstance(error, OSError) or (state := _sqlstate(error)) is None:
         return "The database server cannot be reached."
     return next((words for code, words in _POSTGRESQL if state.startswith(code)), f"PostgreSQL refused ({state}).")
@@ -107,12 +109,23 @@ def disk_full(file: Path) -> str:
     return f"The database file {file.name} {_DISK_FULL}."
 
 
+def _describe_arguments(url: URL) -> str:
+    # The driver takes the parts of the address as arguments of a function: a user is required, others may be unknown.
+    if url.username is None:
+        return "The database address names no user: use postgresql://user:password@host/name."
+    names = printable(", ".join(sorted(url.query)), 120)
+    return f"The database driver {url.get_driver_name()} does not know a parameter of the address, of {names}."
+
+
 def _describe_sqlite(error: BaseException, url: URL) -> str:
     path = sqlite_file(url.database)
     file = f"The database file {path.name}" if path else "The database"
     if "no such table" in str(error) or "no column named" in str(error) or "no such column" in str(error):
         return NOT_MIGRATED
     name = "SQLITE_CANTOPEN" if isinstance(error, OSError) else getattr(error, "sqlite_errorname", "")
+    if name == "SQLITE_ERROR":
+        # A statement does not fit what the file holds, such as a table of ours that is there already.
+        return f"{file} is not as the gateway expects: {printable(str(error), 120)}."
     words = next((words for code, words in _SQLITE if name.startswith(code)), "failed")
     return f"{file} {words}."
 

@@ -12,11 +12,13 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from alembic.script.revision import ResolutionError
 from alembic.util import CommandError
 from sqlalchemy import URL, Connection, inspect, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
 import tentaculo
+from tentaculo.model.text import printable
 from tentaculo.store.database import connect, database_file, parse_url
 from tentaculo.store.errors import StoreUnavailable, describe
 from tentaculo.store.tables import VERSION_TABLE, schema_notes
@@ -31,7 +33,7 @@ def upgrade(url: str, revision: str = "head") -> None:
     Several processes may do so at once: one does the work, the others wait for it and find it done. Raises
     `StoreUnavailable`, whose `detail` is one sentence why; nothing was changed then.
     """
-    with _address(url) as address:
+    with _address(url, revision) as address:
         file = database_file(address)
         if file is not None:
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -43,7 +45,7 @@ def downgrade(url: str, revision: str) -> None:
 
     Only what the revisions added is removed, with what is in it. Raises `StoreUnavailable`.
     """
-    with _address(url) as address:
+    with _address(url, revision) as address:
         command.downgrade(_config(address), revision)
 
 
@@ -135,13 +137,21 @@ def make_private_file(address: URL) -> None:
 
 
 @contextmanager
-def _address(url: str) -> Iterator[URL]:
-    """Take `url` apart, and turn any error of that database into a sentence."""
+def _address(url: str, asked: str = "") -> Iterator[URL]:
+    """Take `url` apart, and turn any error of that database into a sentence. `asked` is the revision that is wanted."""
     address = URL.create("sqlite")
     try:
         address = parse_url(url)
         yield address
     except CommandError as error:
-        raise StoreUnavailable(str(error)) from error
+        raise StoreUnavailable(_command_words(error, asked)) from error
     except (SQLAlchemyError, OSError, ImportError) as error:
         raise StoreUnavailable(describe(error, address)) from error
+
+
+def _command_words(error: CommandError, asked: str) -> str:
+    missing = error.__cause__
+    if isinstance(missing, ResolutionError) and missing.argument != asked:
+        found = printable(str(missing.argument), 32)
+        return f"The database has the revision {found}, of another version of the gateway: use that one."
+    return str(error)

@@ -42,10 +42,15 @@ def word_of(view: ServiceView) -> str:
 def services_fault(connection: Connection) -> str | None:
     """Why what has the table's name cannot hold the rows, in one sentence; None where it can, or where there is none."""
     name, inspector = tables.services.name, inspect(connection)
+    # SQLite has no columns of a view whose own tables are gone, and fails where it is asked for them.
+    if name in inspector.get_view_names():
+        return f"{name} is not a table but a view."
     if not inspector.has_table(name):
         return None
-    if name not in inspector.get_table_names():
-        return f"{name} is not a table but a view."
+    found = inspector.get_table_names()
+    if name not in found:
+        other = next((table for table in found if table.lower() == name), None)
+        return f"The table {other} is not called {name}, in lower case." if other else f"{name} is not a plain table."
     if not {"id", KEY} <= {column["name"] for column in inspector.get_columns(name)}:
         return f"The table {name} has no column id or {KEY}."
     keys: list[Sequence[str | None]] = [inspector.get_pk_constraint(name)["constrained_columns"]]
@@ -90,12 +95,12 @@ class RuntimeTable:
     @classmethod
     def find(cls, connection: Connection) -> RuntimeTable:
         """Look the table's columns up. Raises `StoreUnavailable` where there is no table that can hold the rows."""
+        if (fault := services_fault(connection)) is not None:
+            raise StoreUnavailable(fault)
         try:
             found = inspect(connection).get_columns(tables.services.name)
         except NoSuchTableError:
             raise StoreUnavailable(NOT_MIGRATED) from None
-        if (fault := services_fault(connection)) is not None:
-            raise StoreUnavailable(fault)
         return cls({str(c["name"]): c["type"] for c in found})
 
     @property

@@ -192,7 +192,7 @@ class IncidentPage:
                     printable(one.channel, 40) or t("summary.a_channel"),
                     incident_words.told(one, t),
                 )
-                for one in reversed(incident.delivery_log)
+                for one in sorted(incident.delivery_log, key=lambda one: one.at, reverse=True)
             ],
             "notes": [incident_words.said(one, now, t) for one in notes],
             "before": [

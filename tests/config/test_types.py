@@ -142,7 +142,20 @@ def test_headers() -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["sqlite://", "sqlite:///a.db", "sqlite:////a.db", "postgresql://u:p@h/d", "postgres://h"]
+    "url",
+    [
+        "sqlite://",
+        "sqlite:///",
+        "sqlite:///a.db",
+        "sqlite:////a.db",
+        "sqlite:///a.db?path=/x/",
+        "postgresql://u:p@h/d",
+        "postgresql://u:p/w:x@h:5432/d",
+        "postgresql://u:p@[::1]:5432/d?application_name=a:b@c",
+        "postgresql://u:p@h:/d",
+        "postgresql:///d",
+        "postgres://h",
+    ],
 )
 def test_databases(url: str) -> None:
     assert accepts(types.DatabaseUrl, url).reveal() == url
@@ -153,6 +166,25 @@ def test_databases(url: str) -> None:
 )
 def test_databases_that_are_not_served(url: str) -> None:
     assert SECRET not in refuses(types.DatabaseUrl, url)
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("sqlite:////", "of a folder"),
+        ("sqlite:///data/", "of a folder"),
+        ("sqlite:////var/lib/?timeout=3", "of a folder"),
+        (f"postgresql://u:{SECRET}@h:x/d", "no valid port"),
+        (f"postgresql://u:{SECRET}@h:99999/d", "no valid port"),
+        (f"postgresql://u:{SECRET}@h:-1/d", "no valid port"),
+        (f"postgresql://u:{SECRET}@h:\uff15/d", "no valid port"),
+        (f"postgresql://u:{SECRET}@{SECRET}@h/d", "%40"),
+    ],
+)
+def test_a_database_that_could_never_be_opened_is_refused_with_what_is_right(url: str, words: str) -> None:
+    said = refuses(types.DatabaseUrl, url)
+    assert words in said
+    assert SECRET not in said
 
 
 def test_numbers_are_numbers() -> None:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import ssl
+import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 import standardwebhooks
+from aiohttp import connector
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,6 +25,7 @@ from tentaculo.config.reader import read
 from tentaculo.incidents import channels
 from tentaculo.incidents.alerts import Message, NotificationKind, trial_message
 from tentaculo.incidents.channels import AppriseChannel, Delivery, WebhookChannel, headers
+from tentaculo.server.aiohttp_handler import TLS_CONTEXTS, drop_trust_stores
 from tests.support.waits import free_port
 from tests.support.webhook_receiver import receiving
 
@@ -122,6 +127,46 @@ async def test_a_receiver_that_is_not_there(url: str, words: str) -> None:
         delivery = await channel.send(message())
     assert delivery.words == words
     assert "a-secret" not in repr(delivery) + repr(channel)
+
+
+@pytest.fixture
+def fresh_trust() -> Iterator[None]:
+    channels.tls_context.cache_clear()
+    yield
+    channels.tls_context.cache_clear()
+
+
+@pytest.mark.usefixtures("fresh_trust")
+@pytest.mark.parametrize("is_trusted", [True, False])
+async def test_a_receiver_over_tls_must_be_trusted(
+    is_trusted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    command += ["-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    subprocess.run([*command, "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    if is_trusted:
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    # As in a gateway: what aiohttp has loaded for its client is gone.
+    for name in TLS_CONTEXTS:
+        monkeypatch.setitem(vars(connector), name, None)
+    drop_trust_stores()
+    heads: list[bytes] = []
+
+    async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(respond, "127.0.0.1", 0, ssl=context) as server:
+        port = server.sockets[0].getsockname()[1]
+        async with channel_to(f"https://localhost:{port}/hook") as channel:
+            delivery = await channel.send(message())
+    assert delivery.is_done is is_trusted, delivery
+    assert [head.split(b"\r\n")[0] for head in heads] == [b"POST /hook HTTP/1.1"] * is_trusted
 
 
 async def test_a_receiver_that_says_later_as_a_date() -> None:

@@ -11,6 +11,7 @@ from sqlalchemy import inspect, make_url
 from tentaculo.store import migrate, tables
 from tentaculo.store.database import write_services
 from tentaculo.store.errors import StoreUnavailable
+from tentaculo.store.runtime_table import RuntimeTable
 from tests.support.runtime_tables import (
     OURS,
     SERVICES,
@@ -197,6 +198,42 @@ def test_what_cannot_hold_services_is_left_alone_and_everything_else_is_made(url
     assert snapshot(url) == before
     migrate.downgrade(url, "base")
     assert snapshot(url) == before
+
+
+def test_a_view_whose_tables_are_gone_costs_the_rows_of_services_only(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/fleet.db"
+    with opened(url) as connection:
+        connection.exec_driver_sql("CREATE TABLE t (id INTEGER, service_name TEXT)")
+        connection.exec_driver_sql(f"CREATE VIEW {SERVICES} AS SELECT * FROM t")
+        connection.exec_driver_sql("DROP TABLE t")
+    migrate.upgrade(url)
+    migrate.check(url)
+    with opened(url) as connection, pytest.raises(StoreUnavailable) as caught:
+        RuntimeTable.find(connection)
+    assert caught.value.detail == f"{SERVICES} is not a table but a view."
+
+
+def test_what_is_in_the_way_of_an_upgrade_is_named(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/fleet.db"
+    with opened(url) as connection:
+        connection.exec_driver_sql("CREATE TABLE t (x)")
+        connection.exec_driver_sql(f"CREATE INDEX {SERVICES} ON t (x)")
+    with pytest.raises(StoreUnavailable) as caught:
+        migrate.upgrade(url)
+    assert caught.value.detail == (
+        f"The database file fleet.db is not as the gateway expects: there is already an index named {SERVICES}."
+    )
+
+
+def test_a_revision_of_a_later_version_is_called_that(url: str) -> None:
+    migrate.upgrade(url)
+    with opened(url) as connection:
+        connection.exec_driver_sql("UPDATE tentaculo_schema_version SET version_num = '9999'")
+    with pytest.raises(StoreUnavailable) as caught:
+        migrate.upgrade(url)
+    assert caught.value.detail == "The database has the revision 9999, of another version of the gateway: use that one."
+    with pytest.raises(StoreUnavailable, match="'8888'"):
+        migrate.downgrade(url, "8888")
 
 
 def test_a_strict_table_gets_columns_of_its_own_types(tmp_path: Path) -> None:

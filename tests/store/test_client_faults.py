@@ -130,6 +130,7 @@ ODD = {
         "CREATE TABLE t (id INTEGER, service_name TEXT UNIQUE, status TEXT)",
         "CREATE VIEW copilot_runtime_services AS SELECT * FROM t",
     ],
+    "with capital letters": ["CREATE TABLE Copilot_Runtime_Services (id INTEGER PRIMARY KEY, service_name TEXT)"],
     "without a name": ["CREATE TABLE copilot_runtime_services (id INTEGER PRIMARY KEY, status TEXT)"],
     "with a condition": [
         "CREATE TABLE copilot_runtime_services (id INTEGER PRIMARY KEY, service_name TEXT)",

@@ -10,7 +10,7 @@ from sqlalchemy import URL
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
 from tentaculo.model.failure import Failure, Problem
-from tentaculo.store.database import parse_url
+from tentaculo.store.database import connect, parse_url
 from tentaculo.store.errors import StoreUnavailable, describe, is_data_error
 
 SQLITE = parse_url("sqlite:////srv/secret-folder/fleet.db")
@@ -62,6 +62,21 @@ def test_a_server_out_of_reach_is_called_so(error: Exception) -> None:
     assert describe(error, POSTGRESQL) == "The database server cannot be reached."
 
 
+def test_an_address_that_the_driver_cannot_use_says_what_is_wrong_with_it() -> None:
+    addresses = {
+        "postgresql://127.0.0.1:1/fleet": "The database address names no user",
+        "postgresql://ana:geheim@127.0.0.1:1/fleet?sslmode=require": "does not know a parameter of the address, of sslmode.",
+        "postgresql://ana:geheim@127.0.0.1:1/fleet?connect_timeout=3&options=geheim": "of connect_timeout, options.",
+    }
+    for address, words in addresses.items():
+        url = parse_url(address)
+        with pytest.raises(TypeError) as caught:
+            connect(url)
+        said = describe(caught.value, url)
+        assert words in said
+        assert not any(secret in said for secret in ("geheim", "ana", "127.0.0.1"))
+
+
 def test_a_missing_driver_says_what_to_install() -> None:
     assert "tentaculo-link[postgresql]" in describe(ModuleNotFoundError("no", name="pg8000"), POSTGRESQL)
 
@@ -72,7 +87,7 @@ def test_sqlite_is_described_by_its_code_and_by_the_file_s_name_only(tmp_path: P
     errors = {
         "is not a SQLite database": of_sqlite(text, "SELECT * FROM t"),
         "run `tentaculo db upgrade`": of_sqlite(tmp_path / "new.db", "SELECT * FROM t"),
-        "failed.": of_sqlite(tmp_path / "new.db", "SELECT nonsense("),
+        "is not as the gateway expects: incomplete input.": of_sqlite(tmp_path / "new.db", "SELECT nonsense("),
     }
     for words, error in errors.items():
         said = describe(OperationalError("SELECT geheim", {}, error), SQLITE)

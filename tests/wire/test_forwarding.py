@@ -75,7 +75,10 @@ async def test_nothing_is_invented(start: Start, service: Service) -> None:
 
 
 async def test_what_a_client_says_of_itself_is_replaced(start: Start, service: Service) -> None:
-    forged = b"X-Forwarded-For: 6.6.6.6\r\nX-Real-IP: 6.6.6.6\r\nForwarded: for=6.6.6.6\r\nX_Forwarded_For: 6.6.6.6\r\n"
+    forged = (
+        b"X-Forwarded-For: 6.6.6.6\r\nX-Real-IP: 6.6.6.6\r\nForwarded: for=6.6.6.6\r\nX_Forwarded_For: 6.6.6.6\r\n"
+        b"X-Original-URL: /admin/6.6.6.6\r\nX-Rewrite-URL: /admin/6.6.6.6\r\n"
+    )
     async with upstream(answering(ok())) as up:
         live = await start(service(up.port))
         async with dial(live.port) as wire:
@@ -91,12 +94,13 @@ async def test_a_trusted_peer_is_believed(start: Start, service: Service) -> Non
         async with dial(live.port) as wire:
             await wire.send(
                 b"GET /s/ HTTP/1.1\r\nHost: h\r\nX-Forwarded-For: 9.9.9.9\r\nX-Forwarded-Proto: https\r\n"
-                b"X-Request-ID: theirs\r\n\r\n"
+                b"X-Request-ID: theirs\r\nX-Original-URL: /app\r\n\r\n"
             )
             response = await wire.response()
     assert up.requests[0].get("x-forwarded-for") == "9.9.9.9, 127.0.0.1"
     assert up.requests[0].get("x-forwarded-proto") == "https"
     assert up.requests[0].get("x-real-ip") == "9.9.9.9"
+    assert up.requests[0].get("x-original-url") == "/app"
     assert response.get("x-request-id") == up.requests[0].get("x-request-id") == "theirs"
 
 
