@@ -23,7 +23,7 @@ from tentaculo.config.schema import Config
 from tentaculo.model.scopes import PLAIN, is_scope, unknown_services
 from tentaculo.model.text import utc_now
 from tentaculo.security.token_file import TokenFile, TokenFileError, accepted_tokens, edit, make_token, token_file
-from tentaculo.security.tokens import fingerprint_of, hash_token, name_of
+from tentaculo.security.tokens import fingerprint_of, hash_token, name_of, token_row
 
 _EFFECT = "A gateway that runs {what} within two seconds; one that does not run, when it starts."
 
@@ -68,7 +68,7 @@ def show(file: Path | None, *, as_json: bool) -> None:
     config = load(file).config
     now = utc_now()
     uses, problem = _uses(config)
-    rows = [_row(one, uses, now) for one in _accepted(config)]
+    rows: list[dict[str, Any]] = [token_row(one, uses.get(fingerprint_of(one.hash)), now) for one in _accepted(config)]
     if as_json:
         click.echo(json.dumps({"tokens": rows, "problem": problem}, ensure_ascii=False))
         return
@@ -226,23 +226,9 @@ def _uses(config: Config) -> tuple[Mapping[str, int], str | None]:
         return {}, error.detail or error.failure.title
 
 
-def _row(token: TokenSettings, uses: Mapping[str, int], now: datetime) -> dict[str, Any]:
-    age = uses.get(fingerprint_of(token.hash))
-    return {
-        "name": name_of(token),
-        "id": _id_of(token),
-        "scopes": None if token.scopes is None else list(token.scopes),
-        "created": None if token.created is None else format_moment(token.created),
-        "expires": None if token.expires is None else format_moment(token.expires),
-        "expired": is_over(token, now),
-        "last_used_at": None if age is None else format_moment(now - timedelta(seconds=age)),
-        "source": token.source,
-    }
-
-
 def _print_made(made: str, settings: TokenSettings, *, as_json: bool) -> None:
     if as_json:
-        row = _row(settings, {}, utc_now())
+        row = token_row(settings, None, utc_now())
         click.echo(json.dumps({"token": made, **{key: row[key] for key in ("name", "id", "scopes", "expires")}}))
         return
     click.echo(f"The token {name_of(settings)}, shown only once:\n\n  {made}\n")

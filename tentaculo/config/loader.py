@@ -166,6 +166,7 @@ OWN_PATHS = frozenset(
         "/tentaculo/admin/config",
         "/tentaculo/admin/maintenance",
         "/tentaculo/admin/reload",
+        "/tentaculo/admin/tokens",
         "/tentaculo/alerts",
         "/tentaculo/asyncapi.json",
         "/tentaculo/clocks",

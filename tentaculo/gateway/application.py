@@ -14,14 +14,14 @@ from tentaculo.events import endpoints as event_routes
 from tentaculo.events.hub import Hub
 from tentaculo.events.pipeline import Cardinality
 from tentaculo.events.tail import EventTail
-from tentaculo.gateway import admin_routes, api_documents, pages, publishing, reload_route, sign_in_page
+from tentaculo.gateway import admin_routes, api_documents, pages, publishing, reload_route, sign_in_page, token_list
 from tentaculo.gateway.admin_routes import AdminParts
 from tentaculo.gateway.authentication import Authentication
 from tentaculo.gateway.clock_watch import ClockWatch
 from tentaculo.gateway.coordination import Coordination
 from tentaculo.gateway.health_service import HealthService
 from tentaculo.gateway.incident_service import IncidentService
-from tentaculo.gateway.reload_route import reload_view
+from tentaculo.gateway.reload_route import reload_view, served_configuration
 from tentaculo.gateway.reloading import Reloads
 from tentaculo.gateway.token_watch import Record
 from tentaculo.gateway.usual_cache import UsualCache
@@ -152,6 +152,7 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
             on_drain=parts.on_drain,
             worker=parts.worker,
             groups=parts.groups,
+            served=lambda: served_configuration(parts.reloads.last),
         ),
         sign_in_page.routes(config, parts.authentication.sign_in, parts.authentication.sessions, slices),
         publishing.routes(
@@ -166,6 +167,12 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
         ),
         api_documents.routes(config),
         reload_route.routes(parts.reloads, cors),
+        token_list.routes(
+            lambda: parts.authentication.tokens,
+            parts.authentication.watch.last_uses,
+            lambda: store_client.shown_problem,
+            now,
+        ),
         admin_routes.routes(parts.reloads.layers, store_client, cors, parts.admin, now),
         auth.routes(parts.authentication.tickets.issue, LIFETIME, now),
         vx11.routes(views=views, port=parts.port, now=now, slices=slices),

@@ -17,7 +17,7 @@ from tentaculo.health.board import Board
 from tentaculo.health.probe_log import ProbeLog
 from tentaculo.model.health import ConcurrencyView
 from tentaculo.model.incident import Incident, MaintenanceWindow, Note
-from tentaculo.model.page import PageInfo, ServiceInfo, Switched
+from tentaculo.model.page import PageInfo, ServedConfiguration, ServiceInfo, Switched
 from tentaculo.model.precursor import ReadPrecursors
 from tentaculo.model.request_phases import Phases
 from tentaculo.model.target_group import GroupView
@@ -97,11 +97,13 @@ def routes(
     on_drain: list[Callable[[], None]],
     worker: int | None = None,
     groups: Callable[[], Sequence[GroupView]] = tuple,
+    served: Callable[[], ServedConfiguration | None] = lambda: None,
 ) -> list[web.RouteDef]:
     """The overview, the incidents, the page of events, a page for each service, and `/` where no route takes it.
 
     `page` returns the URL of the overview, and `not_listed` how many incidents are open beside those that `listed` shows.
-    `on_drain` is called when the gateway stops. `worker` is the number of this process, where there are several.
+    `on_drain` is called when the gateway stops. `worker` is the number of this process, where there are several. `served`
+    says which configuration is served; None where no gateway serves one.
     """
 
     def load() -> Pages:
@@ -133,6 +135,7 @@ def routes(
             not_listed=not_listed,
             store_problem=lambda: store_client.shown_problem,
             started_at=started_at,
+            served=served,
             now=now,
             slices=slices,
             renderer=renderer,

@@ -1,17 +1,21 @@
-"""`POST /tentaculo/admin/reload`: a reload by HTTP, with its report as the response."""
+"""`/tentaculo/admin/reload`: a reload by HTTP, with its report as the response; and what became of the last one."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import UTC
 from typing import Any
 
 from aiohttp import web
 
 from tentaculo.config.errors import ConfigFault
+from tentaculo.gateway import admin_routes
 from tentaculo.gateway.admin_routes import check_origin
 from tentaculo.gateway.reloading import ReloadRefusedError, ReloadReport, Reloads
 from tentaculo.model.failure import Failure, Problem
+from tentaculo.model.page import ServedConfiguration
+from tentaculo.model.text import printable
 from tentaculo.security.cors import CorsPolicy
 from tentaculo.server.caller import SENDER, name_of
 from tentaculo.server.native_routes import json_response
@@ -21,11 +25,29 @@ RETRY_AFTER = {"Retry-After": "1"}
 
 
 class ReloadRoute:
-    """The handler."""
+    """The handlers."""
 
     def __init__(self, reloads: Reloads, cors: CorsPolicy) -> None:
         self._reloads = reloads
         self._cors = cors
+
+    async def get(self, request: web.Request) -> web.Response:
+        """Respond with what is served since when, and with the last reload. Raises `Problem`: 403."""
+        admin_routes.name_of(request)
+        last = self._reloads.last
+        by, at = last.loaded
+        attempt = {
+            "by": last.by,
+            "at": last.at.astimezone(UTC),
+            "accepted": last.is_accepted,
+            "reason": last.why_not or None,
+            "faults": [*_shown(last.faults)],
+        }
+        response = json_response(
+            {"generation": last.generation, "by": by, "at": at.astimezone(UTC), "last_reload": attempt}
+        )
+        response.headers["Cache-Control"] = "no-store"
+        return response
 
     async def post(self, request: web.Request) -> web.Response:
         """Reload, and respond with what was changed. Raises `Problem`: 403, 422 with every fault, 500, 503."""
@@ -66,6 +88,21 @@ def reload_view(last: ReloadReport) -> ReloadView:
     return ReloadView(last.generation, not last.why_not, last.at.timestamp())
 
 
+MOST_SHOWN, MOST_FAULT = 5, 300
+"""Faults on the page at most, and characters of each."""
+
+
+def served_configuration(last: ReloadReport) -> ServedConfiguration:
+    """What the page shows of the last reload to those who have signed in."""
+    by, since = last.loaded
+    served = ServedConfiguration(last.generation, by, since)
+    if last.is_accepted:
+        return served
+    faults = tuple(printable(str(fault), MOST_FAULT) for fault in last.faults[:MOST_SHOWN])
+    return replace(served, refused_by=last.by, refused_at=last.at, refused_why=last.why_not, faults=faults)
+
+
 def routes(reloads: Reloads, cors: CorsPolicy) -> list[web.RouteDef]:
-    """The route. `cors` says which pages may use it."""
-    return [web.post("/tentaculo/admin/reload", ReloadRoute(reloads, cors).post)]
+    """The routes. `cors` says which pages may use them."""
+    route = ReloadRoute(reloads, cors)
+    return [web.get("/tentaculo/admin/reload", route.get), web.post("/tentaculo/admin/reload", route.post)]

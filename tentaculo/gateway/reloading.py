@@ -68,11 +68,18 @@ class ReloadReport:
     problem: str = ""
     """Why a valid configuration could not be applied."""
     warnings: tuple[str, ...] = ()
+    before: tuple[str, datetime] | None = None
+    """What loaded the configuration that was served before, and when."""
 
     @property
     def is_accepted(self) -> bool:
         """Whether the configuration that was read is served now."""
         return self.changes is not None
+
+    @property
+    def loaded(self) -> tuple[str, datetime]:
+        """What loaded the configuration that is served now, and when."""
+        return (self.by, self.at) if self.is_accepted or self.before is None else self.before
 
     @property
     def why_not(self) -> str:
@@ -273,7 +280,8 @@ class Reloader:
 
     async def _serve(self, by: str, read: Callable[[], Awaitable[Candidate]]) -> ReloadReport:
         self._manager.reloading()
-        report = self.last = await self._run(ReloadReport(by, self._now(), self.last.generation), read)
+        asked = ReloadReport(by, self._now(), self.last.generation, before=self.last.loaded)
+        report = self.last = await self._run(asked, read)
         _log(report)
         self.on_report(report)
         self._manager.ready(_status(report))

@@ -29,6 +29,22 @@ class ServiceInfo:
     """That it is switched on or off for a time."""
 
 
+@dataclass(frozen=True, slots=True)
+class ServedConfiguration:
+    """Which configuration is served, and the last reload where that changed nothing. For those who have signed in."""
+
+    generation: int
+    by: str
+    """What loaded it."""
+    since: datetime
+    refused_by: str = ""
+    """What asked for a reload after that, which changed nothing; empty where none was refused."""
+    refused_at: datetime | None = None
+    refused_why: str = ""
+    faults: tuple[str, ...] = ()
+    """Those of the configuration that was refused, or the first of them."""
+
+
 PRODUCT: Final = "Tentáculo Link"
 NO_INFO: Final = ServiceInfo()
 

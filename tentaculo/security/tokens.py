@@ -12,10 +12,11 @@ import hmac
 from base64 import b64decode
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from datetime import datetime, timedelta
 from enum import Enum
 from hashlib import sha256
 
-from tentaculo.config.accepted_tokens import TokenSettings
+from tentaculo.config.accepted_tokens import TokenSettings, format_moment
 from tentaculo.model.scopes import Need, granted
 from tentaculo.model.text import utc_now
 
@@ -273,6 +274,20 @@ def fingerprint_of(token_hash: str) -> str:
     Not the hash itself: the database alone does not say which line of a configuration it is.
     """
     return sha256(b"session" + bytes.fromhex(token_hash.removeprefix(HASH_PREFIX))).hexdigest()[:32]
+
+
+def token_row(token: TokenSettings, age: int | None, now: datetime) -> dict[str, object]:
+    """What lists say of a token, as members of JSON. `age` is the seconds since its last use, None for none."""
+    return {
+        "name": name_of(token),
+        "id": fingerprint_of(token.hash)[:8],
+        "scopes": None if token.scopes is None else list(token.scopes),
+        "created": None if token.created is None else format_moment(token.created),
+        "expires": None if token.expires is None else format_moment(token.expires),
+        "expired": token.expires is not None and token.expires <= now,
+        "last_used_at": None if age is None else format_moment(now - timedelta(seconds=age)),
+        "source": token.source,
+    }
 
 
 def _bearer(authorization: bytes | None) -> bytes:

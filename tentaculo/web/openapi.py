@@ -47,10 +47,23 @@ def describe(*, is_guarded: bool) -> Description:
         security=TOKEN if is_guarded else (),
         schemas={Failure.CONFIGURATION_REJECTED: _rejected()},
     )
+    last = operation(
+        "Which configuration is served since when, and what became of the last reload. The token needs the scope `admin`.",
+        {200: response("It.", json_content(reference("LastReload")))},
+        id_="lastReload",
+        security=TOKEN if is_guarded else (),
+    )
+    tokens = operation(
+        "The accepted tokens, without their hashes. The token needs the scope `admin`.",
+        {200: response("The tokens.", json_content(reference("Tokens")))},
+        id_="listTokens",
+        security=TOKEN if is_guarded else (),
+    )
     return Description(
         {
             "/auth/ticket": {"post": issue},
-            "/tentaculo/admin/reload": {"post": reload},
+            "/tentaculo/admin/reload": {"get": last, "post": reload},
+            "/tentaculo/admin/tokens": {"get": tokens},
             "/tentaculo/warnings": {"get": listed},
         },
         {
@@ -59,8 +72,43 @@ def describe(*, is_guarded: bool) -> Description:
             "EarlyWarnings": _warnings(),
             "Fault": object_of({"path": {"type": "string"}, "message": {"type": "string"}}),
             "Reload": _reload(),
+            "LastReload": _last_reload(),
+            "Tokens": _tokens(),
         },
     )
+
+
+def _last_reload() -> JsonObject:
+    text: JsonObject = {"type": "string"}
+    attempt: dict[str, JsonObject] = {
+        "by": text,
+        "at": reference("Time"),
+        "accepted": {"type": "boolean"},
+        "reason": {"type": ["string", "null"], "description": "Why nothing was changed."},
+        "faults": {"type": "array", "items": reference("Fault")},
+    }
+    generation: JsonObject = {"type": "integer", "minimum": 1, "description": "That of the start is 1."}
+    served: dict[str, JsonObject] = {"generation": generation, "by": text, "at": reference("Time")}
+    return object_of({**served, "last_reload": object_of(attempt)})
+
+
+def _tokens() -> JsonObject:
+    text: JsonObject = {"type": "string"}
+    maybe: JsonObject = {"type": ["string", "null"]}
+    moment: JsonObject = {**maybe, "description": "A time in UTC, to the second."}
+    row: dict[str, JsonObject] = {
+        "name": text,
+        "id": text,
+        "scopes": {"type": ["array", "null"], "items": text, "description": "null is every scope but `admin`."},
+        "created": moment,
+        "expires": moment,
+        "expired": {"type": "boolean"},
+        "last_used_at": moment,
+        "source": {**text, "description": "Where the token is from."},
+    }
+    rows: JsonObject = {"type": "array", "items": object_of(row)}
+    problem: JsonObject = {**maybe, "description": "Why uses at other processes, and before the start, are not known."}
+    return object_of({"tokens": rows, "problem": problem})
 
 
 def _reload() -> JsonObject:

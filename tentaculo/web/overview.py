@@ -15,7 +15,7 @@ from tentaculo.model.early_warning import EarlyWarning
 from tentaculo.model.health import Health, ServiceView
 from tentaculo.model.history import HistorySummary
 from tentaculo.model.incident import Incident, MaintenanceWindow, Note
-from tentaculo.model.page import NO_INFO, PageInfo
+from tentaculo.model.page import NO_INFO, PageInfo, ServedConfiguration
 from tentaculo.model.service_rates import RecentRates, UsualRates
 from tentaculo.model.text import printable
 from tentaculo.model.timeline import Timeline
@@ -323,6 +323,26 @@ class WindowRow:
     starts: str
     ends_at: datetime
     ends: str
+
+
+@dataclass(frozen=True, slots=True)
+class ServedRow:
+    """Which configuration is served, in words."""
+
+    served: ServedConfiguration
+    since: str
+    refused: str
+    """When the last reload was refused; empty where it was not."""
+
+
+def served_row(served: ServedConfiguration | None, now: datetime, t: Language) -> ServedRow | None:
+    """`served` with its times in the zone of `now`."""
+    if served is None:
+        return None
+    refused = served.refused_at
+    return ServedRow(
+        served, wording.clock(served.since, now, t), "" if refused is None else wording.clock(refused, now, t)
+    )
 
 
 def window_row(window: MaintenanceWindow, now: datetime, t: Language) -> WindowRow:

@@ -18,7 +18,7 @@ from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.health import ServiceView
 from tentaculo.model.history import HistorySummary
 from tentaculo.model.incident import Incident, MaintenanceWindow, Note
-from tentaculo.model.page import PageInfo
+from tentaculo.model.page import PageInfo, ServedConfiguration
 from tentaculo.model.service_rates import RecentRates, UsualRates
 from tentaculo.model.timeline import Timeline, TimelineRequest
 from tentaculo.server.native_routes import Slices
@@ -119,8 +119,10 @@ class StatusPage:
         viewer: Callable[[web.Request], Viewer],
         clock: Callable[[], float] = time.monotonic,
         not_listed: Callable[[], int] = int,
+        served: Callable[[], ServedConfiguration | None] = lambda: None,
     ) -> None:
-        """`viewer` says for whom a page is; `not_listed` returns how many incidents are open beside those of `incidents`."""
+        """`viewer` says for whom a page is; `not_listed` returns how many incidents are open beside those of `incidents`.
+        `served` is as for `pages.routes`."""
         self._views = views
         self._slices = slices
         self._store = store
@@ -129,6 +131,7 @@ class StatusPage:
         self._incidents = incidents
         self._windows = windows
         self._not_listed = not_listed
+        self._served = served
         self._store_problem = store_problem
         self._started_at = started_at
         self._now = now
@@ -220,6 +223,7 @@ class StatusPage:
                 fleet.warnings, {view.name for view in services}, t, fleet.local_now, is_public=fleet.is_public
             ),
             "database": self._store_problem(),
+            "served": overview.served_row(self._served(), fleet.local_now, t) if viewer.is_signed_in else None,
             "version": __version__,
             "uptime": t.duration((now - self._started_at()).total_seconds()),
         }

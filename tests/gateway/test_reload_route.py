@@ -131,6 +131,14 @@ async def test_faults_change_nothing_and_are_reported_everywhere(workers: int) -
         assert {fault.split(":")[0] for fault in faults} == {
             *("services.one.prefx", "services.one.url", "services.two.depends_on[0]")
         }
+        async with gateway.session.get(PATH) as response:
+            shown = await response.json()
+        assert (shown["generation"], shown["by"], shown["last_reload"]["by"]) == (1, "start", "token operator")
+        assert (shown["last_reload"]["accepted"], shown["last_reload"]["faults"]) == (False, body["faults"])
+        assert shown["at"] < shown["last_reload"]["at"]
+        assert await gateway.get(PATH, **gateway.running.headers) == 403
+        async with gateway.session.get("/status", headers={"Accept": "text/html"}) as response:
+            assert "services.one.prefx" in await response.text()
         assert await gateway.get("/one/x", **gateway.running.headers) == 200
         (line,) = gateway.running.logged("configuration rejected")
         assert (line["level"], line["faults"]) == ("error", faults)

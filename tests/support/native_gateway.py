@@ -41,7 +41,7 @@ from tentaculo.model.incident_past import (
     IncidentTotals,
     incident_days,
 )
-from tentaculo.model.page import PageInfo
+from tentaculo.model.page import PageInfo, ServedConfiguration
 from tentaculo.model.precursor import PrecursorReport
 from tentaculo.model.request_phases import Phases
 from tentaculo.model.service_rates import RecentRates, UsualRates, recent_end
@@ -242,6 +242,7 @@ class State:
     stored_incidents: list[Incident] = field(default_factory=list)
     info: PageInfo = field(default_factory=PageInfo)
     viewer: Viewer = field(default_factory=Viewer)
+    served: ServedConfiguration | None = None
     asked_for_past: list[TimelineRequest] = field(default_factory=list)
     log_page: LogPage | None = None
     """The page of the log, where it is not simply `events`."""
@@ -477,6 +478,7 @@ def application(state: State) -> web.Application:
         windows=lambda: state.books.planned,
         store_problem=lambda: state.lost,
         started_at=lambda: NOW - timedelta(hours=52),
+        served=lambda: state.served,
         now=lambda: state.now,
         clock=lambda: state.clock,
         slices=slices,

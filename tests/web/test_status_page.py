@@ -16,6 +16,7 @@ import pytest
 from tentaculo.model.health import DegradedKind, Endpoint, EndpointView, Health, StateChange
 from tentaculo.model.history import DAY, HOUR, MINUTE, Histogram, HistorySummary, Period, Tally, UptimeShare, bucket
 from tentaculo.model.incident import Acknowledgement, MaintenanceWindow, NotificationState, Notified
+from tentaculo.model.page import ServedConfiguration
 from tentaculo.model.service_rates import RecentRates, UsualRates, recent_end
 from tentaculo.tasks import TaskGroup
 from tentaculo.web.documents import takes_gzip
@@ -606,3 +607,33 @@ async def test_head(gateway: Gateway) -> None:
 async def test_times_are_there_for_machines_too(gateway: Gateway) -> None:
     text = await page(gateway)
     assert '<time datetime="2026-03-14T12:09:26Z" title="2026-03-14 12:09:26 UTC">12:09</time>' in text
+
+
+SERVED = ServedConfiguration(3, "SIGHUP", NOW - timedelta(minutes=5))
+
+
+async def test_the_configuration_that_is_served_is_shown_after_sign_in_only(gateway: Gateway) -> None:
+    gateway.state.viewer, gateway.state.served = SIGNED_IN, SERVED
+    text = await page(gateway)
+    assert "Configuration 3 since" in text
+    assert "changed nothing" not in text
+    gateway.state.viewer, gateway.state.clock = Viewer(), gateway.state.clock + 60
+    assert "SIGHUP" not in await page(gateway)
+
+
+async def test_a_reload_that_was_refused_is_shown_with_its_faults_after_sign_in_only(gateway: Gateway) -> None:
+    gateway.state.served = replace(
+        SERVED,
+        refused_by="token <ci>",
+        refused_at=NOW,
+        refused_why="the configuration has 1 fault",
+        faults=("services.madre.url: must be <an address>",),
+    )
+    text = await page(gateway)
+    assert "services.madre.url" not in text
+    assert "changed nothing" not in text
+    gateway.state.viewer, gateway.state.clock = SIGNED_IN, gateway.state.clock + 60
+    text = await page(gateway)
+    assert "The last reload changed nothing" in text
+    assert "services.madre.url: must be &lt;an address&gt;" in text
+    assert "token &lt;ci&gt;" in text

@@ -1,0 +1,50 @@
+"""`GET /tentaculo/admin/tokens`: the accepted tokens, as `tentaculo token list` shows them. Never a hash."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
+
+from aiohttp import web
+
+from tentaculo.gateway.admin_routes import name_of
+from tentaculo.security.tokens import Tokens, token_row
+from tentaculo.server.native_routes import json_response
+
+
+class TokenList:
+    """The handler."""
+
+    def __init__(
+        self,
+        tokens: Callable[[], Tokens],
+        last_uses: Callable[[], Awaitable[Mapping[str, int]]],
+        problem: Callable[[], str | None],
+        now: Callable[[], datetime],
+    ) -> None:
+        """`last_uses` gives the seconds since the last use of each token that was used, by fingerprint; `problem` why
+        those of other processes are not known."""
+        self._tokens = tokens
+        self._last_uses = last_uses
+        self._problem = problem
+        self._now = now
+
+    async def get(self, request: web.Request) -> web.Response:
+        """Respond with the list. Raises `Problem` (403) without tokens."""
+        name_of(request)
+        uses = await self._last_uses()
+        now = self._now()
+        rows = [token_row(one, uses.get(fingerprint), now) for one, fingerprint, _ in self._tokens().listed]
+        response = json_response({"tokens": rows, "problem": self._problem()})
+        response.headers["Cache-Control"] = "no-store"
+        return response
+
+
+def routes(
+    tokens: Callable[[], Tokens],
+    last_uses: Callable[[], Awaitable[Mapping[str, int]]],
+    problem: Callable[[], str | None],
+    now: Callable[[], datetime],
+) -> list[web.RouteDef]:
+    """The route; the parameters are those of `TokenList`."""
+    return [web.get("/tentaculo/admin/tokens", TokenList(tokens, last_uses, problem, now).get)]
