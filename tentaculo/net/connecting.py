@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import math
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import zip_longest
@@ -16,6 +17,8 @@ ATTEMPT_DELAY = 0.25
 """Seconds after which the next address is tried beside those that have not responded (RFC 8305 section 5)."""
 AVOIDED_FOR = 60.0
 """Seconds for which an address that did not accept in time is tried after the others."""
+RENEWED_WITHIN = 5.0
+"""Seconds that a look-up beside connections in use may take."""
 GATEWAY_SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 """Errors of the gateway's own machine. Another address would end in the same way."""
 
@@ -47,8 +50,9 @@ async def look_up(name: str, port: int) -> list[str]:
 class Addresses:
     """The addresses of one endpoint, in the order in which they are tried.
 
-    A name is looked up again after `ttl` seconds, and at once when no known address accepts: a container that was
-    replaced has another address. An address that failed, or that another one outran, is tried last for a while.
+    A name is looked up again after `ttl` seconds, before a connection or beside those in use (`renew_soon`), and at once
+    when no known address accepts: a container that was replaced has another address. An address that failed, or that
+    another one outran, is tried last for a while.
     """
 
     def __init__(
@@ -67,16 +71,17 @@ class Addresses:
         self._look_up = look_up
         self._on_change = on_change
         self._is_literal = is_address(host)
-        self._known: list[str] = [host] if self._is_literal else []
-        self._looked_up = float("-inf")
-        """When the last look-up began."""
+        self.known: list[str] = [host] if self._is_literal else []
+        self.due = math.inf if self._is_literal else -math.inf
+        """When they are too old, by the clock of the loop."""
         self._look_ups = 0
         self._renewal = asyncio.Lock()
         self._avoided: dict[str, float] = {}
         """Until when an address is tried after the others."""
+        self._tasks = TaskGroup("addresses")
 
     def __repr__(self) -> str:
-        return f"<Addresses of {self._host}: {', '.join(self._known) or 'none'}>"
+        return f"<Addresses of {self._host}: {', '.join(self.known) or 'none'}>"
 
     async def connect(
         self,
@@ -122,32 +127,36 @@ class Addresses:
 
     async def _current(self, seconds: float) -> list[str]:
         """The known addresses; looked up first if they are too old, within `seconds` if any are known."""
-        now = asyncio.get_running_loop().time()
-        if self._is_literal or (self._known and now - self._looked_up < self._ttl):
-            return self._known
+        if self.known and asyncio.get_running_loop().time() < self.due:
+            return self.known
         # Other connections use the known addresses meanwhile.
         return await self._ask(seconds)
+
+    def renew_soon(self) -> None:
+        """Look the name up in the background: it is due, and connections that are used again and again need none."""
+        self.due = math.inf
+        self._tasks.start(self._ask(RENEWED_WITHIN), "look-up")
 
     async def _renew(self, before: int, seconds: float) -> list[str]:
         """The addresses by a look-up after the first `before` ones; one serves all that wait for it."""
         async with self._renewal:
-            return self._known if self._look_ups > before else await self._ask(seconds)
+            return self.known if self._look_ups > before else await self._ask(seconds)
 
     async def _ask(self, seconds: float) -> list[str]:
-        known, self._looked_up = self._known, asyncio.get_running_loop().time()
+        known, self.due = self.known, asyncio.get_running_loop().time() + self._ttl
         self._look_ups += 1
         try:
             async with asyncio.timeout(seconds if known else None):
-                self._known = await self._look_up(self._host, self._port)
+                self.known = await self._look_up(self._host, self._port)
         except OSError:
             if known:
                 # A name server that is away or silent for a while takes nothing away that worked.
                 return known
             raise
-        self._avoided = {address: until for address, until in self._avoided.items() if address in self._known}
+        self._avoided = {address: until for address, until in self._avoided.items() if address in self.known}
         if self._on_change is not None:
-            self._on_change(self._known)
-        return self._known
+            self._on_change(self.known)
+        return self.known
 
 
 async def connect_first(

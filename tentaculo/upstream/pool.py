@@ -25,8 +25,8 @@ class Pool:
     """Keep-alive connections to one endpoint.
 
     The connection used last is used next, so that the others become too old and are closed. A close by the service is
-    noticed at once. When a look-up shows that an address of the endpoint's name is gone, idle connections to it are
-    closed.
+    noticed at once. The name is looked up again while connections are used, and those to an address that it has no more
+    are closed when they are idle.
     """
 
     def __init__(
@@ -131,9 +131,12 @@ class Pool:
 
     def give_back(self, connection: UpstreamConnection) -> None:
         """Keep `connection` for the next exchange if it is whole, else close it."""
-        if not connection.rest():
+        addresses = self._addresses
+        if not connection.rest() or connection.address not in addresses.known:
             connection.abort()
             return
+        if connection.idle_since >= addresses.due:
+            addresses.renew_soon()
         idle = self._idle
         idle.append(connection)
         if len(idle) > self.limits.pool or idle[0].idle_since < connection.idle_since - MAX_IDLE:
