@@ -21,7 +21,7 @@ from tentaculo.gateway.clock_watch import ClockWatch
 from tentaculo.gateway.coordination import Coordination
 from tentaculo.gateway.health_service import HealthService
 from tentaculo.gateway.incident_service import IncidentService
-from tentaculo.gateway.reload_route import reload_view, served_configuration
+from tentaculo.gateway.reload_route import reload_view
 from tentaculo.gateway.reloading import Reloads
 from tentaculo.gateway.token_watch import Record
 from tentaculo.gateway.usual_cache import UsualCache
@@ -152,7 +152,7 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
             on_drain=parts.on_drain,
             worker=parts.worker,
             groups=parts.groups,
-            served=lambda: served_configuration(parts.reloads.last),
+            served=lambda: parts.reloads.last.shown,
         ),
         sign_in_page.routes(config, parts.authentication.sign_in, parts.authentication.sessions, slices),
         publishing.routes(

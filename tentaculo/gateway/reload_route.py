@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from datetime import UTC
 from typing import Any
 
@@ -14,8 +13,6 @@ from tentaculo.gateway import admin_routes
 from tentaculo.gateway.admin_routes import check_origin
 from tentaculo.gateway.reloading import ReloadRefusedError, ReloadReport, Reloads
 from tentaculo.model.failure import Failure, Problem
-from tentaculo.model.page import ServedConfiguration
-from tentaculo.model.text import printable
 from tentaculo.security.cors import CorsPolicy
 from tentaculo.server.caller import SENDER, name_of
 from tentaculo.server.native_routes import json_response
@@ -86,20 +83,6 @@ def _shown(faults: Iterable[ConfigFault]) -> Iterable[Mapping[str, str]]:
 def reload_view(last: ReloadReport) -> ReloadView:
     """What `/metrics` shows of the last reload."""
     return ReloadView(last.generation, not last.why_not, last.at.timestamp())
-
-
-MOST_SHOWN, MOST_FAULT = 5, 300
-"""Faults on the page at most, and characters of each."""
-
-
-def served_configuration(last: ReloadReport) -> ServedConfiguration:
-    """What the page shows of the last reload to those who have signed in."""
-    by, since = last.loaded
-    served = ServedConfiguration(last.generation, by, since)
-    if last.is_accepted:
-        return served
-    faults = tuple(printable(str(fault), MOST_FAULT) for fault in last.faults[:MOST_SHOWN])
-    return replace(served, refused_by=last.by, refused_at=last.at, refused_why=last.why_not, faults=faults)
 
 
 def routes(reloads: Reloads, cors: CorsPolicy) -> list[web.RouteDef]:

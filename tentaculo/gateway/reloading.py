@@ -25,6 +25,7 @@ from tentaculo.gateway.configuration_source import Candidate, ConfigurationSourc
 from tentaculo.gateway.file_watch import FileWatch
 from tentaculo.gateway.loading import beside_the_loop
 from tentaculo.model.event import RecordOwnEvent
+from tentaculo.model.page import ServedConfiguration
 from tentaculo.model.text import printable, utc_now
 from tentaculo.net.systemd_notify import ServiceManager
 from tentaculo.tasks import TaskGroup
@@ -36,8 +37,8 @@ log = structlog.get_logger(__name__)
 
 MOST_LOGGED = 20
 """Faults in one line of the log at most."""
-MOST_RECORDED, MOST_FAULT = 50, 300
-"""Faults in one event at most, and characters of each."""
+MOST_RECORDED, MOST_SHOWN, MOST_FAULT = 50, 5, 300
+"""Faults in one event and on the page at most, and characters of each."""
 
 
 class ReloadFailedError(Exception):
@@ -88,6 +89,16 @@ class ReloadReport:
             return self.problem
         count = len(self.faults)
         return f"the configuration has {count} fault{'' if count == 1 else 's'}"
+
+    @property
+    def shown(self) -> ServedConfiguration:
+        """What the page shows of it to those who have signed in."""
+        by, since = self.loaded
+        served = ServedConfiguration(self.generation, by, since)
+        if self.is_accepted:
+            return served
+        faults = tuple(printable(str(fault), MOST_FAULT) for fault in self.faults[:MOST_SHOWN])
+        return replace(served, refused_by=self.by, refused_at=self.at, refused_why=self.why_not, faults=faults)
 
 
 def start_report(at: datetime) -> ReloadReport:

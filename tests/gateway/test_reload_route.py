@@ -291,7 +291,13 @@ async def test_who_may_reload(workers: int) -> None:
                 assert response.status == 401
             async with nobody.post(PATH, headers={"X-VX11-Token": "wrong"}) as response:
                 assert response.status == 403
+            async with nobody.get(PATH) as response:
+                assert response.status == 401
+            async with nobody.get(PATH, headers=gateway.running.headers) as response:
+                assert response.status == 403, "a token without the scope"
             async with nobody.get(PATH, headers={"X-VX11-Token": ADMIN}) as response:
+                assert response.status == 200
+            async with nobody.put(PATH, headers={"X-VX11-Token": ADMIN}) as response:
                 assert response.status == 405
             foreign = {"X-VX11-Token": ADMIN, "Origin": "http://elsewhere.example"}
             async with nobody.post(PATH, headers=foreign) as response:
