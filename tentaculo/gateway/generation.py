@@ -205,7 +205,8 @@ class Generations:
 
         app, routes, steps, etag = await beside_the_loop(build)
         rules = self._rules(served, tokens, cors, routes, await _running(app))
-        if self.current is not current:
+        # Other tokens may be accepted meanwhile; the watch of their file reads it again after the swap.
+        if self.current.number != current.number:
             raise StaleGenerationError
         return Generation(
             *(current.number + 1, served, etag, changes, tokens, cors, rules, lines),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 from pathlib import Path
 
@@ -195,6 +196,19 @@ async def test_prepare_changes_nothing_and_only_the_first_of_two_is_swapped(tmp_
             with pytest.raises(StaleGenerationError):
                 served.gateway.swap(one)
             assert (await ask(wire)).status == 404
+
+
+async def test_tokens_that_change_meanwhile_are_no_reason_to_refuse_a_reload(tmp_path: Path) -> None:
+    async with upstream(answering(ok())) as up, serving(tmp_path, {"madre": service(up)}) as served:
+        generations = served.gateway.generations
+        before = generations.current
+        async with asyncio.TaskGroup() as tasks:
+            preparing = tasks.create_task(served.prepare(services={}))
+            await asyncio.sleep(0)
+            generations.use_tokens(before.tokens)
+            assert generations.current is not before
+        served.gateway.swap(preparing.result())
+        assert generations.current.number == before.number + 1
 
 
 async def test_the_etag_is_that_of_the_configuration(tmp_path: Path) -> None:
