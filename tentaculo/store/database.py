@@ -244,15 +244,14 @@ class Database:
             if shutil.disk_usage(self._file.parent).free < LEAST_FREE:
                 raise StoreUnavailable(disk_full(self._file))
             self._was_full = False
-        self.is_readable = False
-        connection = connect(self.url)
-        self._connection = connection
-        self._file_id = file_id(self._file)
+        try:
+            connection, names = self._connect()
+        except BaseException:
+            self.is_readable = False
+            raise
+        # Not before: it is read meanwhile, where only writing fails.
+        self.is_readable = True
         with connection.begin():
-            names = set(inspect(connection).get_table_names())
-            if not names.issuperset(tables.metadata.tables.keys() - {tables.services.name}):
-                raise StoreUnavailable(NOT_MIGRATED)
-            self.is_readable = True
             if self._only_reads:
                 connection.exec_driver_sql(_ONLY_READS[connection.dialect.name])
                 self.log_name = events.read_log_name(connection, home_of(connection, self._file))
@@ -271,6 +270,16 @@ class Database:
         connection.rollback()
         with self._write_transaction() as transaction:
             self.log_name = events.name_log(transaction, home, self._log_memory.recall())
+
+    def _connect(self) -> tuple[Connection, set[str]]:
+        """A connection to a migrated database, and the names of its tables."""
+        connection = self._connection = connect(self.url)
+        self._file_id = file_id(self._file)
+        with connection.begin():
+            names = set(inspect(connection).get_table_names())
+        if not names.issuperset(tables.metadata.tables.keys() - {tables.services.name}):
+            raise StoreUnavailable(NOT_MIGRATED)
+        return connection, names
 
     def _find_services(self, connection: Connection) -> None:
         try:

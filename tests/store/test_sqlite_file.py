@@ -11,10 +11,13 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+from sqlalchemy import URL, Connection
+from sqlalchemy.exc import OperationalError
 
 from tentaculo.model.event import EventFilter
-from tentaculo.store import migrate
+from tentaculo.store import database, migrate
 from tentaculo.store.client import StoreClient
+from tentaculo.store.database import Database
 from tentaculo.store.errors import StoreUnavailable
 from tentaculo.store.sqlite_file import FrozenFile, file_id, is_outdated, open_file
 from tests.support.store_samples import event, newest_events, store, view
@@ -79,6 +82,26 @@ async def test_a_file_in_a_read_only_folder_is_read(stored: tuple[Path, str], st
     await store(client, event(2))
     assert client.log_name() == name
     assert [one.id for one in await newest_events(client, 5)] == [2, 1]
+
+
+async def test_a_file_that_cannot_be_written_is_read_while_it_is_opened_again(
+    stored: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, _ = stored
+    freeze(file)
+    tried, seen = Database(f"sqlite:///{file}"), list[bool]()
+
+    def connect(url: URL) -> Connection:
+        seen.append(tried.is_readable)
+        return connect_before(url)
+
+    connect_before = database.connect
+    monkeypatch.setattr(database, "connect", connect)
+    for _ in range(2):
+        with not_root(), pytest.raises(OperationalError):
+            tried.ready()
+        tried.close()
+    assert seen == [False, True]
 
 
 async def test_a_frozen_file_is_opened_again_once_another_process_writes_it(stored: tuple[Path, str]) -> None:
