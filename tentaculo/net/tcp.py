@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import select
 import socket
 import struct
+import termios
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
@@ -46,7 +48,7 @@ def limit_stall(sock: TcpSocket, seconds: float) -> None:
     """Let the kernel end the connection when its peer accepts none of the unsent bytes for `seconds`.
 
     A peer that does not read still answers keep-alive probes, and a transport that is closed with unsent bytes does not
-    end by itself. Accepted connections inherit the option.
+    end by itself. Accepted connections inherit the option. The kernel does not look while the peer itself sends.
     """
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, max(1, round(seconds * 1000)))
 
@@ -121,6 +123,17 @@ def accepted(transport: asyncio.BaseTransport) -> int | None:
         if info[_STATE] == _TCP_CLOSE:
             count: int = struct.unpack_from("=Q", info, _ACKNOWLEDGED)[0]
             return count - 1  # the SYN counts as one
+    return None
+
+
+def unsent(transport: asyncio.WriteTransport) -> int | None:
+    """How many of the bytes written to a connection its peer's kernel has not accepted; None where that is not known."""
+    sock = tcp(transport)
+    if sock is None:
+        return None
+    with suppress(OSError):
+        (waiting,) = struct.unpack("=i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)))
+        return transport.get_write_buffer_size() + int(waiting)
     return None
 
 

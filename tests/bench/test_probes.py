@@ -16,8 +16,8 @@ def test_the_configuration_is_one() -> None:
 
 
 async def test_a_small_fleet(tmp_path: Path) -> None:
-    found = await measure(tmp_path, 4, 2, 0.5, 1.5)
+    found = await measure(tmp_path, 4, 2, 0.5, 4)
     assert found.share > 0
     assert found.well.low >= 1
     assert found.hung is not None
-    assert found.due == 3
+    assert found.due == 8

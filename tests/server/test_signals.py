@@ -73,9 +73,9 @@ def _children(pid: int) -> list[int]:
 async def test_sigterm_is_heard_while_it_starts(tmp_path: Path) -> None:
     """The first process of a container gets no signal that it has no handler for."""
     program = (
-        "import signal, time; from tentaculo.cli import serve;"
+        "import sys, time; from tentaculo import __main__; from tentaculo.cli import serve;"
         "serve.ConfigurationSource.load = lambda *_: (print('starting', flush=True), time.sleep(60));"
-        "serve.serve(None, None, None)"
+        "sys.argv = ['tentaculo', 'serve']; __main__.main()"
     )
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", program),
