@@ -76,6 +76,8 @@ class ChangeLayer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A JSON Merge Patch over the tables of the configuration file."""
     overrides: dict[str, TimedOverride] = {}
     """By name of the service."""
+    parts: frozenset[KeyPath] = frozenset()
+    """The places of changes to a part of something that the configuration file had."""
 
     def is_same_change(self, other: ChangeLayer) -> bool:
         """Whether both are of the same change. Overrides may differ: each machine ends them, by its own clock."""
@@ -109,7 +111,9 @@ class ChangeLayer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             (*kind, name)
             for kind in _NAMED
             for name, patch in _table_at(self.changes, kind).items()
-            if isinstance(patch, dict) and not _ADDRESSES & patch.keys() and name not in _table_at(tables, kind)
+            if isinstance(patch, dict)
+            and name not in _table_at(tables, kind)
+            and ((*kind, name) in self.parts or not _ADDRESSES & patch.keys())
         ]
 
     def active(self, now: datetime) -> dict[str, TimedOverride]:

@@ -86,7 +86,7 @@ def switched(
         wanted["off_reason"] = reason
     layer = replaced(sources, ("services", name), wanted, environ, at=at, by=by)
     if name in sources.layer.overrides:
-        return sources.layer.next(at=at, by=by, changes=layer.changes, overrides=overrides)
+        return sources.layer.next(at=at, by=by, changes=layer.changes, parts=layer.parts, overrides=overrides)
     return layer
 
 
@@ -101,10 +101,11 @@ def released(layer: ChangeLayer, name: str, *, at: datetime, by: str) -> ChangeL
 def undone(layer: ChangeLayer, place: KeyPath, *, at: datetime, by: str) -> ChangeLayer:
     """The layer without its changes at `place`, where the configuration file decides again; () is all of them."""
     if not place:
-        return layer.next(at=at, by=by, changes={}, overrides={}) if not layer.is_empty else layer
+        return layer.next(at=at, by=by, changes={}, overrides={}, parts=frozenset()) if not layer.is_empty else layer
     if value_at(layer.changes, place) is MISSING:
         return layer
-    return layer.next(at=at, by=by, changes=with_value(layer.changes, place, MISSING))
+    parts = frozenset(part for part in layer.parts if part[: len(place)] != place)
+    return layer.next(at=at, by=by, changes=with_value(layer.changes, place, MISSING), parts=parts)
 
 
 def _as_sent(layered: Layered, place: KeyPath, value: Any, old: Any) -> Any:
@@ -161,7 +162,10 @@ def _changed(layer: ChangeLayer, tables: Table, place: KeyPath, value: Any, *, a
         kept = value
     else:
         kept = _difference(in_file, value)
+    is_part = isinstance(in_file, dict) and isinstance(kept, dict)
+    parts = layer.parts | {place} if is_part else layer.parts - {place}
     overrides = layer.overrides
     if value is MISSING and place[0] == "services":
         overrides = {name: one for name, one in overrides.items() if name != place[1]}
-    return layer.next(at=at, by=by, changes=with_value(layer.changes, place, kept), overrides=overrides)
+    changes = with_value(layer.changes, place, kept)
+    return layer.next(at=at, by=by, changes=changes, parts=parts, overrides=overrides)

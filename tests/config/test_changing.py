@@ -90,6 +90,25 @@ def test_only_the_difference_to_the_file_is_kept(editor: Editor) -> None:
     assert editor.layer.revision == 2
 
 
+def test_a_changed_address_of_what_leaves_the_file_is_no_service_of_its_own(editor: Editor) -> None:
+    editor.put(MADRE, {**editor.tables["services"]["madre"], "url": "http://127.0.0.1:9001"})
+    editor.switch("shub", enabled=True)
+    new: KeyPath = ("services", "new")
+    editor.put(new, {"url": "http://127.0.0.1:9002"})
+    without = FILE[FILE.index("[alerts") :]
+    editor.sources = replace(editor.sources, text=without)
+    assert editor.tables["services"].keys() == {"new"}
+    assert load_sources(editor.sources, {}, now=NOW).warnings[-2:] == (
+        "the change of services.madre has no effect: the configuration file no longer has it",
+        "the change of services.shub has no effect: the configuration file no longer has it",
+    )
+    # One that is put where the file has none is whole, and so is one that is undone and put again.
+    editor.keep(undone(editor.layer, MADRE, at=NOW, by="ana"))
+    editor.put(MADRE, {"url": "http://127.0.0.1:9001"})
+    assert editor.tables["services"].keys() == {"new", "madre"}
+    assert editor.layer.parts == {("services", "shub")}
+
+
 def test_what_changes_nothing_makes_no_revision(editor: Editor) -> None:
     assert editor.put(MADRE, editor.tables["services"]["madre"]) is editor.layer
     assert editor.put(("services", "nobody"), MISSING) is editor.layer
