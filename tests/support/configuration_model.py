@@ -52,6 +52,8 @@ class Model:
     environment: Mapping[str, str]
     changes: dict[str, Service | None] = field(default_factory=dict)
     """By name of a service, the keys that differ from the file, None where a key or the service is removed."""
+    parts: frozenset[str] = frozenset()
+    """The services of which a part was changed, since the file had them."""
     overrides: dict[str, Override] = field(default_factory=dict)
     revision: int = 0
     now: float = 0.0
@@ -64,6 +66,7 @@ class Model:
             self.has_cors,
             self.environment,
             dict(self.changes),
+            self.parts,
             dict(self.overrides),
             self.revision,
             self.now,
@@ -80,7 +83,7 @@ class Model:
                 services.pop(name, None)
             elif name in services:
                 services[name] = _merged(services[name], patch)
-            elif "url" in patch:
+            elif name not in self.parts:
                 services[name] = _merged({}, patch)
         return services
 
@@ -135,6 +138,8 @@ class Model:
             self.changes.pop(name, None)
         else:
             self.changes[name] = kept
+        is_part = in_file is not None and bool(kept)
+        self.parts = self.parts | {name} if is_part else self.parts - {name}
         if wanted is None:
             self.overrides.pop(name, None)
         self.revision += 1
@@ -156,8 +161,9 @@ class Model:
             return False
         if name:
             del self.changes[name]
+            self.parts -= {name}
         else:
-            self.changes, self.overrides = {}, {}
+            self.changes, self.parts, self.overrides = {}, frozenset(), {}
         self.revision += 1
         return True
 
