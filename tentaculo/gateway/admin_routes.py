@@ -83,7 +83,7 @@ def routes(
         table = ChangesTable(store_client) if store_client.may_be_shared else None
         return ConfigurationAdministration(layers, parts.generation, now=now, record=parts.record, table=table)
 
-    return admin.routes(LazyAdministration(load), name_of, partial(check_origin, cors))
+    return admin.routes(LazyAdministration(load), require_caller, partial(check_origin, cors))
 
 
 async def follow_table(layers: Layers, store_client: StoreClient) -> None:
@@ -100,8 +100,8 @@ def check_origin(cors: CorsPolicy, request: web.Request) -> None:
         raise Problem(Failure.ORIGIN_DENIED, "Add the page's origin to cors.origins.")
 
 
-def name_of(request: web.Request) -> str:
-    """Who asks. Raises `Problem` (403) where nobody is authenticated: without tokens the configuration is closed."""
+def require_caller(request: web.Request) -> str:
+    """The name of the caller. Raises `Problem` (403) where nobody is authenticated: without tokens the configuration is closed."""
     if not request[SENDER].is_authenticated:
         raise Problem(Failure.FORBIDDEN, "Without tokens nobody may change the configuration by HTTP.")
     return caller.name_of(request) or "a token without a name"

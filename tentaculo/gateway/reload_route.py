@@ -9,8 +9,7 @@ from typing import Any
 from aiohttp import web
 
 from tentaculo.config.errors import ConfigFault
-from tentaculo.gateway import admin_routes
-from tentaculo.gateway.admin_routes import check_origin
+from tentaculo.gateway.admin_routes import check_origin, require_caller
 from tentaculo.gateway.reloading import ReloadRefusedError, ReloadReport, Reloads
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.security.cors import CorsPolicy
@@ -30,7 +29,7 @@ class ReloadRoute:
 
     async def get(self, request: web.Request) -> web.Response:
         """Respond with what is served since when, and with the last reload. Raises `Problem`: 403."""
-        admin_routes.name_of(request)
+        require_caller(request)
         last = self._reloads.last
         by, at = last.loaded
         attempt = {

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from aiohttp import web
 
-from tentaculo.gateway.admin_routes import name_of
+from tentaculo.gateway.admin_routes import require_caller
 from tentaculo.security.tokens import Tokens, token_row
 from tentaculo.server.native_routes import json_response
 
@@ -31,7 +31,7 @@ class TokenList:
 
     async def get(self, request: web.Request) -> web.Response:
         """Respond with the list. Raises `Problem` (403) without tokens."""
-        name_of(request)
+        require_caller(request)
         uses = await self._last_uses()
         now = self._now()
         rows = [token_row(one, uses.get(fingerprint), now) for one, fingerprint, _ in self._tokens().listed]
