@@ -1,7 +1,7 @@
 // Local times, a cursor over every row, a filter, and what changes. The page says everything without it.
 (() => {
-  const doc = document, on = addEventListener, $ = (s, from = doc) => from.querySelector(s), $$ = (s, from = doc) => [...from.querySelectorAll(s)];
-  const words = JSON.parse(doc.body.dataset.words), lang = doc.documentElement.lang;
+  const doc = document, html = doc.documentElement, body = doc.body, on = addEventListener, $ = (s, from = doc) => from.querySelector(s), $$ = (s, from = doc) => [...from.querySelectorAll(s)];
+  const words = JSON.parse(body.dataset.words), lang = html.lang;
   const clock = new Intl.DateTimeFormat(lang, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
   const zone = new Intl.DateTimeFormat(lang, { timeZoneName: "short" }).formatToParts(new Date()).find(p => p.type === "timeZoneName").value;
   const time = /\d\d:\d\d(?=(:\d\d)?$)/;
@@ -58,7 +58,7 @@
   });
 
   // What is connected with the event at which one points, or on which the focus is.
-  let pointed = doc.body;
+  let pointed = body;
   function light() {
     const one = pointed.closest("[data-group]");
     $("main").classList.toggle("lit", !!one);
@@ -81,15 +81,18 @@
 
   // What changes arrives as lines of the page's text, and only elements that differ are touched: so scroll, focus, open
   // parts, selection and what is typed stay. Silence is shown.
-  const silence = 15000, most = 60000, body = doc.body, isMoving = matchMedia("(prefers-reduced-motion: no-preference)");
+  const silence = 15e3, most = 6e4, isMoving = matchMedia("(prefers-reduced-motion: no-preference)");
   const code = root => $$("style, script:not([type])", root).map(e => e.textContent).join();
   const pause = ms => new Promise(over => { wake = over; setTimeout(over, ms); });
   const isSelecting = () => !(getSelection() || { isCollapsed: true }).isCollapsed;
-  let wake, stream, lines, tag, isLate, heard = Date.now();
+  let wake, stream, lines, tag, isLate, isSent, heard = Date.now();
 
   // Once a minute at most: two versions behind one address, or a proxy that refuses streams, must not load it for ever.
+  // Never while a form is sent: the page that it leads to would be lost.
+  on("submit", () => isSent = 1);
+  on("pageshow", () => isSent = 0);
   function reload() {
-    if (history.state > Date.now() - most) return;
+    if (isSent || history.state > Date.now() - most) return;
     history.replaceState(Date.now(), "");
     location.reload();
   }
@@ -166,7 +169,7 @@
     const hear = () => { heard = Date.now(); clearTimeout(timer); timer = setTimeout(() => stream.abort(), silence); };
     const ask = async (cache, headers) => {
       const response = await fetch(location.href, { cache, headers, signal: stream.signal });
-      if (response.redirected || [401, 403].includes(response.status)) reload();
+      if (response.redirected || /40[13]/.test(response.status)) reload();
       hear();
       return response;
     };
@@ -211,9 +214,9 @@
   }
   localise(doc);
   quiet = $("#read") ? $("#read").textContent : "";
-  doc.documentElement.style.overflowAnchor = "none";
+  html.style.overflowAnchor = "none";
   doc.addEventListener("selectionchange", () => { if (isLate && !isSelecting()) draw(); });
-  doc.addEventListener("visibilitychange", () => { if (!doc.hidden) wake(); else if (stream) stream.abort(); });
+  on("visibilitychange", () => { if (!doc.hidden) wake(); else if (stream) stream.abort(); });
   on("online", () => wake());
   live();
 })();

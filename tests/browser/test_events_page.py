@@ -95,7 +95,7 @@ async def test_a_refresh_leaves_what_is_being_typed() -> None:
         await page.fill("input[name=text]", "disk")
         state.clock += 60
         state.now = state.now.replace(minute=11)
-        await page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+        await page.evaluate("document.dispatchEvent(new Event('visibilitychange', {bubbles: true}))")
         await page.locator("#fresh time", has_text="15:11").wait_for()
         assert await page.input_value("input[name=text]") == "disk"
         assert await page.locator("input[name=text]").evaluate("one => one === document.activeElement")
