@@ -99,6 +99,8 @@ def test_a_change_leaves_comments_and_the_lines_of_others_as_they_are(tmp_path: 
         (f"{ONE.hash} scopes=status,root", "scopes[1] must be one of"),
         (f"{ONE.hash} expires=2030-01-01", "expires must be a time such as"),
         (f"{ONE.hash} expires=2030-01-01T00:00:00", "expires must name its zone"),
+        (f"{ONE.hash} expires=9999-12-31T23:59:59-05:00", "expires must be a time that UTC has too"),
+        (f"{ONE.hash} created=0001-01-01T00:00:00+05:00", "created must be a time that UTC has too"),
         (f"{ONE.hash} name=? scopes=? expires=?", "name must be letters, digits"),
     ],
 )
