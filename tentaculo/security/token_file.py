@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tentaculo.config.accepted_tokens import DEFAULT_TOKEN_FILE, TokenSettings, format_line, parse_line
+from tentaculo.config.files import read_text
 from tentaculo.config.schema import Config
 from tentaculo.security.tokens import hash_token
 
@@ -192,7 +193,7 @@ def keep_token(path: Path, token: TokenSettings) -> None:
 
 def _lines(path: Path) -> list[tuple[str, TokenSettings | None]]:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
     except FileNotFoundError:
         return []
     except UnicodeDecodeError:
