@@ -103,7 +103,24 @@ class LayerReloads:
         Raises ConfigError, `LayerConflictError`, `NotKeptError`, `NotServedError` and `NotNowError`; nothing was changed then.
         """
         # A client that leaves must not end a change between its file and what is served.
-        return await asyncio.shield(self._tasks.start(self._adopt(adoption, by), "adopt"))
+        adopting = self._tasks.start(self._outcome(adoption, by), "adopt")
+        try:
+            found = await asyncio.shield(adopting)
+        except asyncio.CancelledError:
+            asking = asyncio.current_task()
+            if adopting.cancelled() and not (asking and asking.cancelling()):
+                raise NotNowError("The gateway is stopping.", is_stopping=True) from None
+            raise
+        if isinstance(found, Changes):
+            return found
+        raise found
+
+    async def _outcome(self, adoption: Adoption, by: str) -> Changes | Exception:
+        """A refusal is returned: a task that raises is logged as a defect."""
+        try:
+            return await self._adopt(adoption, by)
+        except _FAILURES as error:
+            return error
 
     async def _adopt(self, adoption: Adoption, by: str) -> Changes:
         try:

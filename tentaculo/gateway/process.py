@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
 
 import structlog
@@ -115,11 +116,10 @@ async def serve(
                 reloads.open(partial(_apply, gateway), watch=config.reload.watch)
             if layers is not None:
                 layers.open()
-            is_replaced = await _stopped_or_replaced(gateway, stop, replace, context.handover, coordination)
+            is_replaced = await _stopped_or_replaced(gateway, stop, replace, context.handover, coordination, reloads)
             log.info("stopping", in_flight=gateway.proxy.traffic.in_flight)
             if not is_replaced:
                 context.manager.stopping()
-            # A successor reads and writes the configuration from now on.
             if layers is not None:
                 await layers.close()
             if reloads is not None:
@@ -146,6 +146,7 @@ async def _stopped_or_replaced(
     replace: asyncio.Event,
     handover: Handover | None,
     coordination: Coordination | None,
+    reloads: Reloader | None,
 ) -> bool:
     """Until `stop` is set, or a successor has taken over. Returns whether it has, and leads."""
     waits = TaskGroup("process")
@@ -164,7 +165,7 @@ async def _stopped_or_replaced(
             if handover is None:
                 log.warning("successor not started", reason="the demonstration cannot be replaced")
                 continue
-            replacing = waits.start(_hand_over(gateway, handover), "handover")
+            replacing = waits.start(_hand_over(gateway, handover, reloads), "handover")
             await asyncio.wait([stopping, replacing], return_when=asyncio.FIRST_COMPLETED)
             if handover.successor is not None:
                 await gateway.release_lead()
@@ -176,10 +177,14 @@ async def _stopped_or_replaced(
         await waits.close()
 
 
-async def _hand_over(gateway: Gateway, handover: Handover) -> None:
+async def _hand_over(gateway: Gateway, handover: Handover, reloads: Reloader | None) -> None:
     sockets = gateway.listening_sockets()
     try:
-        await handover.run(sockets)
+        async with nullcontext() if reloads is None else reloads.paused():
+            await handover.run(sockets)
+            if handover.successor is not None and reloads is not None:
+                # It reads and writes the configuration from now on.
+                reloads.hand_over(handover.successor.request_reload)
     finally:
         for sock in sockets:
             sock.close()

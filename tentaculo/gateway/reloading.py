@@ -204,6 +204,9 @@ class Reloader:
         self._apply: Apply | None = None
         self._is_stopping = False
         self._wanted_by = ""
+        self._has_request = False
+        """Whether a signal has asked for a reload that has not begun."""
+        self._request_successor: Callable[[], None] | None = None
         self._running: asyncio.Task[ReloadReport] | None = None
         self._waiting: asyncio.Task[ReloadReport] | None = None
         self._watching: asyncio.Task[Any] | None = None
@@ -235,10 +238,31 @@ class Reloader:
 
     def request(self, by: str) -> None:
         """Reload soon, for somebody who cannot wait for the report, such as a signal."""
-        if self._apply is None:
+        if self._request_successor is not None:
+            self._request_successor()
+        elif self._apply is None:
             self._wanted_by = by
         elif not self._is_stopping:
+            self._has_request = True
             self._enqueue(by)
+
+    @asynccontextmanager
+    async def paused(self) -> AsyncIterator[None]:
+        """Apply nothing meanwhile: a successor has read the configuration, or is about to. What is asked for waits."""
+        async with self._turn:
+            yield
+
+    def hand_over(self, request: Callable[[], None]) -> None:
+        """Reload no more: another process does, and reloads soon when `request` is called. What waits is given up.
+
+        A signal that waits here, or comes here from now on, is passed on to it.
+        """
+        self._is_stopping, self._request_successor = True, request
+        for task in (self._running, self._waiting):
+            if task is not None:
+                task.cancel()
+        if self._has_request:
+            request()
 
     async def reload(self, by: str) -> ReloadReport:
         """Read the configuration again and apply it. Raises `ReloadRefusedError`."""
@@ -262,6 +286,7 @@ class Reloader:
             await asyncio.wait([before])
         self._running, self._waiting = self._waiting, None
         async with self._turn:
+            self._has_request = False
             # In a thread: a large file takes a while to be parsed.
             return await self._serve(by, lambda: beside_the_loop(self._source.read))
 

@@ -12,6 +12,7 @@ from tentaculo.model.event import Event
 from tentaculo.model.health import Health
 from tentaculo.model.history import DAY, MINUTE
 from tentaculo.model.incident import Incident, MaintenanceWindow, Note
+from tentaculo.model.mute import Mute
 
 
 class FailedMinute(NamedTuple):
@@ -162,3 +163,5 @@ class IncidentContext:
     """The last incidents of the same root before it, the newest first."""
     before: tuple[Event, ...] = ()
     """The last events of services within `JUST_BEFORE` of its beginning, the newest first."""
+    mutes: tuple[Mute, ...] = ()
+    """Its own mutes, the oldest first."""

@@ -142,6 +142,10 @@ class Successor:
             raise HandoverFailed(await self._how_it_ended() or "it closed its channel")
         return frozenset((str(host), int(port)) for host, port in json.loads(text))
 
+    def request_reload(self) -> None:
+        """Have it reload its configuration soon."""
+        self._process.send_signal(signal.SIGHUP)
+
     def release_lead(self) -> None:
         """Report that this process probes and alerts no more. A second call does nothing."""
         with suppress(OSError):

@@ -22,6 +22,7 @@ from tentaculo.model.incident_past import (
 from tentaculo.model.timeline import JUST_BEFORE
 from tentaculo.store import incidents as stored
 from tentaculo.store.event_queries import read_events
+from tentaculo.store.mutes import last_mutes
 from tentaculo.store.tables import aware_utc, history, incidents, naive_utc
 
 MOST_OPEN = 50
@@ -108,9 +109,10 @@ def find(connection: Connection, number: int) -> tuple[Incident, tuple[Note, ...
 
 
 def context(connection: Connection, incident: Incident) -> IncidentContext:
-    """The earlier incidents of the same root, and the events just before this one."""
+    """The earlier incidents of the same root, the events just before this one, and its mutes."""
     conditions = (_C.root == incident.root, _C.id < incident.id, _C.part_of.is_(None))
     since, until = incident.started_at - JUST_BEFORE, incident.started_at
     just_before = EventFilter(since=since, until=until, not_source=GATEWAY_NAME)
     events = read_events(connection, just_before, limit=MOST_BEFORE, newest_first=True).events
-    return IncidentContext(tuple(stored.read(connection, *conditions, limit=MOST_EARLIER)), tuple(events))
+    earlier = stored.read(connection, *conditions, limit=MOST_EARLIER)
+    return IncidentContext(tuple(earlier), tuple(events), last_mutes(connection, incident.id))

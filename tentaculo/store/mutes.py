@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import datetime
+from typing import Final
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, RowMapping, func, insert, select, update
 
 from tentaculo.model.mute import Mute
 from tentaculo.store.lease import notify_fleet
 from tentaculo.store.tables import aware_utc, mutes, naive_utc, storable
+
+MOST: Final = 25
+"""Mutes of one incident that a page says."""
 
 
 def add_mute(connection: Connection, incident: int, author: str, at: datetime, until: datetime | None) -> Mute:
@@ -37,12 +41,22 @@ def latest_mutes(connection: Connection, numbers: Collection[int]) -> dict[int, 
     c = mutes.c
     latest = select(func.max(c.id)).where(c.incident.in_(numbers)).group_by(c.incident)
     return {
-        row["incident"]: Mute(
-            row["id"],
-            row["incident"],
-            aware_utc(row["muted_at"]),
-            row["author"],
-            None if row["until_at"] is None else aware_utc(row["until_at"]),
-        )
-        for row in connection.execute(select(mutes).where(c.id.in_(latest))).mappings()
+        one.incident: one for one in map(_mute, connection.execute(select(mutes).where(c.id.in_(latest))).mappings())
     }
+
+
+def last_mutes(connection: Connection, incident: int) -> tuple[Mute, ...]:
+    """The mutes of an incident, the oldest first; of many the last `MOST`."""
+    newest = select(mutes).where(mutes.c.incident == incident).order_by(mutes.c.id.desc()).limit(MOST)
+    return tuple(map(_mute, connection.execute(newest).mappings()))[::-1]
+
+
+def _mute(row: RowMapping) -> Mute:
+    until = row["until_at"]
+    return Mute(
+        row["id"],
+        row["incident"],
+        aware_utc(row["muted_at"]),
+        row["author"],
+        None if until is None else aware_utc(until),
+    )

@@ -8,16 +8,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from heapq import nlargest
-from itertools import chain
+from itertools import chain, pairwise
 from operator import attrgetter
+from types import MappingProxyType
 from typing import Final
 
 from tentaculo.model.event import Event
 from tentaculo.model.health import Health, StateChange
 from tentaculo.model.incident import Incident, Note, NotificationState
+from tentaculo.model.mute import Mute
 from tentaculo.model.text import printable
-from tentaculo.web import incident_words, reasons, wording
+from tentaculo.web import incident_words, reasons, sentences, wording
 from tentaculo.web.languages import Language
+from tentaculo.web.sentences import Sentence
 
 MOST: Final = 25
 """Entries of the list."""
@@ -25,6 +28,7 @@ MOST_INCIDENTS: Final = 20
 """Of them, beginnings of incidents."""
 _MARGIN: Final = timedelta(seconds=5)
 """Between a change of state and the incident that it opens or ends."""
+NO_MUTES: Final[Mapping[int, Sequence[Mute]]] = MappingProxyType({})
 _LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
 _TEXTS: Final = ("message", "summary", "reason", "text", "detail")
 """Members of a payload that people wrote, the first that is there is shown."""
@@ -40,7 +44,7 @@ class Entry:
     subject: str
     """What it is about; may be empty."""
     text: str
-    detail: str = ""
+    detail: str | Sentence = ""
     anchor: str = ""
     """Its id on the page: messages of older versions lead there."""
     href: str = ""
@@ -54,14 +58,16 @@ def entries(
     since: datetime,
     now: datetime,
     t: Language,
+    mutes: Mapping[int, Sequence[Mute]] = NO_MUTES,
 ) -> list[Entry]:
     """The newest entries since `since`, and of the incidents the newest whenever they began: messages lead to them.
 
-    A change of state that an incident tells is not told twice.
+    A change of state that an incident tells is not told twice. `mutes` are those that are known of an incident, the oldest
+    first, by its id; the latest one is known without. `now` is in the zone of the page.
     """
     known = list(incidents)
     changed = chain.from_iterable(untold([incident for incident, _ in known], changes, now))
-    return listed(known, changed, events, since, now, t)
+    return listed(known, changed, events, since, now, t, mutes)
 
 
 def untold(
@@ -93,6 +99,7 @@ def listed(
     since: datetime,
     now: datetime,
     t: Language,
+    mutes: Mapping[int, Sequence[Mute]] = NO_MUTES,
 ) -> list[Entry]:
     """The same entries, of the changes that `untold` gave."""
     # No entry of another incident is among the newest, and to word hundreds takes long.
@@ -103,6 +110,7 @@ def listed(
     for incident, notes in known_incidents:
         if incident.id in shown:
             found += _of_incident(incident, notes, now, t)
+            found += _of_mutes(incident, mutes.get(incident.id, ()), now, t)
     # Only the newest are worded: of a thousand services there are thousands.
     found += [_of_change(change, t) for change in nlargest(MOST, untold, key=_moment_of_change)]
     found += [_of_event(event, t) for event in nlargest(MOST, events, key=_moment_of_event)]
@@ -122,6 +130,8 @@ def _last_moment(one: tuple[Incident, Sequence[Note]]) -> datetime:
     moments = [*(notified.at for notified in incident.notified.values()), *(note.at for note in notes)]
     if incident.acknowledged is not None:
         moments.append(incident.acknowledged.at)
+    if incident.muted is not None:
+        moments.append(incident.muted.at)
     return max([*moments, incident.ended_at or _LONG_AGO])
 
 
@@ -177,6 +187,27 @@ def _of_incident(incident: Incident, notes: Sequence[Note], now: datetime, t: La
         author = reasons.foreign(note.author, 80) or t("summary.somebody")
         text = t("activity.wrote", root=root, text=reasons.foreign(note.text, 300))
         yield Entry(note.at, "note", "off", author, text)
+
+
+def _of_mutes(incident: Incident, known: Sequence[Mute], now: datetime, t: Language) -> Iterator[Entry]:
+    """Who muted its alerts, until when, and when that was over before the incident was."""
+    root, latest = printable(incident.root, 80), incident.muted
+    if latest is not None:
+        known = [*(one for one in known if one.id != latest.id), latest]
+    for mute, later in pairwise([*known, None]):
+        assert mute is not None
+        author = reasons.foreign(mute.author, 80) or t("summary.somebody")
+        if mute.until is None:
+            until = sentences.sentence(t, "activity.muted_until_the_end")
+        elif mute.until > mute.at:
+            until = sentences.sentence(t, "activity.muted_until", time=sentences.clock(mute.until, now, t))
+        else:
+            yield Entry(mute.at, "bell", "off", author, t("activity.unmuted", root=root))
+            continue
+        yield Entry(mute.at, "bell", "off", author, t("activity.muted", root=root), until)
+        end = min(now, incident.ended_at or now, now if later is None else later.at)
+        if mute.until is not None and mute.until < end:
+            yield Entry(mute.until, "bell", "off", "", t("activity.mute_over", root=root))
 
 
 def _more(incident: Incident, reason: str, t: Language) -> Iterator[str]:

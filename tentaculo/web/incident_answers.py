@@ -73,7 +73,7 @@ def _notified(incident: Incident, viewer: Viewer, now: datetime) -> Sentence:
     if not viewer.is_signed_in:
         return [Piece(viewer.not_shown)]
     told = _told(incident, t, now)
-    return joined([told, incident_words.muted(incident, now, t)]) if incident.is_muted(now) else told
+    return joined(filter(None, (told, incident_words.muted(incident, now, t))))
 
 
 def _told(incident: Incident, t: Language, now: datetime) -> Sentence:

@@ -145,7 +145,9 @@ class IncidentPage:
         now, t = self._info.local(self._now()), viewer.texts
         incident, notes = await self._find(number)
         axis, chosen = axis_of(incident, now)
-        past = await self._past.read(number, lambda: self._read_past(incident, axis, chosen))
+        # A mute is on the page as soon as it is set, whatever was read before.
+        latest = incident.muted and incident.muted.id
+        past = await self._past.read((number, latest), lambda: self._read_past(incident, axis, chosen))
         found = past.timeline if past is not None else Timeline()
         context = past.context if past is not None else IncidentContext()
         if not viewer.is_signed_in:
@@ -154,14 +156,15 @@ class IncidentPage:
             context = IncidentContext(tuple(map(incident_words.without_private, context.earlier)))
         state, severity = incident_words.state(incident, t), timeline.state_key(incident.severity)
         end = incident.ended_at or now
-        entries = activity.entries([(incident, notes)], found.changes, (), _moment(axis.since, now), now, t)
+        mutes = {incident.id: context.mutes}
+        entries = activity.entries([(incident, notes)], found.changes, (), _moment(axis.since, now), now, t, mutes)
         # The percentiles of many periods take 10 ms.
         chart = await asyncio.to_thread(latency_chart, axis, chosen.span, found.periods.get(incident.root, ()), t)
         what = incident_words.what_failed(incident, t)
         return {
             "viewer": viewer,
             "incident": incident,
-            "is_muted": incident.is_muted(now),
+            "muted": incident_words.muted(incident, now, t),
             "root": printable(incident.root, 80),
             "title": self._info.heading(what),
             "icon": icon(state.tone),

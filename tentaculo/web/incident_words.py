@@ -94,7 +94,9 @@ def lost(incident: Incident, t: Language) -> str:
 
 
 def muted(incident: Incident, now: datetime, t: Language) -> sentences.Sentence:
-    """Until when its alerts are muted: `Alerts are muted until 14:30.`"""
+    """Until when its alerts are muted: `Alerts are muted until 14:30.` Empty where they are not."""
+    if not incident.is_muted(now):
+        return []
     until = incident.muted.until if incident.muted is not None else None
     if until is None:
         return sentences.sentence(t, "actions.muted")

@@ -203,7 +203,7 @@ class ServicePage:
             {name: found.changes.get(name, ())},
             [event for event in found.events if event.source == name],
             since,
-            now,
+            self._info.local(now),
             t,
         )
         # The percentiles of a week of hours take 10 ms.
@@ -212,7 +212,7 @@ class ServicePage:
         return {
             "viewer": viewer,
             "incident": incident,
-            "is_muted": incident is not None and incident.is_muted(now),
+            "muted": incident_words.muted(incident, self._info.local(now), t) if incident is not None else [],
             "name": name,
             "state": state,
             "title": self._info.heading(headline.rstrip(".")),

@@ -22,7 +22,7 @@ from tentaculo.model.page import PageInfo, ServedConfiguration
 from tentaculo.model.service_rates import RecentRates, UsualRates
 from tentaculo.model.timeline import Timeline, TimelineRequest
 from tentaculo.server.native_routes import Slices
-from tentaculo.web import activity, overview, sentences, summary, warning_rows, wording
+from tentaculo.web import activity, incident_words, overview, sentences, summary, warning_rows, wording
 from tentaculo.web.overview import MOST_WINDOWS, Fleet, Section, window_row
 from tentaculo.web.past_reader import PastReader
 from tentaculo.web.rendering import Renderer, icon
@@ -190,7 +190,7 @@ class StatusPage:
             "lead": lead,
             "viewer": viewer,
             "incident": incident,
-            "is_muted": incident is not None and incident.is_muted(now),
+            "muted": incident_words.muted(incident, fleet.local_now, t) if incident is not None else [],
             "names": [view.name for view in services[: overview.MOST_LISTED]],
             "icon": icon(first["state"].tone),
             "title": self._info.heading(first["headline"].rstrip(".")),
@@ -240,7 +240,7 @@ class StatusPage:
             chain.from_iterable(untold),
             found.events,
             fleet.now - timedelta(seconds=fleet.range.seconds),
-            fleet.now,
+            fleet.local_now,
             fleet.t,
         )
 

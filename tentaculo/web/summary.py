@@ -197,8 +197,8 @@ def _notified(fleet: Fleet, incident: Incident | None, notes: Sequence[Note]) ->
     if not said and not notes and incident is not None and incident.notified:
         said = [sentence(t, "summary.not_acknowledged")]
     found += said
-    if incident is not None and incident.is_muted(fleet.now):
-        found.append(incident_words.muted(incident, fleet.local_now, t))
+    if incident is not None and (muted := incident_words.muted(incident, fleet.local_now, t)):
+        found.append(muted)
     if notes:
         last = max(notes, key=lambda note: note.at)
         time = clock(last.at, fleet.local_now, t)

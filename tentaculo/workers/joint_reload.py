@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import replace
 from itertools import count
 from typing import Protocol
@@ -115,6 +115,14 @@ class JointReload:
     def request(self) -> None:
         """Reload since the supervisor got SIGHUP."""
         self._reloader.request("SIGHUP")
+
+    def paused(self) -> AbstractAsyncContextManager[None]:
+        """As `Reloader.paused`."""
+        return self._reloader.paused()
+
+    def hand_over(self, request: Callable[[], None]) -> None:
+        """As `Reloader.hand_over`."""
+        self._reloader.hand_over(request)
 
     async def close(self) -> None:
         """Reload no more."""

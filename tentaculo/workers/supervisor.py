@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 
 import structlog
 
@@ -345,11 +346,15 @@ class Supervisor:
 
     async def _hand_over(self, handover: Handover) -> None:
         """Have a successor take the listening sockets over. Then the workers finish what has begun."""
-        if not await handover.run(self._sockets):
-            return
-        self._is_retiring = True
+        async with nullcontext() if self._reload is None else self._reload.paused():
+            if not await handover.run(self._sockets):
+                return
+            self._is_retiring = True
+            if self._reload is not None and handover.successor is not None:
+                # The successor reads and writes the configuration from now on.
+                self._reload.hand_over(handover.successor.request_reload)
         if self._reload is not None:
-            await self._reload.close()  # the successor reads and writes the configuration from now on
+            await self._reload.close()
         for place in self._places.values():
             if place.timer is not None:
                 place.timer.cancel()

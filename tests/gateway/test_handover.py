@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession
 
+from tentaculo.security.tokens import hash_token
 from tests.support.constant_load import Load
 from tests.support.gateway_process import ROOT, TOKEN, Running, clean_environment, running_gateway, to_toml
 from tests.support.waits import eventually, free_port
@@ -223,6 +224,44 @@ async def test_only_the_successor_reloads(workers: int) -> None:
             await asyncio.sleep(3)  # in which the first one would look at the file too
             assert len(gateway.logged("configuration reloaded")) == workers
             assert gateway.process.returncode is None, "it keeps the tunnel"
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_what_is_asked_for_during_a_handover_is_not_lost(workers: int) -> None:
+    """A change that the predecessor made after its successor has read the configuration would be gone with it."""
+    service, admin = Service(), "a-token-of-an-administrator"
+    async with upstream(service.script) as up:
+        tables = config(up.port, workers) | {
+            "auth": {"tokens": [{"hash": hash_token(admin), "scopes": ["admin"], "name": "adm"}]}
+        }
+        async with replaceable(tables) as gateway, ClientSession(headers={"X-VX11-Token": admin}) as session:
+            url = f"{gateway.url}/tentaculo/admin"
+
+            async def change() -> tuple[int, str | None]:
+                async with session.post(
+                    f"{url}/services/up/disable", json={"for": "1h"}, headers={"If-Match": "*"}
+                ) as response:
+                    return response.status, (await response.json()).get("error")
+
+            os.kill(gateway.process.pid, signal.SIGUSR2)
+            await eventually(lambda: gateway.logged("successor started"))
+            successor = gateway.logged("successor started")[0]["pid"]
+            os.kill(successor, signal.SIGSTOP)
+            async with asyncio.TaskGroup() as tasks:
+                asked = tasks.create_task(change())
+                os.kill(gateway.process.pid, signal.SIGHUP)
+                async with session.get(f"{gateway.url}/livez") as response:
+                    assert response.status == 200
+                os.kill(successor, signal.SIGCONT)
+            assert asked.result() == (503, "stopping")
+            await eventually(lambda: gateway.process.returncode is not None)
+            async with session.get(f"{url}/reload") as response:
+                report = await response.json()
+            while report["by"] != "SIGHUP":
+                await asyncio.sleep(0.05)
+                async with session.get(f"{url}/reload") as response:
+                    report = await response.json()
+            assert await change() == (200, None)
 
 
 async def test_the_number_of_workers_may_change() -> None:

@@ -174,6 +174,51 @@ async def test_a_stop_gives_up_what_is_not_applied_and_refuses_the_rest(tmp_path
         assert (target.applied, target.reports) == ([], [])
 
 
+async def test_what_is_asked_for_during_a_pause_waits(tmp_path: Path) -> None:
+    async with reloader(tmp_path) as (made, target):
+        async with made.paused():
+            asked = target.tasks.start(made.reload("admin"), "asked")
+            await asyncio.sleep(0)
+            target.write("one", "two")
+        assert (await asked).generation == 2
+        assert target.applied == [("admin", 2, ["one", "two"])]
+
+
+async def test_a_successor_gets_the_signals_and_the_rest_is_refused(tmp_path: Path) -> None:
+    passed_on: list[str] = []
+    async with reloader(tmp_path) as (made, target):
+        async with made.paused():
+            asked = target.tasks.start(made.reload("admin"), "asked")
+            changing = target.tasks.start(_adopt(made), "changing")
+            await asyncio.sleep(0)
+            made.request("SIGHUP")
+            assert passed_on == [], "the successor may fail"
+            made.hand_over(lambda: passed_on.append("SIGHUP"))
+        for one in (asked, changing):
+            with pytest.raises(ReloadRefusedError, match="stopping") as refused:
+                await one
+            assert refused.value.is_stopping
+        assert passed_on == ["SIGHUP"]
+        made.request("SIGHUP")
+        assert passed_on == ["SIGHUP", "SIGHUP"]
+        assert target.holds == 0
+
+
+async def _adopt(made: Reloader) -> None:
+    async with made.turn():
+        raise AssertionError("the successor makes changes from now on")
+
+
+async def test_no_signal_is_made_up_for_a_successor(tmp_path: Path) -> None:
+    passed_on: list[str] = []
+    async with reloader(tmp_path) as (made, target):
+        made.request("SIGHUP")
+        await eventually(lambda: len(target.applied) == 1)
+        async with made.paused():
+            made.hand_over(lambda: passed_on.append("SIGHUP"))
+        assert passed_on == []
+
+
 async def test_the_service_manager_learns_of_each(tmp_path: Path) -> None:
     with service_manager() as manager:
         async with reloader(tmp_path, manager) as (made, target):

@@ -9,7 +9,7 @@ from tentaculo.model.health import Health
 from tentaculo.model.incident import Incident
 from tentaculo.model.mute import Mute
 from tentaculo.store import incidents
-from tentaculo.store.mutes import add_mute, latest_mutes, move_mute
+from tentaculo.store.mutes import MOST, add_mute, last_mutes, latest_mutes, move_mute
 from tests.support.runtime_tables import opened
 
 NOW = datetime(2026, 3, 14, 15, 9, 26, tzinfo=UTC)
@@ -44,6 +44,15 @@ def test_one_is_moved_and_the_others_stay(url: str) -> None:
         move_mute(connection, moved)
     with opened(url) as connection:
         assert latest_mutes(connection, [1, 2]) == {1: moved, 2: ever}
+
+
+def test_the_last_ones_of_an_incident_are_read_the_oldest_first(url: str) -> None:
+    with opened(url) as connection:
+        made = [add_mute(connection, 1, f"ana {number}", NOW, None) for number in range(MOST + 2)]
+        add_mute(connection, 2, "bea", NOW, UNTIL)
+    with opened(url) as connection:
+        assert last_mutes(connection, 1) == tuple(made[2:])
+        assert last_mutes(connection, 3) == ()
 
 
 def test_until_when_it_holds() -> None:

@@ -70,6 +70,10 @@ async def test_no_english_is_left(shown: Shown, code: str) -> None:
     assert [text for text in found if ENGLISH_WORDS.search(text)] == []
 
 
+def test_each_page_is_listed_once() -> None:
+    assert len(set(map(str, PAGES))) == len(PAGES)
+
+
 async def test_it_would_find_english() -> None:
     assert len([text for text in await texts(PAGES[0], "en") if ENGLISH_WORDS.search(text)]) > 10
 
