@@ -369,6 +369,7 @@ class ClientSocket(TurnReader):
         """A client has connected."""
         self.transport = cast(asyncio.Transport, transport)
         self.transport.set_write_buffer_limits(MOST_WRITTEN, 0)
+        self.turns.stalls.add(self.transport)
         self._connection.connection_made(transport)
 
     def eof_received(self) -> bool:
@@ -378,7 +379,9 @@ class ClientSocket(TurnReader):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client has gone."""
-        self.transport = None
+        if self.transport is not None:
+            self.turns.stalls.discard(self.transport)
+            self.transport = None
         self.drop_held()
         self._connection.connection_lost(exc)
         self.turns.memory.release(self)
