@@ -74,6 +74,7 @@ class AiohttpHandler(web.RequestHandler):
         event_loop: asyncio.AbstractEventLoop
         is_buffer_paused: bool
         is_reading_paused: bool
+        is_serving: bool
         is_upgraded: bool
         is_writing_paused: bool
         keepalive_deadline: float
@@ -91,6 +92,7 @@ class AiohttpHandler(web.RequestHandler):
         event_loop = web.RequestHandler._loop
         is_buffer_paused = web.RequestHandler._buffer_paused
         is_reading_paused = web.RequestHandler._reading_paused
+        is_serving = web.RequestHandler._request_in_progress
         is_upgraded = web.RequestHandler._upgraded
         is_writing_paused = web.RequestHandler._paused
         keepalive_deadline = web.RequestHandler._next_keepalive_close_time
