@@ -33,6 +33,7 @@ PRIVATE_NAMES = (
     "_process_keepalive",
     "_reading_paused",
     "_request_count",
+    "_request_in_progress",
     "_resume_transport_reading",
     "_upgraded",
     "_waiter",
