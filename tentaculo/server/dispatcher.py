@@ -39,12 +39,11 @@ from tentaculo.server.client_address import client_address
 from tentaculo.server.connection import ClientConnection
 from tentaculo.server.fast_path import ActiveRequest, BufferedRequest
 from tentaculo.server.gateway_responses import GatewayResponses
-from tentaculo.server.judged_request import JudgedRequest
 from tentaculo.server.native_access import READS
 from tentaculo.server.native_routes import LIMIT_FIELDS, REQUEST_ID, STARTED, from_http
 from tentaculo.server.request_limits import RouteLimits
 from tentaculo.server.route_entries import Route
-from tentaculo.server.rules import RequestRules
+from tentaculo.server.rules import JudgedRequest, RequestRules
 from tentaculo.telemetry.request_log import RequestLog
 
 log = structlog.get_logger(__name__)
