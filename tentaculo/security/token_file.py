@@ -123,10 +123,15 @@ class TokenFile:
 def _keep_access(path: Path, descriptor: int) -> None:
     """Give a file the owner, the group and the mode of the one at `path`, which it is to replace.
 
-    An administrator who changes the token file must not lock out the gateway, which runs as another user.
+    Where there is none, it belongs to the owner of the folder. An administrator who changes the token file must not lock out the gateway, which runs as another user.
     """
-    with suppress(FileNotFoundError, PermissionError):
-        found = os.stat(path)
+    with suppress(OSError):  # EINVAL for a user whom a container does not have
+        try:
+            found = os.stat(path)
+        except FileNotFoundError:
+            folder = os.stat(path.parent)
+            os.fchown(descriptor, folder.st_uid, folder.st_gid)
+            return
         os.fchown(descriptor, found.st_uid, found.st_gid)
         os.fchmod(descriptor, stat.S_IMODE(found.st_mode))
 

@@ -99,6 +99,15 @@ def test_a_change_leaves_the_file_to_those_who_could_read_it(tmp_path: Path) -> 
     assert (after.st_uid, after.st_gid, after.st_mode) == (before.st_uid, before.st_gid, before.st_mode)
 
 
+def test_the_first_one_belongs_to_who_owns_the_folder(tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    if os.geteuid() == 0:
+        os.chown(tmp_path, 65534, 65533)
+    keep_token(path, ONE)
+    made, folder = path.stat(), tmp_path.stat()
+    assert (made.st_uid, made.st_gid, stat.S_IMODE(made.st_mode)) == (folder.st_uid, folder.st_gid, 0o600)
+
+
 @pytest.mark.parametrize(
     ("line", "fault"),
     [
