@@ -332,7 +332,9 @@ class Dispatcher:
             address = sign_in_address(judged.inbound)
             if address is not None:
                 return self._send(judged, request, 303, {"Location": address, "Cache-Control": "no-store"})
-        return self._responses.refuse(problem, request, judged.inbound, judged.record, keep_alive=judged.keep_alive)
+        # The gateway may have begun to stop since the request was judged.
+        stays = judged.keep_alive and not self._is_draining
+        return self._responses.refuse(problem, request, judged.inbound, judged.record, keep_alive=stays)
 
     async def _serve_native(self, judged: JudgedRequest, request: web.BaseRequest) -> web.StreamResponse:
         """Step 7, native, and step 6 before it."""
