@@ -250,7 +250,7 @@ class ClientConnection(FastPathConnection):
 
     def set_parser(self, parser: Any, data_received_cb: Callable[[], None] | None = None) -> None:
         """Pass all bytes from now on to `parser`."""
-        taker: Any = MaskEnforcer(parser) if isinstance(parser, WebSocketReader) else parser
+        taker: Any = MaskEnforcer(parser, self.count_bytes) if isinstance(parser, WebSocketReader) else parser
         super().set_parser(taker, data_received_cb)
         if self.has_ended and taker is not parser:
             taker.feed_eof()
