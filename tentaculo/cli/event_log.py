@@ -9,12 +9,13 @@ from datetime import UTC, datetime
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from pathlib import Path
 from typing import Any, NoReturn
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 import click
 
-from tentaculo.cli.output import FaultError, StartError, warn
+from tentaculo.cli.output import FaultError, StartError, split_url, warn
 from tentaculo.config.loader import load_usable
+from tentaculo.config.types import is_token
 from tentaculo.model.text import printable
 from tentaculo.net.tcp import local_url
 
@@ -32,14 +33,11 @@ class Gateway:
     """A gateway, by its address and the token that it is to be sent."""
 
     def __init__(self, url: str, token: str | None) -> None:
-        """Raises `FaultError` for an address that is none."""
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise FaultError(f"{url} is no address such as http://127.0.0.1:8000")
-        try:
-            self._address = (parts.hostname, parts.port)
-        except ValueError:
-            raise FaultError(f"{url} has an invalid port") from None
+        """Raises `FaultError` for an address or a token that is none."""
+        parts = split_url(url)
+        if token is not None and not is_token(token):
+            raise FaultError("the token must be visible ASCII characters only")
+        self._address = (parts.hostname or "", parts.port)
         self._connect = HTTPConnection if parts.scheme == "http" else HTTPSConnection
         self._path = parts.path.rstrip("/")
         self._token = token
@@ -96,12 +94,17 @@ def show_events(
 def _stored(gateway: Gateway, query: Query, limit: int) -> Iterator[dict[str, Any]]:
     """Up to `limit` stored events, the newest first."""
     while limit > 0:
-        page = json.loads(gateway.get("/events", [*query, ("limit", str(min(limit, PAGE)))]).read())
-        yield from page["events"]
-        limit -= len(page["events"])
-        if page["next"] is None:
+        text = gateway.get("/events", [*query, ("limit", str(min(limit, PAGE)))]).read()
+        try:
+            page = json.loads(text)
+            events, following = list(page["events"]), page["next"]
+        except (ValueError, TypeError, KeyError):
+            raise FaultError(f"what listens at {gateway.url} is no gateway of this version") from None
+        yield from events
+        limit -= len(events)
+        if following is None:
             return
-        query = [*(pair for pair in query if pair[0] != "before"), ("before", page["next"])]
+        query = [*(pair for pair in query if pair[0] != "before"), ("before", following)]
 
 
 def _follow(gateway: Gateway, query: Query, position: str, *, as_json: bool) -> None:

@@ -6,10 +6,12 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import SplitResult, urlsplit
 
 import click
 
 from tentaculo.config.errors import ConfigError
+from tentaculo.model.text import printable
 
 EXIT_FINDING = 1
 """`check` or `truth` found a problem, or a test alert was not delivered."""
@@ -53,6 +55,18 @@ class StartError(click.ClickException):
     """Ends the command with EXIT_START and prints the reason to standard error."""
 
     exit_code = EXIT_START
+
+
+def split_url(url: str) -> SplitResult:
+    """The parts of the address of a gateway, with a host and a valid port. Raises `FaultError` for anything else."""
+    try:
+        parts = urlsplit(url)
+        is_address = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        is_address = False
+    if not is_address or parts.query or parts.fragment:
+        raise FaultError(f"--url must be an address such as http://127.0.0.1:8000, not {printable(url, 120)}")
+    return parts
 
 
 def warn(message: str) -> None:

@@ -7,11 +7,10 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
 import click
 
-from tentaculo.cli.output import FaultError
+from tentaculo.cli.output import FaultError, split_url
 from tentaculo.config.errors import ConfigError
 from tentaculo.config.own_address import environment_token, own_addresses
 from tentaculo.config.types import is_token
@@ -49,7 +48,7 @@ def reload(file: Path | None, url: str | None, token_file: Path | None, *, as_js
             return False
     token = _token(token_file)
     reply = _ask(address, token)
-    if reply.status not in (200, 422, 500):
+    if reply.status not in (200, 422, 500) or (reply.status == 200 and "generation" not in reply.members):
         raise FaultError(_refusal(reply, address, has_token=token is not None))
     if as_json:
         click.echo(json.dumps(reply.members, ensure_ascii=False))
@@ -135,15 +134,9 @@ def _print_faults(file: Path | None, error: ConfigError) -> None:
 
 
 def _ask(address: str, token: str | None) -> Reply:
-    parts = urlsplit(address)
-    try:
-        port = parts.port
-    except ValueError:
-        port = -1
-    if parts.scheme not in ("http", "https") or not parts.hostname or port == -1 or parts.query or parts.fragment:
-        raise FaultError("--url must be an address such as http://127.0.0.1:8000")
+    parts = split_url(address)
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    connection = kind(parts.hostname, port, timeout=WAIT)
+    connection = kind(parts.hostname or "", parts.port, timeout=WAIT)
     headers = {"Accept": "application/json", "Content-Length": "0"}
     if token is not None:
         headers["X-VX11-Token"] = token
@@ -181,6 +174,8 @@ def _refusal(reply: Reply, address: str, *, has_token: bool) -> str:
             "this token does not have the scope admin at this gateway: `tentaculo token new` makes one"
             " that has it. SIGHUP to the gateway's process reloads without a token"
         )
+    if reply.status == 200:
+        return f"what listens at {address} is no gateway of this version: its response does not say what it serves"
     if reply.status in (404, 405):
         return f"what listens at {address} is no gateway of this version: it does not know {PATH}"
     detail = reply.members.get("detail") or reply.members.get("title")

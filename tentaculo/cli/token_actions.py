@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -119,8 +119,11 @@ def rotate(file: Path | None, name: str, grace: str, expires: str | None, *, as_
         # The newest one says what the next one may do.
         newest = chosen[-1]
         if ends_at is None and newest.expires is not None:
-            lifetime = newest.expires - newest.created if newest.created is not None else None
-            ends_at = newest.expires if lifetime is None else now + lifetime
+            ends_at = newest.expires
+            if newest.created is not None:
+                # One that ends with the calendar keeps its end.
+                with suppress(OverflowError):
+                    ends_at = now + (newest.expires - newest.created)
         made, settings = _made(name_of(newest), newest.scopes, now, ends_at)
         for one in chosen:
             if one.expires is None or one.expires > until:
@@ -155,12 +158,9 @@ def _moment(text: str | None, now: datetime, option: str, faults: list[str]) -> 
     try:
         found = now + timedelta(seconds=Duration().convert(text, None, None))
     except (click.BadParameter, OverflowError):
-        try:
+        with suppress(ValueError, OverflowError):
             given = datetime.fromisoformat(text if "T" in text else "")
-        except ValueError:
-            given = None
-        if given is not None and given.tzinfo is not None:
-            found = given.astimezone(UTC)
+            found = given.astimezone(UTC) if given.tzinfo is not None else None
     if found is None:
         faults.append(f"{option} must be a duration such as 90d or 10m, or a time such as 2027-12-01T00:00:00Z")
         return None

@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 
 from tentaculo.config.errors import ConfigError, ConfigFault, KeyPath
+from tentaculo.config.files import FileTooLargeError, read_bytes
 from tentaculo.config.merge_patch import MISSING, Table, merged, value_at, with_value
 
 DEFAULT_CHANGES_FILE = Path("data/changes.json")
@@ -169,15 +170,14 @@ def _foreign_keys(changes: Mapping[str, Any], path: Path) -> Iterator[ConfigFaul
 def read_layer(path: Path) -> ChangeLayer:
     """The layer in a file; an empty one where there is no file. Raises ConfigError."""
     try:
-        with path.open("rb") as file:
-            text = file.read(MOST_BYTES + 1)
+        text = read_bytes(path, MOST_BYTES)
     except FileNotFoundError:
         return ChangeLayer()
+    except FileTooLargeError:
+        raise ConfigError([ConfigFault(str(path), f"has more than {MOST_BYTES} bytes")]) from None
     except OSError as error:
         message = f"cannot be read: {error.strerror or type(error).__name__}"
         raise ConfigError([ConfigFault(str(path), message)]) from None
-    if len(text) > MOST_BYTES:
-        raise ConfigError([ConfigFault(str(path), f"has more than {MOST_BYTES} bytes")])
     return ChangeLayer.decode(text, path)
 
 

@@ -183,13 +183,23 @@ def _check_times(value: str) -> str:
 
 
 def _as_moment(value: Any) -> datetime:
-    if isinstance(value, datetime):
-        return value
     try:
         # A date alone would mean its midnight.
-        return datetime.fromisoformat(value if "T" in value else "")
+        moment = value if isinstance(value, datetime) else datetime.fromisoformat(value if "T" in value else "")
     except (TypeError, ValueError):
         raise ValueError("must be a time such as 2026-12-01T02:00:00Z") from None
+    if moment.tzinfo is not None and not _is_in_utc(moment):
+        raise ValueError("must be a time that UTC has too")
+    return moment
+
+
+def _is_in_utc(moment: datetime) -> bool:
+    """Whether UTC can express a time: the last hours of the year 9999 in America are none of its years."""
+    try:
+        moment.astimezone(UTC)
+    except OverflowError:
+        return False
+    return True
 
 
 Moment = Annotated[datetime, Parse(_as_moment, {"type": "string"})]
@@ -237,6 +247,8 @@ class MaintenanceSettings(Section, frozen=True):
         once = self.once
         if self.at is None and once is None:
             raise ValueError("needs both starts and ends")
+        if once is not None and not all(map(_is_in_utc, once)):
+            raise ValueError("starts or ends at a time that UTC does not have")
         if once is not None and once[0] >= once[1]:
             raise ValueError("ends before it starts")
 

@@ -14,6 +14,7 @@ from tentaculo.config.change_layer import read_layer
 from tentaculo.config.cross_checks import Table, check, services_of, webhooks_of
 from tentaculo.config.environment import CONFIG, FLEET_TOKEN, PLAIN_TOKENS, lay_over, process_environment, read
 from tentaculo.config.errors import ConfigError, ConfigFault, ConfigFaults, KeyPath, dotted
+from tentaculo.config.files import read_text
 from tentaculo.config.layers import Sources, changes_path, origins_of_changes, with_overrides
 from tentaculo.config.reader import REFUSED, reader_for
 from tentaculo.config.schema import Config
@@ -122,7 +123,7 @@ def _check_hashes(file: Path, faults: ConfigFaults) -> None:
 def _read(file: Path, place: KeyPath, faults: ConfigFaults, *, missing: str | None = None) -> str | None:
     """The text of a file. An unreadable file gives a fault and None; a missing file gives `missing`, if set."""
     try:
-        return file.read_text(encoding="utf-8")
+        return read_text(file)
     except OSError as error:
         if missing is not None and isinstance(error, FileNotFoundError):
             return missing
@@ -313,7 +314,7 @@ def read_file(path: Path | None, environ: Mapping[str, str]) -> tuple[Sources, T
 def _read_toml(path: Path) -> tuple[str, Table]:
     try:
         # A file saved by Notepad begins with a byte order mark, which is not valid TOML.
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path, "utf-8-sig")
         return text, tomllib.loads(text)
     except OSError as error:
         message = f"cannot be read: {error.strerror or type(error).__name__}"

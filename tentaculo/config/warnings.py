@@ -37,8 +37,8 @@ def warnings_of(config: Config, own_paths: Set[str], own_trees: tuple[str, ...])
     # Without services it is the demonstration, which is one process.
     if config.server.workers > 1 and config.services:
         found.append(
-            f"server.workers is {config.server.workers}: each worker has its own breakers, limits, metrics and event"
-            " subscribers. An event reaches only the subscribers of the worker that received it"
+            f"server.workers is {config.server.workers}: each worker has its own breakers and metrics, and the limits of"
+            " connections, queues and subscribers count in each of them (docs/operations.md)"
         )
     return found + _address_warnings(config) + _route_warnings(config, own_paths, own_trees) + _alert_warnings(config)
 

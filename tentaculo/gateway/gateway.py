@@ -100,7 +100,7 @@ class Gateway:
         self._tasks = TaskGroup("gateway")
         self._listeners = Listeners()
         self.memory = MemoryBudget(memory_limit(config.limits.memory, config.server.workers if coordination else 1))
-        self._turns = TurnScheduler(self.memory)
+        self._turns = TurnScheduler(self.memory, config.limits.stall)
         self._admission = ConnectionLimits(config.limits.connections, config.limits.connections_per_address)
         cors = CorsPolicy(config.cors)
         self._requests = RequestLog(access_log)
@@ -214,6 +214,7 @@ class Gateway:
             proxy=self.proxy,
             rotations=self._rotations,
             listeners=self._listeners,
+            stalls=self._turns.stalls,
             leading=self._leading,
             slow_watch=self._slow_watch,
             usual=self._usual,

@@ -33,6 +33,7 @@ from tentaculo.gateway.slow_watch import SlowWatch
 from tentaculo.gateway.usual_cache import UsualCache
 from tentaculo.model.event import RecordOwnEvent
 from tentaculo.net.memory import MemoryBudget, memory_limit
+from tentaculo.net.stalls import StallWatch
 from tentaculo.proxy.handler import Proxy
 from tentaculo.security.cors import CorsPolicy
 from tentaculo.security.tokens import Tokens
@@ -105,6 +106,7 @@ class FollowingParts:
     proxy: Proxy
     leading: Leading
     listeners: Listeners
+    stalls: StallWatch
     rotations: Rotations
     slow_watch: SlowWatch
     usual: UsualCache
@@ -260,6 +262,7 @@ class Generations:
         parts.usual.use(tuple(config.services))
         parts.leading.use(config)
         parts.listeners.limit_stall(limits.stall)
+        parts.stalls.use(limits.stall)
         parts.rotations.follow(parts.proxy.groups)
 
     def _routes(

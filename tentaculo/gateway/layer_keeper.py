@@ -99,7 +99,9 @@ class KeptFile:
                     )
                 write_layer(self._path, layer)
         except OSError as error:
-            raise NotKeptError(f"The file of changes cannot be written: {error.strerror or 'failed'}.") from None
+            raise NotKeptError(
+                f"The file of changes (admin.changes_file) cannot be written: {error.strerror or 'failed'}."
+            ) from None
 
     def put_back(self) -> None:
         """Write the layer from before again. It blocks."""

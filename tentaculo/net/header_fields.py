@@ -139,13 +139,17 @@ REQUEST_FIELDS = (
     Field("Upload-Concat", Kind.ADDRESS, "each reference (tus); one that leads outside the route is refused (400)"),
 )
 """Fields of a request."""
+_KEEP_ALIVE = (
+    "also read here: `timeout` says how long the service keeps an idle connection. With `timeout=0` or `max=0` it is not"
+    " used again"
+)
 RESPONSE_FIELDS = (
     Field(
         "Connection",
         Kind.REMADE,
         "`close` or, for HTTP/1.0, `keep-alive`, for the client's connection; the headers that it names are removed",
     ),
-    Field("Keep-Alive", Kind.DROPPED, "also read here: `timeout` says how long the service keeps an idle connection"),
+    Field("Keep-Alive", Kind.DROPPED, _KEEP_ALIVE),
     Field("Proxy-Connection", Kind.DROPPED, ""),
     Field("Proxy-Authenticate", Kind.DROPPED, ""),
     Field("Proxy-Authorization", Kind.DROPPED, ""),
@@ -245,6 +249,8 @@ def joined_lists(before: bytes | None, value: bytes) -> bytes:
 
 
 _TIMEOUT = re.compile(rb"(?:^|[,; \t])timeout[ \t]*=[ \t]*\"?([0-9]{1,9})(?![0-9])", re.IGNORECASE)
+_LAST = re.compile(rb"(?:^|[,; \t])(?:timeout|max)[ \t]*=[ \t]*\"?0+(?![0-9])", re.IGNORECASE)
+"""A `Keep-Alive` that leaves the connection no time, or no further request."""
 _CONNECTION_SCHEMES = rb"ntlm|negotiate|kerberos|nego2|credssp"
 """The schemes of Windows: RFC 4559 section 6, [MS-N2HT], and those of WinRM."""
 _AUTHORIZES_CONNECTION = re.compile(rb"(?:%b)(?=[ \t,]|$)" % _CONNECTION_SCHEMES, re.IGNORECASE)
@@ -334,6 +340,7 @@ class ResponseHeaders:
         elif lower == b"keep-alive":
             timeout = _TIMEOUT.search(value)
             self.keep_alive_timeout = int(timeout[1]) if timeout is not None else None
+            self.close = self.close or _LAST.search(value) is not None
         elif lower == b"set-cookie" and session_cookie.is_set_by(value):
             return  # a service signs nobody in or out
         elif lower in RESPONSE_ADDRESSES:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
 import select
 import socket
 import struct
-import termios
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
@@ -48,7 +46,8 @@ def limit_stall(sock: TcpSocket, seconds: float) -> None:
     """Let the kernel end the connection when its peer accepts none of the unsent bytes for `seconds`.
 
     A peer that does not read still answers keep-alive probes, and a transport that is closed with unsent bytes does not
-    end by itself. Accepted connections inherit the option. The kernel does not look while the peer itself sends.
+    end by itself. Accepted connections inherit the option. `StallWatch` looks where
+    the kernel does not, as the peer itself sends.
     """
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, max(1, round(seconds * 1000)))
 
@@ -115,25 +114,26 @@ def accepted(transport: asyncio.BaseTransport) -> int | None:
 
     TLS counts other bytes than its caller.
     """
+    if transport.get_extra_info("ssl_object") is not None:
+        return None
+    state, count = _tcp_info(transport) or (None, 0)
+    return count if state == _TCP_CLOSE else None
+
+
+def acknowledged(transport: asyncio.BaseTransport) -> int | None:
+    """How many bytes the peer's kernel has accepted on a connection; None where that is not known."""
+    info = _tcp_info(transport)
+    return None if info is None else info[1]
+
+
+def _tcp_info(transport: asyncio.BaseTransport) -> tuple[int, int] | None:
+    """The state of a connection in the kernel, and how many bytes its peer has accepted."""
     sock = tcp(transport)
-    if sock is None or not hasattr(socket, "TCP_INFO") or transport.get_extra_info("ssl_object") is not None:
+    if sock is None or not hasattr(socket, "TCP_INFO"):
         return None
     with suppress(OSError, struct.error):
         info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _ACKNOWLEDGED + 8)
-        if info[_STATE] == _TCP_CLOSE:
-            count: int = struct.unpack_from("=Q", info, _ACKNOWLEDGED)[0]
-            return count - 1  # the SYN counts as one
-    return None
-
-
-def unsent(transport: asyncio.WriteTransport) -> int | None:
-    """How many of the bytes written to a connection its peer's kernel has not accepted; None where that is not known."""
-    sock = tcp(transport)
-    if sock is None:
-        return None
-    with suppress(OSError):
-        (waiting,) = struct.unpack("=i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)))
-        return transport.get_write_buffer_size() + int(waiting)
+        return info[_STATE], struct.unpack_from("=Q", info, _ACKNOWLEDGED)[0] - 1  # the SYN counts as one
     return None
 
 

@@ -23,6 +23,7 @@ from collections import deque
 from typing import Protocol
 
 from tentaculo.net.memory import MemoryBudget
+from tentaculo.net.stalls import StallWatch
 
 READ_SIZE = 16 * 1024
 """Bytes of one read."""
@@ -45,11 +46,17 @@ class _Waiting(Protocol):
 class TurnScheduler:
     """The queue of one event loop."""
 
-    __slots__ = ("_is_owed", "_last", "_light", "_number", "_waiting", "buffer", "free", "handled", "memory", "reads")
+    __slots__ = (
+        *("_is_owed", "_last", "_light", "_number", "_waiting"),
+        *("buffer", "free", "handled", "memory", "reads", "stalls"),
+    )
 
-    def __init__(self, memory: MemoryBudget | None = None) -> None:
+    def __init__(self, memory: MemoryBudget | None = None, stall: float = 60.0) -> None:
+        """`stall`: seconds after which a connection ends whose peer takes nothing of what it is sent."""
         self.memory = memory or MemoryBudget()
         """Counts what the connections hold."""
+        self.stalls = StallWatch(stall)
+        """Ends those whose peer takes nothing of what it is sent."""
         self._last: object | None = None
         self._waiting: deque[tuple[int, _Waiting]] = deque()
         """Each with a number that grows."""

@@ -33,6 +33,10 @@ _LINK = re.compile(r'(;[ \t]*anchor[ \t]*=[ \t]*")([^"\\]*)(")|"(?:[^"\\]|\\.)*"
 _IF = re.compile(r'\((?:"[^"]*"?|[^")])*\)?|(<)([^<>]*)(>)')
 MOST_REFERENCES = 256
 """Addresses in one field of a request: each takes many times as long as the bytes of a plain field."""
+MOST_MAPPED = 1024
+"""Addresses in the head of one response. More would keep the event loop for longer than 5 ms."""
+_DELIMITERS = {b"link": (b"<", b"anchor"), b"set-cookie": (b";",), b"upload-concat": (b" ",)}
+"""What stands before each address, or attribute, of a response field that carries several."""
 _LOOPBACK = frozenset(("localhost", "127.0.0.1", "[::1]"))
 _ANY_ADDRESS = frozenset(("0.0.0.0", "[::]"))  # noqa: S104 - no socket is bound
 _FIXED_COOKIE = re.compile(rb"(?i);[ \t]*path[ \t]*=[ \t]*/[ \t]*(?:;|$)")
@@ -351,6 +355,15 @@ def is_same_for_all(plan: CompiledRoute, name: bytes, value: bytes) -> bool:
         return b"/" not in value
     lower = value.lower()
     return b"domain" not in lower and (b"path" not in lower or _FIXED_COOKIE.search(value) is not None)
+
+
+def count_addresses(name: bytes, value: bytes) -> int:
+    """How many addresses the mapping of a response field may have to look at. `name` is in lower case."""
+    delimiters = _DELIMITERS.get(name)
+    if delimiters is None:
+        return 1
+    lower = value.lower()
+    return 1 + sum([lower.count(delimiter) for delimiter in delimiters])
 
 
 def _check_count(name: str, count: int) -> None:

@@ -261,7 +261,7 @@ class Exchange(ResponseRelay, ABC):
             raise ConnectionResetError("the client has gone")
         if upstream is None:
             raise UpstreamError(Failure.BODY_CUT, "it switched protocols and left")
-        tunnel = self._tunnel = Tunnel(connection.turns, client.transport, upstream, stall=plan.limits.stall)
+        tunnel = self._tunnel = Tunnel(connection.turns, client.transport, upstream)
         self._give_back(connection, lease)
         self.is_started = True
         self.record.status = 101

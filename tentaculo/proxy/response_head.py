@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Set
 from typing import NamedTuple
 
+from tentaculo.model.failure import Failure, UpstreamError
 from tentaculo.model.health import Endpoint
 from tentaculo.net.header_fields import RESPONSE_NAMES, ResponseHeaders
 from tentaculo.net.http1 import Framing, Head, field_name, frame_response
-from tentaculo.proxy.address_mapping import AddressMapping, ClientView, is_same_for_all
+from tentaculo.proxy.address_mapping import MOST_MAPPED, AddressMapping, ClientView, count_addresses, is_same_for_all
 from tentaculo.proxy.route import CompiledRoute, HeaderRules
 from tentaculo.security.cors import EXPOSED
 
@@ -198,9 +199,14 @@ class ResponseHeadBuilder:
         return self._plan.response_rules.filter(line)
 
     def _mapped(self, fields: ResponseHeaders) -> list[bytes]:
-        """The lines of `fields` with each address as the client must use it."""
+        """The lines of `fields` with each address as the client must use it.
+
+        Raises `UpstreamError` for more than `MOST_MAPPED` addresses.
+        """
         if not fields.addresses:
             return fields.lines
+        if sum([count_addresses(*_parts(fields.lines[position])) for position in fields.addresses]) > MOST_MAPPED:
+            raise UpstreamError(Failure.RESPONSE_HEAD_TOO_LARGE, f"the head has more than {MOST_MAPPED} addresses")
         mapping = AddressMapping(self._plan, self._view(), self.upstream)
         lines = fields.lines.copy()
         for position in fields.addresses:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from tentaculo.net.tcp import is_gone, reset, unsent
+from tentaculo.net.tcp import is_gone, reset
 from tentaculo.net.turns import TurnReader, TurnScheduler
 
 CHECK = 15.0
@@ -30,7 +30,7 @@ class _End(TurnReader):
     """One side. The protocol that it replaces is still notified of the end of its transport."""
 
     __slots__ = (
-        *("_before", "_left", "_on_ended", "_on_lost", "_other", "_stall", "_watch", "_write"),
+        *("_before", "_on_ended", "_on_lost", "_other", "_write"),
         *("is_paused", "passed", "peer", "transport"),
     )
 
@@ -41,14 +41,10 @@ class _End(TurnReader):
         other: asyncio.Transport,
         on_lost: Callable[[BaseException | None], None],
         on_ended: Callable[[], None],
-        stall: float,
     ) -> None:
         super().__init__(turns)
         self.transport = transport
-        self._stall = stall
-        self._watch: asyncio.TimerHandle | None = None
-        self._left: int | None = None
-        """Unsent bytes at the last look at whether it takes any."""
+        turns.stalls.add(transport)
         self.is_paused = False
         self._before = transport.get_protocol()
         self._other = other
@@ -80,33 +76,8 @@ class _End(TurnReader):
             self.peer.is_paused = True
         if not self._other.is_closing():
             self._other.pause_reading()
-        if self.transport is not None:
-            self._left = unsent(self.transport)
-            self._watch_stall()
-
-    def _watch_stall(self) -> None:
-        """End this side once it has taken nothing for a time. The kernel does not look while it sends, too."""
-        if self._watch is not None:
-            self._watch.cancel()
-        self._watch = asyncio.get_running_loop().call_later(self._stall, self._look)
-
-    def _look(self) -> None:
-        before, self._watch = self._left, None
-        self._left = None if self.transport is None else unsent(self.transport)
-        if before is None or self._left is None or self.transport is None:
-            return
-        if self._left < before:
-            self._watch_stall()
-        else:
-            self.transport.abort()
-
-    def _stop_watch(self) -> None:
-        if self._watch is not None:
-            self._watch.cancel()
-            self._watch = None
 
     def resume_writing(self) -> None:
-        self._stop_watch()
         self.turns.memory.release(self)
         if self.peer is not None:
             self.peer.is_paused = False
@@ -116,7 +87,8 @@ class _End(TurnReader):
     def connection_lost(self, exc: Exception | None) -> None:
         if not self._other.is_closing():
             self.release()
-        self._stop_watch()
+        if self.transport is not None:
+            self.turns.stalls.discard(self.transport)
         self.drop_held()
         self.peer = None
         self.turns.memory.release(self)
@@ -143,14 +115,11 @@ class Tunnel:
         "_upstream",
     )
 
-    def __init__(
-        self, turns: TurnScheduler, client: asyncio.Transport, upstream: asyncio.Transport, *, stall: float
-    ) -> None:
-        """It ends once a side has taken nothing of what waits for it for `stall` seconds."""
+    def __init__(self, turns: TurnScheduler, client: asyncio.Transport, upstream: asyncio.Transport) -> None:
         self._client = client
         self._upstream = upstream
-        self._from_client = _End(turns, client, upstream, self._client_lost, self._client_ended, stall)
-        self._from_upstream = _End(turns, upstream, client, self._upstream_lost, self._upstream_ended, stall)
+        self._from_client = _End(turns, client, upstream, self._client_lost, self._client_ended)
+        self._from_upstream = _End(turns, upstream, client, self._upstream_lost, self._upstream_ended)
         self._has_client_ended = False
         self._has_upstream_ended = False
         self._check: asyncio.TimerHandle | None = None

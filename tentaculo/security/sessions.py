@@ -182,7 +182,10 @@ class Sessions:
             self._end(digest)
             return SessionCheck.REFUSED
         session.use(now)
+        # Other sessions may have pushed it out while its row was read.
+        self._known[digest] = session
         self._known.move_to_end(digest)
+        self._forget()
         return session
 
     async def end(self, session: Session) -> bool:
@@ -234,7 +237,6 @@ class Sessions:
         if not self._note(known, rows.get(digest), is_used=True):
             return SessionCheck.REFUSED
         self._known[digest] = known
-        self._forget()
         return known
 
     def _note(self, session: Session, row: tuple[str, int, int] | None, *, is_used: bool) -> bool:
@@ -272,10 +274,14 @@ class Sessions:
             session.end()
 
     def _forget(self) -> None:
-        """Forget what was used longest ago. A session that has a stream is looked at in each round, and so is kept."""
+        """Forget what was used longest ago, never what is used now.
+
+        A session that has a stream is looked at in each round, and so is kept.
+        """
         while len(self._known) > MOST_KNOWN:
-            oldest = next((digest for digest, one in self._known.items() if not one.is_watched), None)
-            if oldest is None:
+            newest = next(reversed(self._known))
+            oldest = next((digest for digest, one in self._known.items() if not one.is_watched), newest)
+            if oldest == newest:
                 return
             del self._known[oldest]
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
+import stat
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tentaculo.config.accepted_tokens import DEFAULT_TOKEN_FILE, TokenSettings, format_line, parse_line
+from tentaculo.config.files import read_text
 from tentaculo.config.schema import Config
 from tentaculo.security.tokens import hash_token
 
@@ -109,6 +111,7 @@ class TokenFile:
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
                 file.write(text)
                 file.flush()
+                _keep_access(path, file.fileno())
                 os.fsync(file.fileno())
             os.replace(name, path)
         except BaseException:
@@ -117,8 +120,24 @@ class TokenFile:
         _sync_folder(path.parent)
 
 
+def _keep_access(path: Path, descriptor: int) -> None:
+    """Give a file the owner, the group and the mode of the one at `path`, which it is to replace.
+
+    Where there is none, it belongs to the owner of the folder. An administrator who changes the token file must not lock out the gateway, which runs as another user.
+    """
+    with suppress(OSError):  # EINVAL for a user whom a container does not have
+        try:
+            found = os.stat(path)
+        except FileNotFoundError:
+            folder = os.stat(path.parent)
+            os.fchown(descriptor, folder.st_uid, folder.st_gid)
+            return
+        os.fchown(descriptor, found.st_uid, found.st_gid)
+        os.fchmod(descriptor, stat.S_IMODE(found.st_mode))
+
+
 Stamp = tuple[int, ...] | None
-"""What changes with a file: its time, its size and its inode; None where it cannot be looked at."""
+"""What changes with a file or the access to it: two times, its size and its inode; None where it cannot be looked at."""
 _UNREAD: Stamp = ()
 
 
@@ -167,7 +186,7 @@ class WatchedTokenFile:
             found = os.stat(self._path)
         except OSError:
             return None
-        return found.st_mtime_ns, found.st_size, found.st_ino
+        return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino
 
 
 @contextmanager
@@ -192,7 +211,7 @@ def keep_token(path: Path, token: TokenSettings) -> None:
 
 def _lines(path: Path) -> list[tuple[str, TokenSettings | None]]:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
     except FileNotFoundError:
         return []
     except UnicodeDecodeError:

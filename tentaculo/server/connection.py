@@ -133,6 +133,13 @@ class ClientConnection(FastPathConnection):
         self.judged: object | None = None
         """A native request that the dispatcher has checked, for the task that serves it."""
 
+    @property
+    def has_unfinished(self) -> bool:
+        """Whether a request has begun to arrive, or is being served; not one for an event stream or an upgrade."""
+        if self.close_requested or self.has_response or self.payload_parser is not None:
+            return False
+        return self.has_begun or self.is_serving or self.is_busy or bool(self.messages)
+
     def reading_changed(self, *, is_paused: bool) -> None:
         """Count what is held while the client is not read."""
         if is_paused:
@@ -243,7 +250,7 @@ class ClientConnection(FastPathConnection):
 
     def set_parser(self, parser: Any, data_received_cb: Callable[[], None] | None = None) -> None:
         """Pass all bytes from now on to `parser`."""
-        taker: Any = MaskEnforcer(parser) if isinstance(parser, WebSocketReader) else parser
+        taker: Any = MaskEnforcer(parser, self.count_bytes) if isinstance(parser, WebSocketReader) else parser
         super().set_parser(taker, data_received_cb)
         if self.has_ended and taker is not parser:
             taker.feed_eof()
@@ -369,6 +376,7 @@ class ClientSocket(TurnReader):
         """A client has connected."""
         self.transport = cast(asyncio.Transport, transport)
         self.transport.set_write_buffer_limits(MOST_WRITTEN, 0)
+        self.turns.stalls.add(self.transport)
         self._connection.connection_made(transport)
 
     def eof_received(self) -> bool:
@@ -378,7 +386,9 @@ class ClientSocket(TurnReader):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client has gone."""
-        self.transport = None
+        if self.transport is not None:
+            self.turns.stalls.discard(self.transport)
+            self.transport = None
         self.drop_held()
         self._connection.connection_lost(exc)
         self.turns.memory.release(self)

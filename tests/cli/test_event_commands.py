@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import ClientSession
+from aiohttp import ClientSession, web
+from aiohttp.test_utils import RawTestServer
 
 from tests.support.databases import sqlite
 from tests.support.gateway_process import ROOT, TOKEN, Running, clean_environment, running_gateway
@@ -75,10 +76,26 @@ async def test_stored_events_are_shown_the_oldest_first(file: Path, tmp_path: Pa
         assert (code, "source may have" in errors) == (2, True)
 
 
-@pytest.mark.parametrize("url", ["ftp://x", "http://", "http://x:99999", "x"])
+@pytest.mark.parametrize("url", ["ftp://x", "http://", "http://x:99999", "http://x?y", "http://[::1", "x"])
 async def test_an_address_that_is_none_is_refused(tmp_path: Path, url: str) -> None:
     code, _, errors = await run(tmp_path, "--url", url)
     assert (code, url in errors) == (2, True)
+
+
+async def test_a_token_that_no_header_can_have_is_refused(tmp_path: Path) -> None:
+    code, _, errors = await run(tmp_path, "--url", "http://127.0.0.1:1", "--token", "secret\nX: y")
+    assert (code, "the token must be visible ASCII characters only" in errors, "secret" in errors) == (2, True, False)
+
+
+@pytest.mark.parametrize("body", ["<html>", "[]", "{}", '{"events": 1, "next": null}', '{"events": []}'])
+async def test_what_responds_there_may_be_no_gateway(tmp_path: Path, body: str) -> None:
+    async def respond(_request: web.BaseRequest) -> web.Response:
+        return web.Response(text=body)
+
+    async with RawTestServer(respond) as there:
+        code, lines, errors = await run(tmp_path, "--url", str(there.make_url("/")))
+    assert (code, lines) == (2, [])
+    assert "is no gateway of this version" in errors
 
 
 async def test_a_gateway_that_does_not_run_is_named(tmp_path: Path) -> None:

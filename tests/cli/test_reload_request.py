@@ -179,6 +179,8 @@ def test_where_faults_hide_the_address_they_are_printed(tmp_path: Path, text: st
         (405, b"", "is no gateway of this version"),
         (503, {"error": "stopping", "detail": "The gateway is stopping."}, "did not reload: The gateway is stopping."),
         (302, b"<html>", "responded with status 302"),
+        (200, b"<html>", "is no gateway of this version"),
+        (200, {"status": "ok"}, "is no gateway of this version"),
     ],
 )
 def test_a_refusal_says_what_to_do(tmp_path: Path, status: int, body: Any, words: str) -> None:
@@ -214,7 +216,7 @@ def test_what_listens_there_may_be_something_else(tmp_path: Path) -> None:
     assert (done.exit_code, "could not be asked: BadStatusLine" in done.stderr) == (2, True)
 
 
-@pytest.mark.parametrize("url", ["ftp://x", "127.0.0.1:8000", "http://x:port", "http://x?y", "http://"])
+@pytest.mark.parametrize("url", ["ftp://x", "127.0.0.1:8000", "http://x:port", "http://x?y", "http://", "http://[::1"])
 def test_an_address_must_be_one(url: str) -> None:
     done = run("--url", url)
     assert (done.exit_code, "--url must be an address" in done.stderr) == (2, True)

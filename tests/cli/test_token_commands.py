@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 
 from tentaculo.cli.main import cli
 from tentaculo.security.token_file import read_tokens
-from tentaculo.security.tokens import Tokens, fingerprint_of
+from tentaculo.security.tokens import Tokens, fingerprint_of, hash_token
 from tentaculo.store import migrate
 from tentaculo.store.database import once
 from tentaculo.store.token_uses import note_uses
@@ -74,6 +74,19 @@ def test_a_name_that_is_there_is_rotated_and_not_made_again(run: Run, file: Path
     run("new", "ci")
     assert "tentaculo token rotate ci" in run("new", "ci", code=2).output
     assert len(read_tokens(file)) == 1
+
+
+def test_an_end_that_utc_does_not_have_is_refused(run: Run, file: Path) -> None:
+    said = run("new", "ci", "--expires", "9999-12-31T23:59:59-05:00", code=2).output
+    assert "--expires must be a duration such as 90d or 10m, or a time" in said
+    assert not file.exists()
+
+
+def test_rotating_a_token_that_ends_with_the_calendar_keeps_its_end(run: Run, file: Path) -> None:
+    file.parent.mkdir()
+    file.write_text(f"{hash_token('old')} name=ci created=2020-01-01T00:00:00Z expires=9999-12-31T23:59:59Z\n")
+    run("rotate", "ci")
+    assert read_tokens(file)[-1].expires == datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 
 
 def test_rotating_keeps_name_and_scopes_and_the_old_one_ends_after_the_grace(run: Run, file: Path) -> None:

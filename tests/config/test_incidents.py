@@ -41,6 +41,14 @@ KEY = "whsec_" + base64.b64encode(bytes(range(24))).decode()
             "maintenance[0]: ends before it starts",
         ),
         (
+            "starts = 2026-12-01T02:00:00Z\nends = 9999-12-31T23:59:59-05:00",
+            "maintenance[0].ends: must be a time that UTC has too",
+        ),
+        (
+            'starts = 2026-12-01T02:00:00\nends = 9999-12-31T23:59:59\nzone = "America/Bogota"',
+            "maintenance[0]: starts or ends at a time that UTC does not have",
+        ),
+        (
             "starts = 2026-12-01\nends = 2026-12-01T02:30:00",
             "maintenance[0].starts: must be a time such as 2026-12-01T02:00:00Z",
         ),

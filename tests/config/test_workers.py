@@ -28,7 +28,7 @@ def test_the_environment_may_say_it() -> None:
 def test_check_says_in_one_sentence_what_is_then_per_worker() -> None:
     tables = {"server": {"workers": 3}, "services": SERVICES}
     (told,) = [line for line in summarise(load_tables(tables, {}, folder=Path.cwd())) if "worker" in line]
-    assert told.startswith("warning: server.workers is 3: each worker has its own breakers, limits, metrics and event")
+    assert told.startswith("warning: server.workers is 3: each worker has its own breakers and metrics")
 
 
 @pytest.mark.parametrize("tables", [{"services": SERVICES}, {"server": {"workers": 3}}], ids=["one", "demonstration"])

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Callable
 from fnmatch import fnmatch
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 import yaml
 
+from tentaculo.config.layers import changes_path
 from tentaculo.config.loader import load
+from tentaculo.security.token_file import token_file
 from tests.docker.dockerfile import Instruction, parse
 from tests.support.gateway_process import ROOT
 
@@ -125,6 +129,35 @@ def test_the_final_stage_is_not_root_and_installs_nothing() -> None:
     after = [i.name for i in final[[i.name for i in final].index("USER") :]]
     assert not {"RUN", "COPY", "ADD"} & set(after)
     assert not [i for i in final if i.name == "RUN" and re.search(r"\b(pip|apt|apt-get|curl|wget)\b", i.arguments)]
+
+
+def _of_the_image() -> tuple[dict[str, str], str]:
+    (volume,) = [i.arguments for i in _all("VOLUME")]
+    return dict(word.split("=", 1) for i in _all("ENV") for word in i.words), volume
+
+
+def _of_the_unit() -> tuple[dict[str, str], str]:
+    """Of the unit for systemd, which gives the gateway a user and a folder."""
+    text = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    lines = [line.removeprefix("Environment=") for line in text.splitlines() if line.startswith("Environment=")]
+    (folder,) = re.findall("(?m)^StateDirectory=(.+)$", text)
+    return dict(word.split("=", 1) for line in lines for word in line.split()), f"/var/lib/{folder}"
+
+
+@pytest.mark.parametrize("deployment", [_of_the_image, _of_the_unit])
+def test_what_the_gateway_writes_is_where_it_may_write(deployment: Callable[[], tuple[dict[str, str], str]]) -> None:
+    """By default it is in a folder beside the configuration file, which the gateway's user cannot write."""
+    environment, folder = deployment()
+    config = load(DOCKER / "vx11.toml", environment).config
+    assert config.database.url.reveal().startswith(f"sqlite:///{folder}/")
+    for written in (token_file(config), changes_path({}, environment, config.folder)):
+        assert written.parent == Path(folder)
+
+
+def test_its_commands_read_the_configuration_that_it_serves() -> None:
+    environment = dict(word.split("=", 1) for i in _all("ENV") for word in i.words)
+    (cmd,) = _all("CMD")
+    assert environment["TENTACULO_CONFIG"] == cmd.words[-1]
 
 
 def test_how_it_runs() -> None:

@@ -247,12 +247,13 @@ async def test_what_is_asked_for_during_a_handover_is_not_lost(workers: int) -> 
             await eventually(lambda: gateway.logged("successor started"))
             successor = gateway.logged("successor started")[0]["pid"]
             os.kill(successor, signal.SIGSTOP)
-            asked = asyncio.create_task(change())
-            os.kill(gateway.process.pid, signal.SIGHUP)
-            async with session.get(f"{gateway.url}/livez") as response:
-                assert response.status == 200
-            os.kill(successor, signal.SIGCONT)
-            assert await asked == (503, "stopping")
+            async with asyncio.TaskGroup() as tasks:
+                asked = tasks.create_task(change())
+                os.kill(gateway.process.pid, signal.SIGHUP)
+                async with session.get(f"{gateway.url}/livez") as response:
+                    assert response.status == 200
+                os.kill(successor, signal.SIGCONT)
+            assert asked.result() == (503, "stopping")
             await eventually(lambda: gateway.process.returncode is not None)
             async with session.get(f"{url}/reload") as response:
                 report = await response.json()

@@ -1,15 +1,17 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import pytest
 
 from tentaculo.config.schema import Config
+from tentaculo.model.failure import Failure, UpstreamError
 from tentaculo.model.health import Endpoint
 from tentaculo.net.header_fields import ResponseHeaders
 from tentaculo.net.http1 import parse_head
-from tentaculo.proxy.address_mapping import ClientView
+from tentaculo.proxy.address_mapping import MOST_MAPPED, ClientView
 from tentaculo.proxy.response_head import ResponseHeadBuilder
 from tentaculo.proxy.route import CompiledRoute
 from tentaculo.security.cors import EXPOSED
@@ -301,6 +303,25 @@ class TestAddresses:
     def test_a_line_whose_address_stays_passes_byte_for_byte(self) -> None:
         lines = [b"location:http://else.example/x ", b"X-Location: /x", b"set-cookie:a=b", b"Refresh: 5"]
         assert Case(*lines, LENGTH, route=STRIP).final()[0][1:] == [*lines, LENGTH]
+
+    @pytest.mark.parametrize("route", [STRIP, KEEP])
+    @pytest.mark.parametrize(
+        "lines",
+        [
+            lambda count: [b"Link: " + b",".join([b"</a>"] * (count - 1))],
+            lambda count: [b"Link: <x>" + b';Anchor="/a"' * (count - 2)],
+            lambda count: [b"Set-Cookie: a=b" + b";domain=a" * (count - 1)],
+            lambda count: [b"Upload-Concat: final;/a" + b" //a" * (count - 1)],
+            lambda count: [b"Location:/a"] * count,
+            lambda count: [b"Set-Cookie: a=b;path=/x"] * (count // 2),
+        ],
+        ids=["Link", "anchor", "cookie", "Upload-Concat", "Location", "cookies"],
+    )
+    def test_they_are_counted(self, route: dict[str, Any], lines: Callable[[int], list[bytes]]) -> None:
+        Case(*lines(MOST_MAPPED), route=route).final()
+        with pytest.raises(UpstreamError) as error:
+            Case(*lines(MOST_MAPPED + 2), route=route).final()
+        assert error.value.failure is Failure.RESPONSE_HEAD_TOO_LARGE
 
     @pytest.mark.parametrize("route", [STRIP, KEEP])
     def test_an_interim_head_has_them_too(self, route: dict[str, Any]) -> None:

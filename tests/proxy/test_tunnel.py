@@ -46,7 +46,7 @@ async def test_a_reset_of_the_service_behind_the_clients_end_touches_no_closed_s
     (client, client_peer), (upstream, upstream_peer) = sides
     errors: list[dict[str, object]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
-    tunnel = Tunnel(TurnScheduler(), client, upstream, stall=60)
+    tunnel = Tunnel(TurnScheduler(), client, upstream)
     tunnel.open(b"")
     while not upstream.get_write_buffer_size():
         upstream.write(bytes(4096))

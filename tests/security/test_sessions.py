@@ -287,6 +287,39 @@ async def test_invented_sessions_keep_no_session_open_that_ended_elsewhere(monke
     await tasks.close()
 
 
+async def test_a_session_that_others_push_out_while_it_is_looked_up_is_known_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sessions_module, "MOST_KNOWN", 1)
+    world = World()
+    worker = world.worker()
+    first, second = await world.sign_in(worker), await world.sign_in(worker)
+    session = await found(worker, first)
+    world.store.now += CACHED
+    gate = world.store.gate = asyncio.Event()
+    tasks = TaskGroup("test")
+    waiting = tasks.start(worker.find(first), "first")
+    await eventually(lambda: world.store.reads == 2)
+    world.store.gate = None
+    await found(worker, second)
+    world.store.is_away = True
+    gate.set()
+    assert await waiting is session
+    assert repr(worker) == "<Sessions: 1 known>"
+    await tasks.close()
+
+
+async def test_a_session_is_known_though_all_others_have_streams(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions_module, "MOST_KNOWN", 1)
+    world = World()
+    worker = world.worker()
+    (await found(worker, await world.sign_in(worker))).when_ended(lambda: None)
+    session_id = await world.sign_in(worker)
+    session = await found(worker, session_id)
+    worker.use(lambda _token: False)
+    assert session.has_ended
+
+
 async def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sessions_module, "MOST_KNOWN", 3)
     world = World()

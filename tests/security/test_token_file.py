@@ -85,6 +85,29 @@ def test_a_change_leaves_comments_and_the_lines_of_others_as_they_are(tmp_path: 
     assert [one.hash for one in read_tokens(path)] == [TWO.hash, THREE.hash]
 
 
+def test_a_change_leaves_the_file_to_those_who_could_read_it(tmp_path: Path) -> None:
+    """`sudo tentaculo token new` must not lock the gateway out, which runs as another user."""
+    path, is_root = tmp_path / "token", os.geteuid() == 0
+    path.write_text(f"{ONE.hash}\n")
+    path.chmod(0o640)
+    if is_root:
+        os.chown(path, 65534, 65533)
+    before = path.stat()
+    keep_token(path, TWO)
+    after = path.stat()
+    assert after.st_ino != before.st_ino
+    assert (after.st_uid, after.st_gid, after.st_mode) == (before.st_uid, before.st_gid, before.st_mode)
+
+
+def test_the_first_one_belongs_to_who_owns_the_folder(tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    if os.geteuid() == 0:
+        os.chown(tmp_path, 65534, 65533)
+    keep_token(path, ONE)
+    made, folder = path.stat(), tmp_path.stat()
+    assert (made.st_uid, made.st_gid, stat.S_IMODE(made.st_mode)) == (folder.st_uid, folder.st_gid, 0o600)
+
+
 @pytest.mark.parametrize(
     ("line", "fault"),
     [
@@ -99,6 +122,8 @@ def test_a_change_leaves_comments_and_the_lines_of_others_as_they_are(tmp_path: 
         (f"{ONE.hash} scopes=status,root", "scopes[1] must be one of"),
         (f"{ONE.hash} expires=2030-01-01", "expires must be a time such as"),
         (f"{ONE.hash} expires=2030-01-01T00:00:00", "expires must name its zone"),
+        (f"{ONE.hash} expires=9999-12-31T23:59:59-05:00", "expires must be a time that UTC has too"),
+        (f"{ONE.hash} created=0001-01-01T00:00:00+05:00", "created must be a time that UTC has too"),
         (f"{ONE.hash} name=? scopes=? expires=?", "name must be letters, digits"),
     ],
 )
@@ -154,6 +179,10 @@ def test_a_file_that_changed_is_read_again_and_one_that_is_missing_at_the_second
     assert watched.read_again() is None
     # Written in place, as an editor may: the same size, and another content.
     os.utime(path, ns=(1, 1))
+    assert [one.hash for one in watched.read_again() or ()] == [ONE.hash, TWO.hash]
+    # That changes no time of the content, but an attempt to read it may have failed before.
+    path.chmod(0o640)
+    assert watched.has_changed
     assert [one.hash for one in watched.read_again() or ()] == [ONE.hash, TWO.hash]
     path.write_text("faulty\n")
     with pytest.raises(TokenFileError):

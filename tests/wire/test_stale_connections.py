@@ -53,7 +53,26 @@ async def test_a_body_that_still_arrives_gets_a_fresh_connection_after_a_pause(
     assert [request.body == body for request in up.requests] == [False, True]
 
 
-@pytest.mark.parametrize(("said", "connections"), [(b"timeout=1", 2), (b"timeout=30", 1), (b"max=9", 2)])
+@pytest.mark.parametrize(
+    "said", [b"max=0", b"timeout=5, max=0", b"MAX=0;timeout=5", b"timeout=0", b'timeout="0", max=9']
+)
+async def test_a_connection_that_the_service_announces_as_finished_is_not_used_again(
+    start: Start, service: Service, said: bytes
+) -> None:
+    async with upstream(answering(ok(b"ok", b"Keep-Alive: " + said))) as up:
+        live = await start(service(up.port))
+        async with dial(live.port) as wire:
+            for _ in range(2):
+                await wire.send(HEAD % (b"GET", 0))
+                response = await wire.response()
+                assert (response.status, response.get("connection")) == (200, None)
+    assert up.connections == 2
+
+
+@pytest.mark.parametrize(
+    ("said", "connections"),
+    [(b"timeout=1", 2), (b"timeout=30", 1), (b"max=9", 2), (b"timeout=30, max=10", 1), (b"timeout=30, xmax=0", 1)],
+)
 async def test_a_post_believes_what_the_service_says_of_its_connections(
     start: Start, service: Service, monkeypatch: pytest.MonkeyPatch, said: bytes, connections: int
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from contextlib import suppress
 
 import pytest
@@ -14,6 +15,7 @@ from tests.wire.conftest import Service
 
 UPGRADE = b"GET /s/ HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
 SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+GET = b"GET /s/ HTTP/1.1\r\nHost: h\r\n\r\n"
 LARGE = 16 * 2**20
 """More bytes than the buffers on the way hold."""
 
@@ -74,6 +76,53 @@ async def test_a_client_that_does_not_read_its_answer_is_dropped(
                 while b"tentaculo_connections_open 1.0" not in await metrics(live.port):
                     await asyncio.sleep(0.2)
             assert live.gateway.proxy.traffic.in_flight == 0
+
+
+async def send_and_read_nothing(port: int, first: bytes, then: bytes) -> None:
+    """A client that sends `then` now and then behind its request, and reads nothing. Returns when its connection ends."""
+    loop = asyncio.get_running_loop()
+    with socket.socket() as client, suppress(ConnectionError):
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 * 1024)
+        client.setblocking(False)
+        await loop.sock_connect(client, ("127.0.0.1", port))
+        await loop.sock_sendall(client, first)
+        async with asyncio.timeout(10):
+            while True:
+                await loop.sock_sendall(client, then)
+                await asyncio.sleep(0.005)
+
+
+# The kernel looks at a peer of which some bytes are under way. Small pieces fill its buffer exactly, and none are.
+async def in_small_pieces(reader: Reader, writer: Writer, state: Upstream) -> None:
+    """A service whose response has no end."""
+    await read_request(reader)
+    writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    with suppress(ConnectionError):
+        while True:
+            writer.write(b"b8\r\n" + bytes(184) + b"\r\n")
+            await writer.drain()
+            await asyncio.sleep(0.002)
+
+
+@pytest.mark.usefixtures("both_ways", "small_send_buffers")
+@pytest.mark.parametrize("then", [b"G", b"\n", GET])
+async def test_a_client_that_sends_and_does_not_read_its_answer_is_dropped(
+    start: Start, service: Service, then: bytes
+) -> None:
+    async with upstream(in_small_pieces) as up:
+        live = await start(service(up.port), limits={"stall": 0.5})
+        await send_and_read_nothing(live.port, GET, then)
+        await up.until(lambda: up.gone == 1)
+        await live.gateway.proxy.traffic.idle()
+
+
+@pytest.mark.usefixtures("both_ways", "small_send_buffers")
+@pytest.mark.parametrize("path", [b"/livez", b"/health", b"/nothing"])
+async def test_a_client_that_sends_and_does_not_read_the_gateways_own_answers_is_dropped(
+    start: Start, path: bytes
+) -> None:
+    live = await start({}, limits={"stall": 0.5})
+    await send_and_read_nothing(live.port, b"", GET.replace(b"/s/", path))
 
 
 async def test_a_client_that_reads_slowly_gets_its_answer(start: Start, service: Service) -> None:

@@ -1,0 +1,45 @@
+"""Reads the files of a configuration, of which any may be something else by now: a pipe, a device, a file without end."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+MOST_BYTES = 32 * 1024 * 1024
+"""Largest file that is read. A configuration of 10,000 services has a tenth of it."""
+_DESCRIPTORS = (Path("/dev/fd"), Path("/proc/self/fd"))
+_INPUT = Path("/dev/stdin")
+
+
+class FileTooLargeError(OSError):
+    """A file has more bytes than are read."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(errno.EFBIG, f"it has more than {most} bytes")
+
+
+def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
+    """The bytes of a file. Raises OSError, also for a file of more than `most` bytes, and for a named pipe.
+
+    Nobody may ever write into a pipe: the thread that reads it could not be ended, and neither could the process. The
+    pipe of a shell's `<(command)` is read to its end.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        if stat.S_ISFIFO(os.fstat(descriptor).st_mode):
+            if path != _INPUT and path.parent not in _DESCRIPTORS:
+                raise OSError(errno.ESPIPE, "it is a pipe")
+            os.set_blocking(descriptor, True)
+        data = file.read(most + 1)
+    if data is None:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+    if len(data) > most:
+        raise FileTooLargeError(most)
+    return data
+
+
+def read_text(path: Path, encoding: str = "utf-8") -> str:
+    """The text of a file, with newlines as Python has them. Raises OSError as above, and UnicodeDecodeError."""
+    return read_bytes(path).decode(encoding).replace("\r\n", "\n").replace("\r", "\n")
