@@ -106,8 +106,7 @@ class Actions:
         except InvalidInputError as error:
             raise Problem(Failure.BAD_REQUEST, f"{error}.") from None
         if done is None:
-            what = "maintenance, or it is over, or the configuration says it" if "window" in fields else "incident"
-            raise Problem(Failure.NOT_FOUND, f"There is no such {what}.")
+            raise _unknown("window" if "window" in fields else "incident")
         note_action(request)
         is_window = isinstance(done, MaintenanceWindow)
         about = (
@@ -156,8 +155,18 @@ class Actions:
 def _number(fields: MultiDict[str], name: str = "incident") -> int:
     value = fields.get(name, "")
     if not (value.isascii() and value.isdigit()) or len(value) > 16 or int(value) > MOST_ID:
-        raise Problem(Failure.NOT_FOUND, "There is no such number.")
+        raise _unknown(name)
     return int(value)
+
+
+def _unknown(name: str) -> Problem:
+    """What a form acts on, by the field that names it, is not there."""
+    return Problem(
+        Failure.NOT_FOUND,
+        "There is no such incident."
+        if name == "incident"
+        else "There is no such maintenance, or it is over, or the configuration says it.",
+    )
 
 
 def _minutes(fields: MultiDict[str], name: str) -> int | None:
