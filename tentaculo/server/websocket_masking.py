@@ -22,8 +22,8 @@ _SMALL_FRAMES = re.compile(
     % b"|".join(b"%b.{%d}" % (re.escape(bytes((0x80 | size,))), 4 + size) for size in range(126)),
     re.DOTALL,
 )
-
-
+_CONTINUES = 2
+"""The group for a frame that more of its message follow."""
 _FINAL, _CONTROL = 0x80, 0x08
 """Bits in the first byte of a frame: the last one of its message, and no part of a message."""
 
@@ -49,12 +49,14 @@ class MaskEnforcer:
         complete = -1 if self._is_open or position > len(data) else position  # where a message has ended
         while position < len(data):
             if (small := _SMALL_FRAMES.match(data, position)) is not None:
-                ends, continues = small.start(1), small.start(2)
-                if ends != continues:  # both are -1 where there are control frames only
-                    self._is_open = continues > ends
-                if ends > complete:
-                    complete = ends
                 position = small.end()
+                last = small.lastindex
+                if last is not None:  # else there are control frames only
+                    self._is_open = last == _CONTINUES
+                if not self._is_open:
+                    complete = position
+                elif (ends := small.start(1)) > complete:
+                    complete = ends
                 continue
             head = data[position : position + 10]
             if len(head) > 1 and not head[1] & 0x80:

