@@ -18,7 +18,6 @@ import structlog
 from tentaculo.config.schema import Config
 from tentaculo.config.services import ServiceSettings
 from tentaculo.model.health import Endpoint
-from tentaculo.model.history import RouteKey
 from tentaculo.net.turns import TurnScheduler
 from tentaculo.proxy.route import CompiledRoute
 from tentaculo.proxy.state import Learning
@@ -207,11 +206,6 @@ class ProxyGeneration:
         """The services with hedged routes, each with its load balancer."""
         for name in dict.fromkeys(plan.service.name for plan in self.routes if plan.hedges):
             yield name, self.balancers[name]
-
-    def route_keys(self) -> set[RouteKey]:
-        """The routes that are counted."""
-        keys = [route.key for route in (*self.routes, *self.health_routes.values())]
-        return {key for key in keys if key is not None}
 
 
 def _concurrency_limit(service: ServiceSettings) -> ConcurrencyLimit | None:
