@@ -211,9 +211,10 @@ class ChannelQueue:
         )
 
     def _abandon(self, message: Message, delivery: Delivery) -> None:
-        """Give up a message. Everything that waits behind it becomes due again with it."""
+        """Give up a message. The incidents that wait behind it become due again with its own; warnings do not."""
         self.counts.failed += 1
-        self._waiting.clear()
+        _, *behind = self._waiting
+        self._waiting = deque(one for one in behind if one.kind is NotificationKind.WARNING)
         log.error(
             "alert delivery abandoned",
             channel=self.channel.name,

@@ -296,3 +296,13 @@ async def test_a_warning_that_comes_while_a_message_is_abandoned_is_sent() -> No
         made.warn(WARNING)
         await eventually(lambda: len(recorded.deliveries) == 2)
     assert [one.outcome for one in recorded.deliveries] == [DeliveryOutcome.FAILED, DeliveryOutcome.DELIVERED]
+
+
+async def test_a_warning_that_waits_behind_an_abandoned_message_is_sent_after_it() -> None:
+    """Incidents become due again by themselves; nothing would bring the warning back."""
+    async with receiving(502, 502) as receiver, notifying(receiver, attempts=2) as (made, recorded):
+        made.send_due(recorded.down("hermes").incidents.values())
+        made.warn(WARNING)
+        await eventually(lambda: len(recorded.deliveries) == 2)
+    kinds = [(one.kind, one.outcome) for one in recorded.deliveries]
+    assert kinds == [("incident.opened", DeliveryOutcome.FAILED), ("warning.opened", DeliveryOutcome.DELIVERED)]
