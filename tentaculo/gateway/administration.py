@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
@@ -42,8 +43,11 @@ if TYPE_CHECKING:
     from tentaculo.config.layers import Layered, Sources
     from tentaculo.web.admin import Author, Place
 
-ATTEMPTS = 3
-"""Attempts to make a change for any generation while others make changes too."""
+ATTEMPTS = 10
+"""Attempts to make a change for any generation while other workers and machines make changes too."""
+FOLLOW_WITHIN = 3.0
+"""Seconds that a change waits until this machine serves what another one has changed first."""
+_LOOK_EVERY = 0.05
 CHANGED = "configuration.changed"
 """The event of a change, with its author and the names of what changed."""
 
@@ -76,6 +80,7 @@ class ConfigurationAdministration:
         self._record = record
         self._table = table
         self._tasks = TaskGroup("administration")
+        self._turn = asyncio.Lock()
         self._environ = process_environment() if environ is None else environ
 
     def __repr__(self) -> str:
@@ -164,7 +169,9 @@ class ConfigurationAdministration:
 
     async def _outcome(self, edit: Edit, by: Author) -> tuple[str, dict[str, Any]] | Problem:
         try:
-            return await self._make(edit, by)
+            # One after another: otherwise those of one process would take each other's attempts.
+            async with self._turn:
+                return await self._make(edit, by)
         except Problem as problem:
             return problem
 
@@ -187,6 +194,10 @@ class ConfigurationAdministration:
             except LayerConflictError as error:
                 if error.is_foreign:
                     raise Problem(Failure.CHANGES_FAULTY, str(error)) from None
+                if by.tags is not None:
+                    raise self._conflict() from None
+                if not await self._is_followed(sources):
+                    break
                 continue
             self._record(
                 CHANGED,
@@ -199,7 +210,20 @@ class ConfigurationAdministration:
             )
             shown = {"revision": layer.revision, "changed": True, "keys": keys, "changes": changes.as_json()}
             return self._generation(), shown
-        raise self._conflict()
+        raise Problem(
+            Failure.CHANGES_NOT_KEPT,
+            "Others changed the configuration first, and this gateway does not serve that yet. If this stays so, its log"
+            " says why it cannot.",
+        )
+
+    async def _is_followed(self, sources: Sources) -> bool:
+        """Wait until something else than `sources` is served; False where that takes too long."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FOLLOW_WITHIN):
+                while (found := await self._sources()).layer == sources.layer and found.text == sources.text:
+                    await asyncio.sleep(_LOOK_EVERY)
+                return True
+        return False
 
     def _check_generation(self, by: Author) -> None:
         if by.tags is not None and self._generation() not in by.tags:
