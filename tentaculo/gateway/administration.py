@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
@@ -194,11 +193,11 @@ class ConfigurationAdministration:
             except LayerConflictError as error:
                 if error.is_foreign:
                     raise Problem(Failure.CHANGES_FAULTY, str(error)) from None
+                if await self._is_followed(sources, FOLLOW_WITHIN if by.tags is None else 0.0):
+                    continue
                 if by.tags is not None:
                     raise self._conflict() from None
-                if not await self._is_followed(sources):
-                    break
-                continue
+                break
             self._record(
                 CHANGED,
                 by=by.name,
@@ -216,14 +215,17 @@ class ConfigurationAdministration:
             " says why it cannot.",
         )
 
-    async def _is_followed(self, sources: Sources) -> bool:
-        """Wait until something else than `sources` is served; False where that takes too long."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(FOLLOW_WITHIN):
-                while (found := await self._sources()).layer == sources.layer and found.text == sources.text:
-                    await asyncio.sleep(_LOOK_EVERY)
+    async def _is_followed(self, sources: Sources, within: float) -> bool:
+        """Wait until something else than `sources` is served; False where that takes more than `within` seconds."""
+        clock = asyncio.get_running_loop().time
+        end = clock() + within
+        while True:
+            found = await self._sources()
+            if (found.layer, found.text) != (sources.layer, sources.text):
                 return True
-        return False
+            if clock() >= end:
+                return False
+            await asyncio.sleep(_LOOK_EVERY)
 
     def _check_generation(self, by: Author) -> None:
         if by.tags is not None and self._generation() not in by.tags:
