@@ -1,10 +1,13 @@
-"""The tables [log] and [reload]: what a gateway that runs writes, and how it takes up a changed configuration."""
+"""The tables [log], [reload], [admin] and [page]: what a gateway writes, how its configuration changes, and its pages."""
 
 from __future__ import annotations
 
+from datetime import tzinfo
+from pathlib import Path
 from typing import Annotated, Literal
 
-from tentaculo.config.section import Doc, Section
+from tentaculo.config.section import Doc, Section, at_most_long
+from tentaculo.config.types import Line, TimeZoneName, time_zone
 
 
 class LogSettings(Section, frozen=True):
@@ -34,3 +37,37 @@ class ReloadSettings(Section, frozen=True):
             " end by themselves."
         ),
     ] = False
+
+
+class AdminSettings(Section, frozen=True):
+    """[admin]: the write API."""
+
+    changes_file: Annotated[
+        Path | None,
+        Doc(
+            "File with the changes that were made by the write API. It has secrets, and only its owner can read it.",
+            default="data/changes.json",
+            example="data/changes.json",
+        ),
+    ] = None
+
+
+class PageSettings(Section, frozen=True):
+    """[page]: the status pages."""
+
+    title: Annotated[
+        Annotated[Line, at_most_long(60)] | None,
+        Doc("Name of the status pages, beside that of the product.", default="none", example="Example Services"),
+    ] = None
+    zone: Annotated[
+        TimeZoneName,
+        Doc(
+            "Time zone in which the pages show times. A browser that runs their script shows its own.",
+            example="Europe/Madrid",
+        ),
+    ] = "UTC"
+
+    @property
+    def time_zone(self) -> tzinfo:
+        """Its zone."""
+        return time_zone(self.zone)

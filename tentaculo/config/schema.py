@@ -11,12 +11,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from tentaculo.config.accepted_tokens import AuthSettings
-from tentaculo.config.admin import AdminSettings
 from tentaculo.config.incidents import AlertSettings, IncidentSettings, MaintenanceSettings
 from tentaculo.config.limits import LimitSettings
 from tentaculo.config.listening import ServerSettings
-from tentaculo.config.operation import LogSettings, ReloadSettings
-from tentaculo.config.page import PageSettings
+from tentaculo.config.operation import AdminSettings, LogSettings, PageSettings, ReloadSettings
 from tentaculo.config.reader import read
 from tentaculo.config.section import INTERNAL, Doc, Section
 from tentaculo.config.services import ServiceSettings

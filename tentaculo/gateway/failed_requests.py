@@ -15,7 +15,7 @@ from tentaculo.incidents.tracker import IncidentTracker
 from tentaculo.model.history import MINUTE
 from tentaculo.store.errors import StoreUnavailable
 from tentaculo.store.events import Query
-from tentaculo.store.failed_requests import read_failed
+from tentaculo.store.history import read_failed
 
 LATE = 30
 """Seconds after the end of a minute until every worker and machine has stored its requests."""

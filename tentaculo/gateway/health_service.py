@@ -14,8 +14,7 @@ from tentaculo.config.comparison import Changes
 from tentaculo.config.schema import Config
 from tentaculo.config.services import ServiceSettings
 from tentaculo.gateway.own_events import log_transition
-from tentaculo.gateway.service_rows import ServiceRows
-from tentaculo.gateway.state_repository import StateRepository
+from tentaculo.gateway.state_repository import ServiceRows, StateRepository
 from tentaculo.gateway.traffic_evaluation import TrafficEvaluation
 from tentaculo.health.board import Board, ProbeUpdate
 from tentaculo.health.probe_log import ProbeLog

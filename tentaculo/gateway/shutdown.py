@@ -11,6 +11,7 @@ from aiohttp import web
 from tentaculo.config.listening import ServerSettings
 from tentaculo.events.hub import Hub
 from tentaculo.proxy.handler import Proxy
+from tentaculo.server.connection import ClientConnection
 from tentaculo.server.dispatcher import Dispatcher
 from tentaculo.server.listeners import ConnectionLimits, Listeners
 from tentaculo.tasks import TaskGroup
@@ -111,17 +112,21 @@ class Shutdown:
         await self._hub.close()
 
     async def _finish_requests(self, quiet: float) -> None:
-        """Until no request is in flight and no client has sent one for `quiet` seconds; then close the connections."""
+        """Until no request is in flight or arriving and no client has sent one for `quiet` seconds; then close the connections."""
         if self._proxy is None or self._server is None:
             return
         traffic, dispatcher, loop = self._proxy.traffic, self._dispatcher, asyncio.get_running_loop()
         last = loop.time()
-        while traffic.in_flight or (self._admission.open and loop.time() - last < quiet):
+        while traffic.in_flight or (self._admission.open and (loop.time() - last < quiet or self._has_unfinished())):
             if traffic.in_flight:
                 await traffic.idle()
                 last = loop.time()
-            if dispatcher is not None and dispatcher.in_flight:
+            if (dispatcher is not None and dispatcher.in_flight) or loop.time() - last >= quiet:
                 last = loop.time()
             await asyncio.sleep(_QUIET / 10)
         for connection in self._server.connections:
             connection.close()
+
+    def _has_unfinished(self) -> bool:
+        connections = self._server.connections if self._server is not None else ()
+        return any(connection.has_unfinished for connection in connections if isinstance(connection, ClientConnection))

@@ -33,6 +33,7 @@ PRIVATE_NAMES = (
     "_process_keepalive",
     "_reading_paused",
     "_request_count",
+    "_request_in_progress",
     "_resume_transport_reading",
     "_upgraded",
     "_waiter",
@@ -74,6 +75,7 @@ class AiohttpHandler(web.RequestHandler):
         event_loop: asyncio.AbstractEventLoop
         is_buffer_paused: bool
         is_reading_paused: bool
+        is_serving: bool
         is_upgraded: bool
         is_writing_paused: bool
         keepalive_deadline: float
@@ -91,6 +93,7 @@ class AiohttpHandler(web.RequestHandler):
         event_loop = web.RequestHandler._loop
         is_buffer_paused = web.RequestHandler._buffer_paused
         is_reading_paused = web.RequestHandler._reading_paused
+        is_serving = web.RequestHandler._request_in_progress
         is_upgraded = web.RequestHandler._upgraded
         is_writing_paused = web.RequestHandler._paused
         keepalive_deadline = web.RequestHandler._next_keepalive_close_time

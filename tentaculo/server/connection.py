@@ -133,6 +133,13 @@ class ClientConnection(FastPathConnection):
         self.judged: object | None = None
         """A native request that the dispatcher has checked, for the task that serves it."""
 
+    @property
+    def has_unfinished(self) -> bool:
+        """Whether a request has begun to arrive, or is being served; not one for an event stream or an upgrade."""
+        if self.close_requested or self.has_response or self.payload_parser is not None:
+            return False
+        return self.has_begun or self.is_serving or self.is_busy or bool(self.messages)
+
     def reading_changed(self, *, is_paused: bool) -> None:
         """Count what is held while the client is not read."""
         if is_paused:
@@ -243,7 +250,7 @@ class ClientConnection(FastPathConnection):
 
     def set_parser(self, parser: Any, data_received_cb: Callable[[], None] | None = None) -> None:
         """Pass all bytes from now on to `parser`."""
-        taker: Any = MaskEnforcer(parser) if isinstance(parser, WebSocketReader) else parser
+        taker: Any = MaskEnforcer(parser, self.count_bytes) if isinstance(parser, WebSocketReader) else parser
         super().set_parser(taker, data_received_cb)
         if self.has_ended and taker is not parser:
             taker.feed_eof()

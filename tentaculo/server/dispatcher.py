@@ -39,12 +39,11 @@ from tentaculo.server.client_address import client_address
 from tentaculo.server.connection import ClientConnection
 from tentaculo.server.fast_path import ActiveRequest, BufferedRequest
 from tentaculo.server.gateway_responses import GatewayResponses
-from tentaculo.server.judged_request import JudgedRequest
 from tentaculo.server.native_access import READS
 from tentaculo.server.native_routes import LIMIT_FIELDS, REQUEST_ID, STARTED, from_http
 from tentaculo.server.request_limits import RouteLimits
 from tentaculo.server.route_entries import Route
-from tentaculo.server.rules import RequestRules
+from tentaculo.server.rules import JudgedRequest, RequestRules
 from tentaculo.telemetry.request_log import RequestLog
 
 log = structlog.get_logger(__name__)
@@ -333,7 +332,9 @@ class Dispatcher:
             address = sign_in_address(judged.inbound)
             if address is not None:
                 return self._send(judged, request, 303, {"Location": address, "Cache-Control": "no-store"})
-        return self._responses.refuse(problem, request, judged.inbound, judged.record, keep_alive=judged.keep_alive)
+        # The gateway may have begun to stop since the request was judged.
+        stays = judged.keep_alive and not self._is_draining
+        return self._responses.refuse(problem, request, judged.inbound, judged.record, keep_alive=stays)
 
     async def _serve_native(self, judged: JudgedRequest, request: web.BaseRequest) -> web.StreamResponse:
         """Step 7, native, and step 6 before it."""

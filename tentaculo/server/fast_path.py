@@ -158,7 +158,8 @@ HEAD_COST = 1
 FIELD_COST = 400
 """Bytes of memory for each header field: a field of four bytes takes as many objects as a long one."""
 MOST_COUNTED = 192 * 1024
-"""Bytes that the heads of one connection take at most: the one that is served, and those that are read ahead."""
+"""Bytes that the heads of one connection take at most, the one that is served and those that are read ahead; or the message
+of a WebSocket that arrives."""
 MAX_LATER = 8 * 1024
 """Bytes that a client may send on while it waits for its response, before it is no longer read."""
 
@@ -321,7 +322,11 @@ class FastPathConnection(RequestReceiver):
         """Count what `data`, in which a head begins or continues, takes until every request has been answered."""
         end = data.find(HEAD_END) + 1 or len(data)
         size = len(data) + HEAD_COST * end + FIELD_COST * data.count(b"\n", 0, end)
-        size = min(self.counted + size, MOST_COUNTED)
+        self.count_bytes(self.counted + size)
+
+    def count_bytes(self, size: int) -> None:
+        """Count `size` bytes in place of what is counted, but no more than `MOST_COUNTED`."""
+        size = min(size, MOST_COUNTED)
         self.memory.held += size - self.counted
         self.counted = size
 

@@ -8,7 +8,7 @@ them. Rows below only ever gain, and are deleted long after they are counted, so
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,6 +40,7 @@ from tentaculo.model.history import (
     Uptime,
     uptime_share,
 )
+from tentaculo.model.incident_past import FailedMinute
 from tentaculo.store.events import Transaction
 from tentaculo.store.tables import dialect_module, history
 
@@ -48,6 +49,8 @@ HistoryRow = Mapping[str, Any]
 BELOW = {HOUR: MINUTE, DAY: HOUR}
 """The span whose rows make one of the key's."""
 _KEY = ("service", "span", "start")
+MOST_NAMED = 500
+"""Services that the query for failed requests names; of more, the rows of all are read."""
 _MOST = 2**53
 """No count is ever higher, and a thousand such counts still fit in their sum's 63 bits."""
 
@@ -164,6 +167,17 @@ def read_past(connection: Connection, now: int, services: Sequence[str]) -> dict
         hours = tuple(part for part in parts if part.span == HOUR and part.start >= day)
         past[service] = HistorySummary(hours, uptime_share(parts), min(part.start for part in parts))
     return past
+
+
+def read_failed(connection: Connection, since: int, until: int, services: Collection[str]) -> list[FailedMinute]:
+    """The minutes that begin between `since` and `until` (not included) in which requests of `services` failed."""
+    c = history.c
+    query = select(c.service, c.start, c.requests_failed).where(
+        c.span == MINUTE, c.start >= since, c.start < until, c.requests_failed > 0
+    )
+    if len(services) <= MOST_NAMED:
+        query = query.where(c.service.in_(services))
+    return [FailedMinute(service, start, failed) for service, start, failed in connection.execute(query)]
 
 
 def _sums(connection: Connection, span: int, since: int, until: int, services: Sequence[str]) -> list[Period]:

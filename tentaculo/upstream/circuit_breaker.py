@@ -11,6 +11,7 @@ or a probe, has succeeded since the first of them. Probes do nothing else here.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import NamedTuple
@@ -19,7 +20,6 @@ from tentaculo.config import services
 from tentaculo.config.schema import Config
 from tentaculo.model.health import BreakerState, BreakerView, Counts, Endpoint, Outcome, TrafficView
 from tentaculo.model.reason import Reason, because
-from tentaculo.upstream.sliding_window import SlidingWindow
 
 # Read on every proxied request: a global is a good deal cheaper than an attribute of an enum class.
 _CLOSED = BreakerState.CLOSED
@@ -29,6 +29,8 @@ _ROW_LASTS = 0.5
 """Seconds that failures in a row must last if many requests succeeded shortly before."""
 _TRIAL_LASTS = 10.0
 """Seconds after which a trial without an outcome is followed by another, or `open_for` if that is longer."""
+_STEPS = 10
+"""Marks that a window keeps: it moves in tenths of its length."""
 
 Signal = Callable[[Endpoint, bool], None]
 """Called with an endpoint, and whether a request there succeeded."""
@@ -44,6 +46,55 @@ def _no_change(_: Endpoint, __: BreakerState, ___: str) -> None:
 
 def _no_signal(_: Endpoint, __: bool) -> None:
     pass
+
+
+class SlidingWindow:
+    """The requests of the last `span` seconds, to a tenth of it.
+
+    It begins with its first mark: nothing is counted, and no clock is read, while all requests succeed. The caller counts
+    the successes in a plain number; the window keeps what that number was at a few moments.
+    """
+
+    __slots__ = ("_failed", "_marks", "span")
+
+    def __init__(self, span: float) -> None:
+        self.span = span
+        """Seconds that count."""
+        self._failed = 0
+        # When, and the two counts as they were just before.
+        self._marks: deque[tuple[float, int, int]] = deque()
+
+    def __repr__(self) -> str:
+        return f"<Window of {self.span:g} s, {len(self._marks)} marks>"
+
+    def note_failure(self, moment: float, ok: int) -> None:
+        """Count a failed request; `ok` requests have succeeded until now."""
+        self.mark(moment, ok)
+        self._failed += 1
+
+    def mark(self, moment: float, ok: int) -> None:
+        """Count from now on, if not from earlier; `ok` requests have succeeded until now."""
+        marks = self._marks
+        self._forget(moment)
+        if not marks or moment - marks[-1][0] >= self.span / _STEPS:
+            marks.append((moment, ok, self._failed))
+
+    def counts(self, moment: float, ok: int) -> Counts:
+        """The requests in the window at `moment`; `ok` requests have succeeded until now."""
+        self._forget(moment)
+        if not self._marks:
+            return Counts()
+        _, ok_before, failed_before = self._marks[0]
+        return Counts(ok - ok_before, self._failed - failed_before)
+
+    def clear(self) -> None:
+        """Forget all requests."""
+        self._marks.clear()
+
+    def _forget(self, moment: float) -> None:
+        marks = self._marks
+        while marks and moment - marks[0][0] >= self.span:
+            marks.popleft()
 
 
 class CircuitBreaker:
@@ -66,29 +117,9 @@ class CircuitBreaker:
     """
 
     __slots__ = (
-        "_clock",
-        "_count",
-        "_failed",
-        "_failures",
-        "_has_passed_probe",
-        "_is_failing",
-        "_last_failure",
-        "_note_change",
-        "_now",
-        "_opened_at",
-        "_reason",
-        "_row_began",
-        "_signal",
-        "_state",
-        "_ticket",
-        "_timeouts",
-        "_until",
-        "_window",
-        "closed_ticket",
-        "is_watchful",
-        "rules",
-        "succeeded",
-        "upstream",
+        *("_clock", "_now", "_signal", "_note_change", "_state", "_ticket", "_until", "_opened_at", "_reason"),
+        *("_failed", "_failures", "_count", "_timeouts", "_row_began", "_window", "_is_failing", "_has_passed_probe"),
+        *("_last_failure", "closed_ticket", "is_watchful", "rules", "succeeded", "upstream"),
     )
 
     def __init__(

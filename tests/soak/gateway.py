@@ -147,7 +147,9 @@ async def watched_gateway(
     async with running_gateway(config, env) as running:
         watched = Watched(running)
         await asyncio.to_thread(watched.errors)
-        # The thread of queries connects to the database with the first one, which the gateway itself sends later.
+        # The threads of queries and of searches each connect to the database with their first one, of which the gateway
+        # itself sends some later.
         async with watched.client() as client:
             expect(await client.ask("GET", "/vx11/history/moody?hours=1"), 200)
+            expect(await client.ask("GET", "/events?text=nothing"), 200)
         yield watched

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.pool import StaticPool
 
 from tentaculo.model.history import DAY, HOUR, MINUTE, Histogram, Period, Tally, Uptime, UptimeShare
+from tentaculo.model.incident_past import FailedMinute
 from tentaculo.store import history, tables
 from tentaculo.store.history import (
     Retention,
@@ -431,3 +432,25 @@ def test_a_row_of_an_older_version_counts_by_its_probes_and_says_so(transaction:
     known = 3 * DAY + HOUR
     assert past["madre"].quarter.share == pytest.approx((3 * DAY * 3 / 4 + HOUR / 4) / known)
     assert not past["madre"].quarter.by_time
+
+
+FAILED_FROM = 1_773_500_400
+
+
+def failed_row(service: str, minute: int, failed: int, span: int = MINUTE) -> object:
+    return history_row(Period(service, span, FAILED_FROM + minute * MINUTE, Tally(0, 9), Tally(5, failed)))
+
+
+@pytest.mark.parametrize("named", [500, 1])
+def test_only_minutes_with_failures_in_the_span_are_read(url: str, monkeypatch: pytest.MonkeyPatch, named: int) -> None:
+    monkeypatch.setattr(history, "MOST_NAMED", named)
+    with opened(url) as connection:
+        rows = [failed_row("mcp", n, n) for n in range(4)] + [
+            failed_row("mcp", 0, 99, HOUR),
+            failed_row("switch", 1, 7),
+            failed_row("hermes", 1, 8),
+        ]
+        add_history(connection, rows)  # type: ignore[arg-type]
+        found = history.read_failed(connection, FAILED_FROM, FAILED_FROM + 3 * MINUTE, ["mcp", "switch"])
+    expected = {("mcp", 1, 1), ("mcp", 2, 2), ("switch", 1, 7)} | ({("hermes", 1, 8)} if named == 1 else set())
+    assert set(found) == {FailedMinute(name, FAILED_FROM + minute * MINUTE, count) for name, minute, count in expected}

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import json
 import os
 import re
+import shutil
 import sys
 from asyncio.subprocess import DEVNULL, STDOUT, Process
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from aiohttp import ClientError, ClientSession, ClientTimeout
+
+from tentaculo.store import migrate
 
 ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "a-token-for-tests"
@@ -105,7 +110,8 @@ async def running_process(
 async def running_gateway(config: Mapping[str, Any], env: Mapping[str, str] | None = None) -> AsyncIterator[Running]:
     """A gateway with `config`, TOML-shaped, on a free port where it names none; its token is in the environment.
 
-    `env` is added to the environment. Its folder is a temporary one, gone afterwards.
+    `env` is added to the environment. Its folder is a temporary one, gone afterwards. Where neither names a database, it
+    has a migrated one, so that no process upgrades it: that is half of a start.
     """
     server = {"host": "127.0.0.1", "port": 0, **config.get("server", {})}
     tables = {**config, "server": server}
@@ -113,10 +119,26 @@ async def running_gateway(config: Mapping[str, Any], env: Mapping[str, str] | No
         folder = Path(name)
         file = folder / "gateway.toml"
         file.write_text("".join(f"{key} = {to_toml(table)}\n" for key, table in tables.items()))
-        environment = clean_environment({"PYTHONPATH": str(ROOT), "TENTACULO_TOKEN": TOKEN, **(env or {})})
+        added = {"PYTHONPATH": str(ROOT), "TENTACULO_TOKEN": TOKEN, **(env or {})}
+        if "database" not in config and not any(name.startswith("TENTACULO_DATABASE_") for name in added):
+            added["TENTACULO_DATABASE_AUTO_UPGRADE"] = "false"
+            database = folder / "data/tentaculo.db"
+            database.parent.mkdir()
+            shutil.copyfile(_migrated_file(), database)
+            database.chmod(0o600)
+        environment = clean_environment(added)
         command = (sys.executable, "-m", "tentaculo", "serve", "-c", str(file))
         async with running_process(command, folder, environment) as running:
             yield running
+
+
+@cache
+def _migrated_file() -> Path:
+    folder = TemporaryDirectory(prefix="tentaculo-template-")
+    atexit.register(folder.cleanup)
+    file = Path(folder.name, "tentaculo.db")
+    migrate.upgrade(f"sqlite:///{file}")
+    return file
 
 
 async def _answering(process: Process, output: Path) -> str:

@@ -11,8 +11,7 @@ from hypothesis.stateful import Bundle, MultipleResults, RuleBasedStateMachine, 
 
 from tentaculo.config import services
 from tentaculo.model.health import BreakerState, BreakerView, Counts, Endpoint, Outcome, TrafficView
-from tentaculo.upstream.circuit_breaker import CircuitBreaker, CircuitBreakers
-from tentaculo.upstream.sliding_window import SlidingWindow
+from tentaculo.upstream.circuit_breaker import CircuitBreaker, CircuitBreakers, SlidingWindow
 from tests.support.health import Clock, fleet
 
 FAILURES = 3

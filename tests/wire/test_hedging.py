@@ -208,6 +208,7 @@ async def test_without_a_budget_none_is_sent(start: Start, service: Service) -> 
         assert two.requests == []
 
 
+@pytest.mark.usefixtures("notices_soon")
 async def test_a_client_that_leaves_ends_both(start: Start, service: Service) -> None:
     async with replicas() as (one, two, ports):
         live = await started(start, service, ports)

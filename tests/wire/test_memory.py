@@ -108,6 +108,8 @@ EVENTS = (
     b"GET /ws HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nX-VX11-Token: test-token\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGVudGFjdWxvIGxpbmshIQ==\r\n\r\n"
 )
+PART = b"\x01\xfe\x01\x00" + bytes(260)
+MORE = b"\x00\xfe\x01\x00" + bytes(260)
 TEXT = b"\x81\x82" + bytes(4) + b"{}"
 PING = b"\x89\x80" + bytes(4)
 # What a client sends first, what it sends then without reading, and the bytes that this may take.
@@ -116,6 +118,8 @@ WAITING: dict[str, tuple[bytes, bytes, int]] = {
     "an incomplete head of many fields": (b"", HEAD + b"X: %b\r\n" % (b"x" * 245) * 120, 128 * 1024),
     "pipelined heads of many fields": (HEAD + b"\r\n", (HEAD + b"a:\r\n" * 120 + b"\r\n") * 100, 192 * 1024),
     "large heads behind an upload": (UPLOAD + b"x", (HEAD + b"X: %b\r\n\r\n" % (b"x" * 30_000)) * 30, 192 * 1024),
+    "an incomplete message of an event client": (EVENTS, PART + MORE * 100, 64 * 1024),
+    "an incomplete frame of an event client": (EVENTS, b"\x81\xfe\x80\x00" + bytes(30_000), 64 * 1024),
     "messages of an event client": (EVENTS, TEXT * 8_000, 64 * 1024),
     "pings of an event client": (EVENTS, PING * 8_000, 64 * 1024),
 }

@@ -306,6 +306,7 @@ async def test_requests_at_once(start: Start) -> None:
             await until_free(live)
 
 
+@pytest.mark.usefixtures("notices_soon")
 @pytest.mark.parametrize("how", ["client closes", "client resets"])
 async def test_a_client_that_leaves_gives_its_place_back(start: Start, how: str) -> None:
     gate = Gate()

@@ -298,6 +298,7 @@ async def test_a_target_whose_breaker_is_open_is_not_chosen(start: Start, refusi
         assert [target.probability for target in view.targets] == [1.0, 0.0]
 
 
+@pytest.mark.usefixtures("notices_soon")
 async def test_a_failure_of_the_target_is_worth_nothing_and_a_client_that_leaves_teaches_nothing(
     start: Start, refusing_port: int
 ) -> None:
