@@ -211,6 +211,18 @@ class IncidentRepository:
         await self._see_windows()
         return stored
 
+    async def change_window(self, window: MaintenanceWindow) -> MaintenanceWindow | None:
+        """Change the times and the reason of a window by its number; None if it is over. Raises `StoreUnavailable`."""
+        changed: MaintenanceWindow | None = await self._store_client.run(
+            partial(store.change_window, window=window, now=self._now())
+        )
+        if changed is not None and changed.id is not None:
+            # Its end is a time of the day now, which stays where it is when the clock is set.
+            self._from_now.pop(changed.id, None)
+            self._moved.pop(changed.id, None)
+        await self._see_windows()
+        return changed
+
     async def end_window(self, number: int) -> MaintenanceWindow | None:
         """End a maintenance window now, or cancel one that has not begun; None if there is none.
 

@@ -322,6 +322,21 @@ def move_window(connection: Connection, window: MaintenanceWindow) -> None:
     connection.execute(update(maintenance).where(maintenance.c.id == window.id).values(values))
 
 
+def change_window(connection: Connection, window: MaintenanceWindow, now: datetime) -> MaintenanceWindow | None:
+    """Change the times and the reason of a stored window. None where there is none that still holds or will at `now`."""
+    c = maintenance.c
+    values = {
+        "starts_at": naive_utc(window.starts_at),
+        "ends_at": naive_utc(window.ends_at),
+        "reason": storable(window.reason),
+    }
+    still = (c.id == window.id) & (c.ends_at > naive_utc(now))
+    if not connection.execute(update(maintenance).where(still).values(values)).rowcount:
+        return None
+    notify_fleet(connection)
+    return _window(connection.execute(select(maintenance).where(c.id == window.id)).mappings().one())
+
+
 def end_window(connection: Connection, number: int, now: datetime) -> MaintenanceWindow | None:
     """End a window at `now`; one that has not begun is removed. None where there is none that still holds or will."""
     c = maintenance.c

@@ -6,6 +6,7 @@ Each form has the fields `form` (the form token), `action` and `next`, the page 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime, tzinfo
 from typing import Any, Final, Protocol
 
@@ -14,6 +15,7 @@ from multidict import MultiDict
 
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.incident import (
+    EVERY,
     Acknowledgement,
     InvalidInputError,
     MaintenanceWindow,
@@ -48,6 +50,16 @@ class Books(Protocol):
     async def add_window(self, window: MaintenanceWindow) -> MaintenanceWindow:
         """Plan a maintenance window."""
 
+    async def windows(self) -> tuple[list[MaintenanceWindow], str | None]:
+        """The open and planned maintenance windows, and why some may be missing."""
+        ...
+
+    async def change_window(self, window: MaintenanceWindow) -> MaintenanceWindow | None:
+        """Change a window by its number; None where it is over, or there is none."""
+
+    async def end_window(self, number: int) -> MaintenanceWindow | None:
+        """End a window, or cancel one that has not begun; as above."""
+
 
 class Actions:
     """The handler."""
@@ -71,7 +83,6 @@ class Actions:
         """Do what a form says. Raises `Problem`: 400, 403, 404, 409, 503; else `HTTPSeeOther` to the page it came from."""
         fields = await read_own_form(request)
         by = name_of(request) or AUTHOR
-        what: dict[str, object] = {}
         try:
             match fields.get("action"):
                 case "note":
@@ -85,39 +96,77 @@ class Actions:
                     done = await self._books.mute(_number(fields), by, _minutes(fields, "until"))
                 case "maintain":
                     done = await self._books.add_window(self._window(fields, by))
-                    what = {"maintenance": done.id, "services": list(done.services)}
+                case "change_maintenance":
+                    window = await self._changed(fields)
+                    done = None if window is None else await self._books.change_window(window)
+                case "end_maintenance":
+                    done = await self._books.end_window(_number(fields, "window"))
                 case _:
                     raise Problem(Failure.BAD_REQUEST, "The form says nothing that can be done.")
         except InvalidInputError as error:
             raise Problem(Failure.BAD_REQUEST, f"{error}.") from None
         if done is None:
-            raise Problem(Failure.NOT_FOUND, "There is no such incident.")
+            raise _unknown("window" if "window" in fields else "incident")
         note_action(request)
-        self._audit(request, fields["action"], **(what or {"incident": _number(fields)}))
+        is_window = isinstance(done, MaintenanceWindow)
+        about = (
+            {"maintenance": done.id, "services": list(done.services)} if is_window else {"incident": _number(fields)}
+        )
+        self._audit(request, fields["action"], **about)
         raise see_other(own_page(fields.get("next", "")))
 
     def _window(self, fields: MultiDict[str], author: str) -> MaintenanceWindow:
-        begins = fields.get("starts", "")
-        try:
-            starts_at = datetime.fromisoformat(begins).replace(tzinfo=self._zone) if begins else None
-        except ValueError:
-            raise InvalidInputError("starts", "must be a time, or empty for now") from None
         return check_window(
             fields.getall("services", []),
             fields.get("reason", ""),
             names=self._names,
             now=self._now(),
-            starts_at=starts_at,
+            starts_at=self._moment(fields, "starts"),
             minutes=_minutes(fields, "minutes") or 0,
             author=author,
         )
 
+    async def _changed(self, fields: MultiDict[str]) -> MaintenanceWindow | None:
+        """The window of `fields` with what they change. One that holds keeps its beginning. None where there is none."""
+        number, now = _number(fields, "window"), self._now()
+        known = next((one for one in (await self._books.windows())[0] if one.id == number), None)
+        if known is None:
+            return None
+        changed = check_window(
+            known.services or [EVERY],
+            fields.get("reason", ""),
+            names={name: name for name in known.services},
+            now=now,
+            starts_at=known.starts_at if known.holds(now) else self._moment(fields, "starts") or now,
+            ends_at=self._moment(fields, "ends") or now,
+            author=known.author,
+        )
+        return replace(changed, id=number)
 
-def _number(fields: MultiDict[str]) -> int:
-    value = fields.get("incident", "")
+    def _moment(self, fields: MultiDict[str], name: str) -> datetime | None:
+        """A time of the page's zone; None where the field is empty."""
+        value = fields.get(name, "")
+        try:
+            return datetime.fromisoformat(value).replace(tzinfo=self._zone) if value else None
+        except ValueError:
+            raise InvalidInputError(name, "must be a time, or empty for now") from None
+
+
+def _number(fields: MultiDict[str], name: str = "incident") -> int:
+    value = fields.get(name, "")
     if not (value.isascii() and value.isdigit()) or len(value) > 16 or int(value) > MOST_ID:
-        raise Problem(Failure.NOT_FOUND, "There is no such incident.")
+        raise _unknown(name)
     return int(value)
+
+
+def _unknown(name: str) -> Problem:
+    """What a form acts on, by the field that names it, is not there."""
+    return Problem(
+        Failure.NOT_FOUND,
+        "There is no such incident."
+        if name == "incident"
+        else "There is no such maintenance, or it is over, or the configuration says it.",
+    )
 
 
 def _minutes(fields: MultiDict[str], name: str) -> int | None:

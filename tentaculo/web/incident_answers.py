@@ -78,10 +78,7 @@ def _notified(incident: Incident, viewer: Viewer, now: datetime) -> Sentence:
 
 def _told(incident: Incident, t: Language, now: datetime) -> Sentence:
     if not incident.notified:
-        failed = sorted({one.channel for one in incident.delivery_log if one.channel})
-        if failed:
-            return sentence(t, "incident.no_message_reached", names=wording.joined(failed, 3, 40, t=t))
-        return sentence(t, "summary.nobody_yet" if incident.is_open else "incident.nobody")
+        return incident_words.unnotified(incident, t)
     delivered = [one.first_at for one in incident.delivery_log if one.outcome is DeliveryOutcome.DELIVERED]
     first = min(delivered or [one.at for one in incident.notified.values()])
     names = [printable(name, 40) for name in incident.notified if name] or [t("summary.a_channel")]

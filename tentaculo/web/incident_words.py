@@ -103,6 +103,13 @@ def muted(incident: Incident, now: datetime, t: Language) -> sentences.Sentence:
     return sentences.sentence(t, "actions.muted_until", time=sentences.clock(until, now, t))
 
 
+def unnotified(incident: Incident, t: Language) -> sentences.Sentence:
+    """Why nobody has a message about it: `Nobody: no message reached duty.`"""
+    if failed := sorted({one.channel for one in incident.delivery_log if one.channel}):
+        return sentences.sentence(t, "incident.no_message_reached", names=wording.joined(failed, 3, 40, t=t))
+    return sentences.sentence(t, "summary.nobody_yet" if incident.is_open else "incident.nobody")
+
+
 def reopened(incident: Incident, t: Language) -> str:
     """How often it failed again; empty where it did not."""
     return t("activity.failed_again", count=incident.reopened) if incident.reopened else ""

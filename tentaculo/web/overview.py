@@ -316,6 +316,8 @@ def _note(view: ServiceView, state: wording.State, t: Language) -> str:
 class WindowRow:
     """One maintenance, ready to be shown."""
 
+    number: int | None
+    """None for one of the configuration, which is changed there."""
     holds: bool
     services: str
     reason: str
@@ -323,6 +325,8 @@ class WindowRow:
     starts: str
     ends_at: datetime
     ends: str
+    fields: Mapping[str, str]
+    """What a form says that changes it, by the names of its fields."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -347,7 +351,9 @@ def served_row(served: ServedConfiguration | None, now: datetime, t: Language) -
 
 def window_row(window: MaintenanceWindow, now: datetime, t: Language) -> WindowRow:
     """`window` in words, with its times in the zone of `now`."""
+    zone = now.tzinfo
     return WindowRow(
+        number=window.id,
         holds=window.holds(now),
         services=wording.joined(window.services, longest=80, t=t) or t("overview.every_service"),
         reason=reasons.foreign(window.reason, 200),
@@ -355,4 +361,9 @@ def window_row(window: MaintenanceWindow, now: datetime, t: Language) -> WindowR
         starts=wording.clock(window.starts_at, now, t),
         ends_at=window.ends_at,
         ends=wording.clock(window.ends_at, now, t),
+        fields={
+            "reason": window.reason,
+            "starts": f"{window.starts_at.astimezone(zone):%Y-%m-%dT%H:%M}",
+            "ends": f"{window.ends_at.astimezone(zone):%Y-%m-%dT%H:%M}",
+        },
     )

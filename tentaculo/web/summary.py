@@ -186,8 +186,10 @@ def _notified(fleet: Fleet, incident: Incident | None, notes: Sequence[Note]) ->
     t = fleet.t
     if fleet.is_public:
         return joined([[Piece(fleet.not_shown)], *_acknowledged(fleet, incident)])
-    if incident is None or not incident.notified:
-        found = [sentence(t, "summary.nobody_yet" if incident is not None else "summary.nobody")]
+    if incident is None:
+        found = [sentence(t, "summary.nobody")]
+    elif not incident.notified:
+        found = [incident_words.unnotified(incident, t)]
     else:
         at = min(one.at for one in incident.notified.values())
         names = [name for name in incident.notified if name] or [t("summary.a_channel")]

@@ -32,6 +32,7 @@ from tentaculo.model.incident import (
     NotificationState,
     Notified,
 )
+from tentaculo.model.mute import Mute
 from tentaculo.model.page import PageInfo, ServiceInfo
 from tentaculo.model.precursor import Precursor, PrecursorReport, ServicePrecursors
 from tentaculo.model.reason import because
@@ -250,8 +251,13 @@ def connected() -> State:
 
 
 def acting() -> State:
-    """The same in a browser that has signed in, which has forms."""
+    """The same in a browser that has signed in, which has forms: the incident is muted, and two windows are planned."""
     state = signed_in()
+    one = state.books.incidents[0]
+    state.books.incidents = [replace(one, muted=Mute(1, one.id, ago(9), "ana", NOW + timedelta(hours=1)))]
+    (window,) = state.books.planned
+    later = replace(window, id=2, starts_at=NOW + timedelta(days=2), ends_at=NOW + timedelta(days=2, hours=1))
+    state.books.planned = [replace(window, id=1), later]
     state.viewer = Viewer(is_signed_in=True, has_session=True, may_act=True)
     return state
 

@@ -129,6 +129,37 @@ async def test_planning_maintenance(start: Start, file: Path, refusing_port: int
     assert second["ends_at"] == "2027-06-01T01:00:00Z"
 
 
+async def test_maintenance_is_changed_and_ended(start: Start, file: Path, refusing_port: int) -> None:
+    live = await broken(start, file, refusing_port)
+    browser, form = await signed_in(live)
+    plan = {"form": form, "action": "maintain", "reason": "a new disk", "minutes": "60", "services": "hermes"}
+    await browser.send("/status/actions", **plan)
+    await browser.send("/status/actions", **plan, starts="2027-06-01T05:30")
+    first, second = (await read(live, "/vx11/maintenance"))["maintenance"]
+    shown = (await browser.ask("/status", HTML)).body.decode()
+    assert shown.count('value="change_maintenance"') == shown.count('value="end_maintenance"') == 2
+    assert 'name="starts" value="2027-06-01T05:30"' in shown, (
+        "in the zone of the page; one that holds keeps its beginning"
+    )
+    change = {"form": form, "action": "change_maintenance", "reason": "two disks", "ends": "2027-06-02T05:30"}
+    assert where(await browser.send("/status/actions", **change, window=str(first["id"]))) == (303, "/status")
+    later = {**change, "starts": "2027-06-01T06:30", "window": str(second["id"])}
+    assert where(await browser.send("/status/actions", **later)) == (303, "/status")
+    one, other = (await read(live, "/vx11/maintenance"))["maintenance"]
+    assert one == {**first, "reason": "two disks", "ends_at": "2027-06-02T00:00:00Z"}
+    assert (other["starts_at"], other["ends_at"]) == ("2027-06-01T01:00:00Z", "2027-06-02T00:00:00Z")
+    for wrong, status in (({"ends": "2026-01-01T00:00"}, 400), ({"ends": "soon"}, 400), ({"window": "99"}, 404)):
+        assert (await browser.send("/status/actions", **{**later, **wrong})).status == status
+    for number in (first["id"], second["id"]):
+        done = await browser.send("/status/actions", form=form, action="end_maintenance", window=str(number))
+        assert where(done) == (303, "/status")
+    assert (await read(live, "/vx11/maintenance"))["maintenance"] == []
+    again = await browser.send("/status/actions", form=form, action="end_maintenance", window=str(first["id"]))
+    assert again.status == 404
+    public = (await Browser(live.port).ask("/status", HTML)).body.decode()
+    assert "end_maintenance" not in public
+
+
 @pytest.mark.parametrize(
     ("fields", "status"),
     [

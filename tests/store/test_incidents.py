@@ -267,6 +267,11 @@ async def test_windows_are_kept_until_they_are_over(url: str, store_client_on: C
     assert [(one.id, replace(one, id=None)) for one in stored] == [(1, later), (2, holds)]
     assert await store_client.run(partial(incidents.windows, after=NOW, limit=9)) == [stored[1], stored[0]]
     assert await store_client.run(partial(incidents.windows, after=NOW + MINUTE, limit=9)) == [stored[0]]
+    moved = replace(stored[1], reason="two disks", ends_at=stored[1].ends_at + timedelta(hours=1))
+    assert await store_client.run(partial(incidents.change_window, window=moved, now=NOW)) == moved
+    over = moved.ends_at + timedelta(seconds=1)
+    assert await store_client.run(partial(incidents.change_window, window=moved, now=over)) is None, "it is over"
+    assert await store_client.run(partial(incidents.change_window, window=stored[1], now=NOW)) == stored[1]
     assert await store_client.run(partial(incidents.end_window, number=3, now=NOW)) is None
     assert await store_client.run(partial(incidents.end_window, number=2, now=NOW)) == replace(stored[1], ends_at=NOW)
     assert await store_client.run(partial(incidents.end_window, number=2, now=NOW)) is None, "it is over"

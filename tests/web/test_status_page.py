@@ -15,7 +15,14 @@ import pytest
 
 from tentaculo.model.health import DegradedKind, Endpoint, EndpointView, Health, StateChange
 from tentaculo.model.history import DAY, HOUR, MINUTE, Histogram, HistorySummary, Period, Tally, UptimeShare, bucket
-from tentaculo.model.incident import Acknowledgement, MaintenanceWindow, NotificationState, Notified
+from tentaculo.model.incident import (
+    Acknowledgement,
+    DeliveryOutcome,
+    DeliveryRecord,
+    MaintenanceWindow,
+    NotificationState,
+    Notified,
+)
 from tentaculo.model.page import ServedConfiguration
 from tentaculo.model.service_rates import RecentRates, UsualRates, recent_end
 from tentaculo.tasks import TaskGroup
@@ -121,6 +128,15 @@ async def test_it_says_who_takes_care_of_an_incident(gateway: Gateway) -> None:
     assert "Notified Shown after sign-in. Somebody acknowledged it at 14:54 ." in said
     assert "14:54 Somebody acknowledged hermes" in said
     assert "restarting" not in said
+
+
+async def test_a_message_that_reached_nobody_is_said_first(gateway: Gateway) -> None:
+    at = NOW - timedelta(minutes=20)
+    lost = DeliveryRecord("duty", "incident.opened", DeliveryOutcome.FAILED, at, at, 1, 10, "answered 502")
+    gateway.state.viewer = Viewer(is_signed_in=True)
+    gateway.state.services = (view("hermes", health=Health.DOWN),)
+    gateway.state.books.incidents = [replace(HERMES, notified={}, deliveries=(lost,))]
+    assert "Notified Nobody: no message reached duty." in words(await page(gateway))
 
 
 async def test_who_may_act_is_led_to_the_plan_of_maintenance(gateway: Gateway) -> None:
