@@ -42,8 +42,11 @@ if TYPE_CHECKING:
     from tentaculo.config.layers import Layered, Sources
     from tentaculo.web.admin import Author, Place
 
-ATTEMPTS = 3
-"""Attempts to make a change for any generation while others make changes too."""
+ATTEMPTS = 10
+"""Attempts to make a change for any generation while other workers and machines make changes too."""
+FOLLOW_WITHIN = 3.0
+"""Seconds that a change waits until this machine serves what another one has changed first."""
+_LOOK_EVERY = 0.05
 CHANGED = "configuration.changed"
 """The event of a change, with its author and the names of what changed."""
 
@@ -76,6 +79,7 @@ class ConfigurationAdministration:
         self._record = record
         self._table = table
         self._tasks = TaskGroup("administration")
+        self._turn = asyncio.Lock()
         self._environ = process_environment() if environ is None else environ
 
     def __repr__(self) -> str:
@@ -164,7 +168,9 @@ class ConfigurationAdministration:
 
     async def _outcome(self, edit: Edit, by: Author) -> tuple[str, dict[str, Any]] | Problem:
         try:
-            return await self._make(edit, by)
+            # One after another: otherwise those of one process would take each other's attempts.
+            async with self._turn:
+                return await self._make(edit, by)
         except Problem as problem:
             return problem
 
@@ -187,7 +193,11 @@ class ConfigurationAdministration:
             except LayerConflictError as error:
                 if error.is_foreign:
                     raise Problem(Failure.CHANGES_FAULTY, str(error)) from None
-                continue
+                if await self._is_followed(sources, FOLLOW_WITHIN if by.tags is None else 0.0):
+                    continue
+                if by.tags is not None:
+                    raise self._conflict() from None
+                break
             self._record(
                 CHANGED,
                 by=by.name,
@@ -199,7 +209,23 @@ class ConfigurationAdministration:
             )
             shown = {"revision": layer.revision, "changed": True, "keys": keys, "changes": changes.as_json()}
             return self._generation(), shown
-        raise self._conflict()
+        raise Problem(
+            Failure.CHANGES_NOT_KEPT,
+            "Others changed the configuration first, and this gateway does not serve that yet. If this stays so, its log"
+            " says why it cannot.",
+        )
+
+    async def _is_followed(self, sources: Sources, within: float) -> bool:
+        """Wait until something else than `sources` is served; False where that takes more than `within` seconds."""
+        clock = asyncio.get_running_loop().time
+        end = clock() + within
+        while True:
+            found = await self._sources()
+            if (found.layer, found.text) != (sources.layer, sources.text):
+                return True
+            if clock() >= end:
+                return False
+            await asyncio.sleep(_LOOK_EVERY)
 
     def _check_generation(self, by: Author) -> None:
         if by.tags is not None and self._generation() not in by.tags:
