@@ -6,7 +6,7 @@ import asyncio
 import sys
 from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -296,8 +296,10 @@ class SchemaUpgrade:
     async def start(self) -> None:
         """Start, and wait up to `PATIENCE` seconds for the first attempt to end."""
         self._tasks.start(self._run(), "run")
-        with suppress(TimeoutError):
+        try:
             await asyncio.wait_for(self._tried.wait(), PATIENCE)
+        except TimeoutError:
+            log.info("database schema upgrade takes long", after=PATIENCE)
 
     async def close(self) -> None:
         """End the attempts, also one that runs."""

@@ -11,7 +11,7 @@ from tentaculo.config.environment import sqlite_file
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.text import printable
 
-NOT_MIGRATED = "The database lacks the gateway's tables: run `tentaculo db upgrade`."
+NOT_MIGRATED = "The database lacks the gateway's tables: `tentaculo db upgrade` makes them."
 
 _DISK_FULL = "cannot grow: the disk is full"
 # By SQLite's result code, its longest matching prefix first: https://sqlite.org/rescode.html

@@ -26,7 +26,7 @@ class FrozenFile(sqlite3.Connection):
 def open_file(file: Path, wait: float) -> sqlite3.Connection:
     """A connection that waits `wait` seconds for locks. Raises `StoreUnavailable` where there is no such file."""
     if not file.exists():
-        raise StoreUnavailable(f"The database file {file.name} does not exist: run `tentaculo db upgrade`.")
+        raise StoreUnavailable(f"The database file {file.name} does not exist: `tentaculo db upgrade` makes it.")
     address = f"file:{quote(str(file.absolute()))}?mode="
     connection = sqlite3.connect(f"{address}rw", uri=True, timeout=wait)
     try:

@@ -63,8 +63,10 @@ async def test_one_that_hangs_delays_the_start_for_a_bounded_time_and_ends_with_
 ) -> None:
     monkeypatch.setattr(serve, "PATIENCE", 0.1)
     upgrade = SchemaUpgrade([sys.executable, "-c", "import time; time.sleep(600)"], {})
-    await asyncio.wait_for(upgrade.start(), 5)
+    with capture_logs() as logs:
+        await asyncio.wait_for(upgrade.start(), 5)
     await asyncio.wait_for(upgrade.close(), 5)
+    assert [line["event"] for line in logs] == ["database schema upgrade takes long"]
 
 
 async def _ingest(session: ClientSession, headers: dict[str, str]) -> int:

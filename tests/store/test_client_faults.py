@@ -38,7 +38,7 @@ async def test_a_missing_folder_is_named_and_the_database_taken_up_when_it_is_th
     file = tmp_path / "missing" / "fleet.db"
     kept = store_client_on(sqlite(file))
     await kept.start()
-    assert kept.problem == "The database file fleet.db does not exist: run `tentaculo db upgrade`."
+    assert kept.problem == "The database file fleet.db does not exist: `tentaculo db upgrade` makes it."
     with pytest.raises(StoreUnavailable, match="does not exist"):
         await store_samples.store(kept, store_samples.event(1))
     with pytest.raises(StoreUnavailable, match="does not exist"):
@@ -358,7 +358,7 @@ async def test_what_is_no_database_is_named_and_left_as_it_is(tmp_path: Path, st
     [
         ("fleet.db", "The database address is not one that the gateway knows: use sqlite:/// or postgresql://."),
         ("mongodb://ana:geheim@db/fleet", "The database address is not one that the gateway knows"),
-        ("sqlite://", "The database lacks the gateway's tables: run `tentaculo db upgrade`."),
+        ("sqlite://", "The database lacks the gateway's tables: `tentaculo db upgrade` makes them."),
         ("postgresql://ana:geheim@127.0.0.1:1/fleet", "The database server cannot be reached."),
         ("postgresql://ana:geheim@nowhere.invalid/fleet", "The database server cannot be reached."),
     ],

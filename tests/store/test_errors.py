@@ -86,7 +86,7 @@ def test_sqlite_is_described_by_its_code_and_by_the_file_s_name_only(tmp_path: P
     text.write_bytes(b"no database" * 200)
     errors = {
         "is not a SQLite database": of_sqlite(text, "SELECT * FROM t"),
-        "run `tentaculo db upgrade`": of_sqlite(tmp_path / "new.db", "SELECT * FROM t"),
+        "`tentaculo db upgrade` makes them": of_sqlite(tmp_path / "new.db", "SELECT * FROM t"),
         "is not as the gateway expects: incomplete input.": of_sqlite(tmp_path / "new.db", "SELECT nonsense("),
     }
     for words, error in errors.items():
