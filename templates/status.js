@@ -14,8 +14,8 @@
   function localise(root) {
     const fresh = $("#fresh time", root), today = fresh && short(date(fresh));
     for (const t of $$("time[datetime]", root)) if (time.test(t.textContent)) {
-      const at = date(t), day = today && !t.closest("div.story") && short(at) !== today ? short(at) + ", " : "";
-      t.textContent = t.textContent.replace(/^\d+ \S+, /, "").replace(time, clock.format(at)).replace(/^/, day);
+      const at = date(t), day = today && !t.matches("div.story li > time") && short(at) !== today ? short(at) + ", " : "";
+      t.textContent = day + t.textContent.replace(/^\d+ \S+, /, "").replace(time, clock.format(at));
     }
     for (const story of $$("div.story", root)) {
       const items = $$("ol > li", story);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import Literal
 
 import msgspec
@@ -10,8 +11,8 @@ import pytest
 
 from tentaculo.model.incident import Note
 from tests.browser.chromium import faint_texts, opened, overflow
-from tests.browser.pages import OPEN_INCIDENT, with_incidents
-from tests.support.native_gateway import State
+from tests.browser.pages import OPEN_INCIDENT, acting, with_incidents
+from tests.support.native_gateway import NOW, State
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 MARKUP = "<script>document.title = 'taken'</script><img src=x onerror=\"document.title = 'taken'\">"
@@ -50,6 +51,19 @@ async def test_nothing_runs_out_of_the_page(path: str, width: int) -> None:
 async def test_every_text_has_contrast_enough(path: str, scheme: Literal["light", "dark"]) -> None:
     async with opened(with_incidents(), scheme=scheme, path=path) as (page, _):
         assert await faint_texts(page) == []
+
+
+async def test_the_end_of_a_mute_on_another_day_has_its_date() -> None:
+    """The list is one of days, so that the times at which something happened have none."""
+    state = acting()
+    (incident, *_), until = state.books.incidents, NOW + timedelta(days=1)
+    assert incident.muted is not None
+    muted = replace(incident, muted=replace(incident.muted, until=until))
+    state.books.incidents = [muted, *state.books.incidents[1:]]
+    async with opened(state, path=PAGE, timezone="UTC") as (page, _):
+        end = page.locator("div.story .sub time").filter(has_text=f"{until:%H:%M}")
+        assert await end.all_inner_texts() == [f"{until.day} {until:%b}, {until:%H:%M}"]
+        assert "," not in "".join(await page.locator("div.story li > time").all_inner_texts())
 
 
 async def test_a_service_is_chosen_without_script() -> None:

@@ -179,7 +179,7 @@ async def test_acting_on_an_incident(start: Start, file: Path, refusing_port: in
         assert "The disk is full." in await page.inner_text("main")
         await page.click(f"#act-{number} summary")
         await page.get_by_role("button", name="Mute alerts").click()
-        assert "Alerts are muted until it ends." in await page.inner_text("main")
+        assert "Alerts are muted until the incident ends." in await page.inner_text("main")
         await page.goto(f"{gateway}/status")
         await page.click("#maintain summary")
         await page.select_option("select[name=services]", "hermes")
