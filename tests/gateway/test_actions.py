@@ -91,7 +91,9 @@ async def test_muting_holds_over_a_restart_and_everywhere(start: Start, file: Pa
     (restored,) = (await read(again, "/vx11/incidents?open=true"))["incidents"]
     assert restored["muted"] == muted
     await browser.send("/status/actions", form=form, action="mute", incident=number, until="end")
-    assert "Alerts are muted until the incident ends." in (await browser.ask(f"/status/incidents/{number}")).body.decode()
+    assert (
+        "Alerts are muted until the incident ends." in (await browser.ask(f"/status/incidents/{number}")).body.decode()
+    )
     await browser.send("/status/actions", form=form, action="mute", incident=number, until="0")
     assert (await read(live, f"/vx11/incidents/{number}"))["muted"]["until"] <= datetime.now(UTC).isoformat()
     shown = (await browser.ask(f"/status/incidents/{number}", HTML)).body.decode()
