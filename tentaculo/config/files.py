@@ -26,18 +26,22 @@ def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
     Nobody may ever write into a pipe: the thread that reads it could not be ended, and neither could the process. The
     pipe of a shell's `<(command)` is read to its end.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as file:
-        if stat.S_ISFIFO(os.fstat(descriptor).st_mode):
+    # Not os.fdopen: it leaves the descriptor of a folder open.
+    with open(path, "rb", opener=_open_without_waiting) as file:
+        if stat.S_ISFIFO(os.fstat(file.fileno()).st_mode):
             if path != _INPUT and path.parent not in _DESCRIPTORS:
                 raise OSError(errno.ESPIPE, "it is a pipe")
-            os.set_blocking(descriptor, True)
+            os.set_blocking(file.fileno(), True)
         data = file.read(most + 1)
     if data is None:
         raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
     if len(data) > most:
         raise FileTooLargeError(most)
     return data
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def read_text(path: Path, encoding: str = "utf-8") -> str:

@@ -39,6 +39,15 @@ def test_a_named_pipe_holds_up_nobody(tmp_path: Path) -> None:
         load(file, {})
 
 
+def test_a_folder_that_is_read_again_and_again_takes_no_descriptors(tmp_path: Path) -> None:
+    """A gateway that watches its configuration looks at it every second."""
+    before = os.listdir("/proc/self/fd")
+    for _ in range(5):
+        with pytest.raises(IsADirectoryError):
+            read_bytes(tmp_path)
+    assert len(os.listdir("/proc/self/fd")) == len(before)
+
+
 def test_the_pipe_of_a_shell_is_read_to_its_end() -> None:
     reading, writing = os.pipe()
     with os.fdopen(reading), os.fdopen(writing, "wb") as file:
