@@ -120,10 +120,15 @@ class TokenFile:
         _sync_folder(path.parent)
 
 
-def _keep_access(path: Path, descriptor: int) -> None:
-    """Give a file the owner, the group and the mode of the one at `path`, which it is to replace.
+_MODE = stat.S_IRUSR | stat.S_IWUSR | stat.S_IRGRP | stat.S_IWGRP
+"""What the mode of a token file may allow."""
 
-    Where there is none, it belongs to the owner of the folder. An administrator who changes the token file must not lock out the gateway, which runs as another user.
+
+def _keep_access(path: Path, descriptor: int) -> None:
+    """Give a file the owner, the group and the mode of the one at `path`, which it is to replace; all others have no access.
+
+    Where there is none, it belongs to the owner of the folder. An administrator who changes the token file must not lock
+    out the gateway, which runs as another user.
     """
     with suppress(OSError):  # EINVAL for a user whom a container does not have
         try:
@@ -133,7 +138,7 @@ def _keep_access(path: Path, descriptor: int) -> None:
             os.fchown(descriptor, folder.st_uid, folder.st_gid)
             return
         os.fchown(descriptor, found.st_uid, found.st_gid)
-        os.fchmod(descriptor, stat.S_IMODE(found.st_mode))
+        os.fchmod(descriptor, found.st_mode & _MODE)
 
 
 Stamp = tuple[int, ...] | None

@@ -108,6 +108,14 @@ def test_the_first_one_belongs_to_who_owns_the_folder(tmp_path: Path) -> None:
     assert (made.st_uid, made.st_gid, stat.S_IMODE(made.st_mode)) == (folder.st_uid, folder.st_gid, 0o600)
 
 
+def test_a_change_takes_the_file_from_all_others(tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    path.write_text(f"{ONE.hash}\n")
+    path.chmod(0o4755)
+    keep_token(path, TWO)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+
+
 @pytest.mark.parametrize(
     ("line", "fault"),
     [
