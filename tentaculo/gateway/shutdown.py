@@ -121,6 +121,7 @@ class Shutdown:
             if traffic.in_flight:
                 await traffic.idle()
                 last = loop.time()
+            # Behind a request that arrived for longer than that, too, the connections get the time for another one.
             if (dispatcher is not None and dispatcher.in_flight) or loop.time() - last >= quiet:
                 last = loop.time()
             await asyncio.sleep(_QUIET / 10)

@@ -46,8 +46,8 @@ def limit_stall(sock: TcpSocket, seconds: float) -> None:
     """Let the kernel end the connection when its peer accepts none of the unsent bytes for `seconds`.
 
     A peer that does not read still answers keep-alive probes, and a transport that is closed with unsent bytes does not
-    end by itself. Accepted connections inherit the option. `StallWatch` looks where
-    the kernel does not, as the peer itself sends.
+    end by itself. Accepted connections inherit the option. While the peer itself sends, the kernel does not look:
+    `StallWatch` does.
     """
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, max(1, round(seconds * 1000)))
 

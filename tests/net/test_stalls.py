@@ -27,18 +27,21 @@ class Accepted(asyncio.Protocol):
         self.is_lost = True
 
 
-Sides = tuple[Accepted, asyncio.Transport, socket.socket]
+Sides = tuple[StallWatch, Accepted, asyncio.Transport, socket.socket]
 
 
 @pytest.fixture
-async def sides() -> AsyncIterator[Sides]:
-    accepted = Accepted()
+async def watched() -> AsyncIterator[Sides]:
+    """A watch that looks when it is asked to, and the two sides of a connection that it watches."""
+    accepted, watch = Accepted(), StallWatch(3600)
     loop = asyncio.get_running_loop()
     async with await loop.create_server(lambda: accepted, "127.0.0.1", 0) as server:
         with socket.create_connection(server.sockets[0].getsockname()) as peer:
             await eventually(lambda: accepted.transport)
             assert accepted.transport is not None
-            yield accepted, accepted.transport, peer
+            watch.add(accepted.transport)
+            yield watch, accepted, accepted.transport, peer
+            watch.discard(accepted.transport)
             accepted.transport.abort()
 
 
@@ -57,10 +60,8 @@ def read_all(peer: socket.socket) -> None:
         pass
 
 
-async def test_one_whose_peer_takes_nothing_ends_although_it_sends(sides: Sides) -> None:
-    accepted, transport, peer = sides
-    watch = StallWatch(3600)
-    watch.add(transport)
+async def test_one_whose_peer_takes_nothing_ends_although_it_sends(watched: Sides) -> None:
+    watch, accepted, transport, peer = watched
     await fill(transport, peer)
     for _ in range(LOOKS):
         watch.look()
@@ -72,25 +73,19 @@ async def test_one_whose_peer_takes_nothing_ends_although_it_sends(sides: Sides)
     peer.settimeout(5)
     with pytest.raises(ConnectionResetError):
         read_all(peer)
-    watch.discard(transport)
 
 
-async def test_one_that_is_being_closed_ends_as_well(sides: Sides) -> None:
-    accepted, transport, peer = sides
-    watch = StallWatch(3600)
-    watch.add(transport)
+async def test_one_that_is_being_closed_ends_as_well(watched: Sides) -> None:
+    watch, accepted, transport, peer = watched
     await fill(transport, peer)
     transport.close()
     for _ in range(LOOKS + 1):
         watch.look()
     await eventually(lambda: accepted.is_lost)
-    watch.discard(transport)
 
 
-async def test_one_whose_peer_takes_some_each_time_stays(sides: Sides) -> None:
-    accepted, transport, peer = sides
-    watch = StallWatch(3600)
-    watch.add(transport)
+async def test_one_whose_peer_takes_some_each_time_stays(watched: Sides) -> None:
+    watch, accepted, transport, peer = watched
     await fill(transport, peer)
     peer.setblocking(False)
     for _ in range(3):
@@ -103,27 +98,20 @@ async def test_one_whose_peer_takes_some_each_time_stays(sides: Sides) -> None:
             except BlockingIOError:
                 await asyncio.sleep(0.005)
     assert not accepted.is_lost
-    watch.discard(transport)
 
 
-async def test_one_that_waits_for_nothing_stays(sides: Sides) -> None:
-    accepted, transport, _ = sides
-    watch = StallWatch(3600)
-    watch.add(transport)
+async def test_one_that_waits_for_nothing_stays(watched: Sides) -> None:
+    watch, accepted, transport, _ = watched
     transport.write(b"all of it")
     await eventually(lambda: not transport.get_write_buffer_size())
     for _ in range(LOOKS + 1):
         watch.look()
     await asyncio.sleep(0)
     assert not accepted.is_lost
-    watch.discard(transport)
 
 
-async def test_the_timer_looks_at_what_a_new_limit_says(sides: Sides) -> None:
-    accepted, transport, peer = sides
-    watch = StallWatch(3600)
-    watch.add(transport)
+async def test_the_timer_looks_at_what_a_new_limit_says(watched: Sides) -> None:
+    watch, accepted, transport, peer = watched
     await fill(transport, peer)
     watch.use(0.1)
     await eventually(lambda: accepted.is_lost)
-    watch.discard(transport)
