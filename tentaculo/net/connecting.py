@@ -143,7 +143,8 @@ class Addresses:
             return self.known if self._look_ups > before else await self._ask(seconds)
 
     async def _ask(self, seconds: float) -> list[str]:
-        known, self.due = self.known, asyncio.get_running_loop().time() + self._ttl
+        # Not due again before it has ended: a silent name server must not keep a thread for each `ttl`.
+        known, self.due = self.known, math.inf
         self._look_ups += 1
         try:
             async with asyncio.timeout(seconds if known else None):
@@ -153,6 +154,8 @@ class Addresses:
                 # A name server that is away or silent for a while takes nothing away that worked.
                 return known
             raise
+        finally:
+            self.due = asyncio.get_running_loop().time() + self._ttl
         self._avoided = {address: until for address, until in self._avoided.items() if address in self.known}
         if self._on_change is not None:
             self._on_change(self.known)

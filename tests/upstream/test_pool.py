@@ -394,10 +394,10 @@ class TestNames:
             pool = self.pool(server.port, names, SHORT)
             connections = [await used(pool) for _ in range(3)]
             names.said, names.asked = [None], []
-            await believed_no_more()
             for connection in connections:
+                await believed_no_more()
                 pool.give_back(connection)
-                await asyncio.sleep(0)
+            await asyncio.sleep(0)
             assert len(names.asked) == 1
             assert idle(pool) == 3
             pool.close()
