@@ -72,6 +72,7 @@ class ClientConnection(FastPathConnection):
         "_dropped",
         "_head_time",
         "_head_timer",
+        "_is_ending",
         "_is_lingering",
         "_limit",
         "_looks",
@@ -122,7 +123,7 @@ class ClientConnection(FastPathConnection):
         self._peer: str | None = None
         self._head_time = limits.head_time
         self._dropped = 0
-        self._is_lingering = False
+        self._is_ending = self._is_lingering = False
         self._looks = 0
         self._watch: asyncio.TimerHandle | None = None
         self._head_timer: asyncio.TimerHandle | None = None
@@ -139,6 +140,17 @@ class ClientConnection(FastPathConnection):
         if self.close_requested or self.has_response or self.payload_parser is not None:
             return False
         return self.has_begun or self.is_serving or self.is_busy or bool(self.messages)
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether more than half of all client connections, or of those of its address, are in use."""
+        return self._peer is not None and self._admission.is_crowded(self._peer)
+
+    def note_ending(self) -> None:
+        """The connection will be closed soon, and counts as gone where `is_crowded` is asked."""
+        if self._peer is not None and not self._is_ending:
+            self._is_ending = True
+            self._admission.note_ending(self._peer)
 
     def reading_changed(self, *, is_paused: bool) -> None:
         """Count what is held while the client is not read."""
@@ -175,7 +187,7 @@ class ClientConnection(FastPathConnection):
             self._watch.cancel()
             self._watch = None
         if self._peer is not None:
-            self._admission.leave(self._peer)
+            self._admission.leave(self._peer, was_ending=self._is_ending)
             self._peer = None
         if self._is_lingering:
             self._admission.lingering -= 1
@@ -277,6 +289,7 @@ class ClientConnection(FastPathConnection):
         self._write_problem(transport, problem)
         # A client that still sends must receive the response: see `_LingeringClose`.
         self.close_after_refusal()
+        self.note_ending()
         if transport.can_write_eof():
             transport.write_eof()
         self._head_timer = self.event_loop.call_later(LINGER, self.force_close)
@@ -313,6 +326,7 @@ class ClientConnection(FastPathConnection):
             return SENT_CLOSES
         # The parser does not know where this request ends, so nothing more is parsed.
         self.close_after_refusal()
+        self.note_ending()
         if transport.can_write_eof():
             transport.write_eof()
         return _LINGERS
