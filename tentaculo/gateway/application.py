@@ -21,6 +21,7 @@ from tentaculo.gateway.clock_watch import ClockWatch
 from tentaculo.gateway.coordination import Coordination
 from tentaculo.gateway.health_service import HealthService
 from tentaculo.gateway.incident_service import IncidentService
+from tentaculo.gateway.loading import LoadedLater
 from tentaculo.gateway.reload_route import reload_view
 from tentaculo.gateway.reloading import Reloads
 from tentaculo.gateway.token_watch import Record
@@ -115,16 +116,18 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
     books = parts.incident_service.incident_repository
     slices = Slices()
     expects = parts.health_service.heartbeats.expects
-    reports: list[PrecursorReports] = []
     audit = audit_to(parts.record)
 
-    async def precursors(days: int, opened: datetime) -> PrecursorReport:
-        if not reports:
-            # Loaded when somebody asks: the statistics take some hundred kilobytes.
-            from tentaculo.gateway.precursor_reports import PrecursorReports
+    def load_reports() -> PrecursorReports:
+        # Loaded when somebody asks: the statistics take some hundred kilobytes.
+        from tentaculo.gateway.precursor_reports import PrecursorReports
 
-            reports.append(PrecursorReports(config, store_client.read, parts.tasks, now))
-        return await reports[0].report(days, opened)
+        return PrecursorReports(config, store_client.read, parts.tasks, now)
+
+    reports = LoadedLater(load_reports)
+
+    async def precursors(days: int, opened: datetime) -> PrecursorReport:
+        return await (await reports.get()).report(days, opened)
 
     def views() -> Iterator[ServiceView]:
         return map(board.service, config.services)

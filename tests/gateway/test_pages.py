@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
+import pytest
 from aiohttp import ClientSession
 
+from tentaculo.gateway.precursor_reports import PrecursorReports
 from tests.conftest import Start
 from tests.gateway.test_gateway import entered, leaving, port_of, services
 from tests.gateway.test_sign_in import Browser
@@ -75,3 +79,21 @@ async def test_a_page_ends_with_the_session_that_follows_it(start: Start, file: 
         assert rest.endswith(b"event: end\ndata: {}\n\n")
         for stream in streams[1:]:
             await stream.reader.readuntil(b"event: page")
+
+
+async def test_the_statistics_are_loaded_in_a_thread(start: Start, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[int] = []
+    build = PrecursorReports.__init__
+
+    def building(self: PrecursorReports, *parts: Any) -> None:
+        threads.append(threading.get_ident())
+        build(self, *parts)
+
+    monkeypatch.setattr(PrecursorReports, "__init__", building)
+    live = await start({}, auth={"open_status": True}, database={"url": sqlite(file), "auto_upgrade": False})
+    browser = Browser(live.port)
+    await browser.sign_in()
+    for query in ("", "?range=7d"):
+        assert (await browser.ask(f"/status/events{query}")).status == 200
+    assert len(threads) == 1
+    assert threads[0] != threading.get_ident()
