@@ -26,7 +26,7 @@ ROOMS = {
     "upstream": {"config", "model", "net"},
     "proxy": {"upstream", "config", "model", "net", "security", "telemetry"},
     "health": {"upstream", "config", "model", "net"},
-    "incidents": {"config", "model"},
+    "incidents": {"config", "model", "net"},
     "insight": {"model"},
     "store": {"config", "model"},
     "events": {"server", "config", "model", "security"},
