@@ -112,7 +112,7 @@ class Actions:
         is_window = isinstance(done, MaintenanceWindow)
         leads = see_other(own_page(fields.get("next", "")))
         if (session := session_of(request)) is not None:
-            confirm_later(request, session, leads, *self._confirmed(fields["action"], done))
+            confirm_later(request, session.form_token, leads, *self._confirmed(fields["action"], done))
         about = (
             {"maintenance": done.id, "services": list(done.services)} if is_window else {"incident": _number(fields)}
         )

@@ -13,12 +13,8 @@ from hashlib import sha256
 from typing import Final
 
 from aiohttp import hdrs, web
-from markupsafe import Markup
 
-from tentaculo.security.sessions import Session
 from tentaculo.server.caller import PAGES, SENDER
-from tentaculo.web import wording
-from tentaculo.web.languages import Language
 
 DONE: Final = {
     "acknowledged": "actions.done_acknowledged",
@@ -37,32 +33,26 @@ _COOKIE: Final = "tentaculo_done"
 _FORM: Final = re.compile(r"(?:^|; *)tentaculo_done=(([a-z_]{1,20})\.([0-9]{1,11}))\.([0-9a-f]{32})(?:;|$)")
 _SECONDS: Final = 60
 """For which the browser keeps it."""
-_MARK: Final = Markup(
-    '<p class="done" role="status"><svg class="i" viewBox="0 0 24 24" aria-hidden="true"><use href="#i-up"/></svg>{}</p>'
-)
-_TIME: Final = Markup('<time datetime="{:%Y-%m-%dT%H:%M:%SZ}" title="{:%Y-%m-%d %H:%M:%S} UTC">{}</time>')
 
 
 def confirm_later(
-    request: web.Request, session: Session, response: web.Response, done: str, at: datetime | None
+    request: web.Request, form_token: str, response: web.Response, done: str, at: datetime | None
 ) -> None:
     """Have the next page that the sender of `request` opens confirm `done`, a word of `DONE`, with its time."""
     said = f"{done}.{0 if at is None else int(at.timestamp())}"
     is_secure = request[SENDER].inbound.public_scheme == "https"
-    value = f"{said}.{_signature(session, said)}"
+    value = f"{said}.{_signature(form_token, said)}"
     response.set_cookie(
         _COOKIE, value, path=PAGES, max_age=_SECONDS, httponly=True, samesite="Strict", secure=is_secure
     )
 
 
-def confirmation(request: web.Request, session: Session, now: datetime, t: Language) -> Markup:
-    """What the page says now, in the zone of `now`; empty where there is nothing to confirm."""
+def confirmed(request: web.Request, form_token: str) -> tuple[str, datetime] | None:
+    """The word of `DONE` that is to be said now, and its time; None where there is nothing to confirm."""
     found = _FORM.search("; ".join(request.headers.getall(hdrs.COOKIE, ())))
-    if found is None or found[2] not in DONE or not hmac.compare_digest(found[4], _signature(session, found[1])):
-        return Markup()
-    at = datetime.fromtimestamp(int(found[3]), UTC)
-    time = _TIME.format(at, at, wording.clock(at, now, t))
-    return _MARK.format(t.html(DONE[found[2]], time=time))
+    if found is None or found[2] not in DONE or not hmac.compare_digest(found[4], _signature(form_token, found[1])):
+        return None
+    return found[2], datetime.fromtimestamp(int(found[3]), UTC)
 
 
 def forget(response: web.StreamResponse) -> None:
@@ -70,5 +60,5 @@ def forget(response: web.StreamResponse) -> None:
     response.del_cookie(_COOKIE, path=PAGES)
 
 
-def _signature(session: Session, said: str) -> str:
-    return hmac.new(session.form_token.encode(), said.encode(), sha256).hexdigest()[:32]
+def _signature(form_token: str, said: str) -> str:
+    return hmac.new(form_token.encode(), said.encode(), sha256).hexdigest()[:32]
