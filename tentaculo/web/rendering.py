@@ -8,6 +8,7 @@ import time
 from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Awaitable, Callable, Hashable, Mapping
 from datetime import datetime
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -223,7 +224,7 @@ class Renderer:
     async def _render(self, template: str, context: Callable[[], Awaitable[dict[str, Any]]]) -> Document:
         loaded = await asyncio.to_thread(templating.template, template)
         values = await context()
-        zone = self._info.zone
+        zone, t = self._info.zone, values["viewer"].texts
         parts = await self.slices.collect(
             loaded.generate(
                 style=self._style(template).text,
@@ -233,9 +234,9 @@ class Renderer:
                 zone_name=wording.zone_name(datetime.now(zone)),
                 form_token=FORM_TOKEN,
                 confirmed=CONFIRMED,
-                t=values["viewer"].texts,
-                marked=reasons.marked,
-                script_words=_script_words(values["viewer"].texts),
+                t=t,
+                marked=partial(reasons.marked, clock=partial(wording.clock, now=datetime.now(zone), t=t)),
+                script_words=_script_words(t),
                 languages=NAMES,
                 **values,
             )
