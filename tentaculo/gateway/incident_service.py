@@ -222,7 +222,11 @@ class IncidentService:
         now_open = {one.id: one for one in self._incidents.open}
         for number, one in now_open.items():
             if number not in self._logged:
-                log.warning("incident opened", incident=number, service=one.root, reason=one.reason)
+                if self._incidents.is_continued(number):
+                    log.info("incident continued", incident=number, service=one.root, reason=one.reason)
+                else:
+                    log.warning("incident opened", incident=number, service=one.root, reason=one.reason)
+                # The event has a key, so that one of an incident that an earlier process has recorded is not repeated.
                 self._record(
                     "incident.opened",
                     severity="warning",

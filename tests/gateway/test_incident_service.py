@@ -406,8 +406,11 @@ async def test_an_open_incident_outlives_the_gateway(services: Services, file: P
         before = {one["root"]: one for one in (await client.get("/vx11/incidents"))["incidents"]}
     told_before = len(receiver.posts)
     services.down.remove("mcp")
+    logs: list[Any]
     async with receiving() as receiver, gateway(file, fleet, receiver) as client:
-        await client.open_roots("hermes")
+        with capture_logs() as logs:
+            await client.open_roots("hermes")
+            await eventually(lambda: [line for line in logs if line["event"] == "incident continued"])
         after = {one["root"]: one for one in (await client.get("/vx11/incidents"))["incidents"]}
         assert after["hermes"]["id"] == before["hermes"]["id"]
         assert after["hermes"]["started_at"] == before["hermes"]["started_at"]
@@ -416,6 +419,46 @@ async def test_an_open_incident_outlives_the_gateway(services: Services, file: P
         await receiver.has(1)
     assert told_before in (1, 2)
     assert [kind for kind, _ in told(receiver)] == ["incident.ended"], "that they opened was told before"
+    assert not [line for line in logs if line["event"] == "incident opened"]
+
+
+async def test_an_outage_that_a_locked_database_hides_at_the_start_has_one_end(
+    services: Services, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(incident_repository, "OPEN_WAIT", 0.05)
+    fleet = {"hermes": services.table("hermes"), "mcp": services.table("mcp")}
+    services.down.add("hermes")
+    async with receiving() as receiver, gateway(file, fleet, receiver) as client:
+        await receiver.has(1)
+        (stored,) = (
+            await client.until("/vx11/incidents?open=true", lambda found: found["incidents"][0]["alerted_at"])
+        )["incidents"]
+    with closing(sqlite3.connect(file, isolation_level=None)) as other, capture_logs() as logs:
+        other.execute("BEGIN EXCLUSIVE")
+        async with receiving() as receiver, gateway(file, fleet, receiver, incidents={"settle": 1}) as client:
+            await receiver.has(1)
+            other.execute("ROLLBACK")
+            await client.until(
+                "/vx11/incidents?open=true", lambda found: [one["id"] for one in found["incidents"]] == [stored["id"]]
+            )
+            services.down = {"mcp"}
+            # The message about mcp comes behind any that is due of the end.
+            await receiver.has(3)
+            services.down.clear()
+            await receiver.has(4)
+    kinds = [(kind, title) for kind, title in told(receiver)]
+    assert sorted(title.split()[0] for kind, title in kinds if kind == "incident.ended") == ["hermes:", "mcp:"]
+    lines = [
+        (line["event"], line["incident"] == stored["id"])
+        for line in logs
+        if line["event"].startswith("incident") and line["service"] == "hermes"
+    ]
+    assert lines == [
+        ("incident opened", False),
+        ("incident continued", True),
+        ("incident ended", False),
+        ("incident ended", True),
+    ]
 
 
 async def test_what_was_not_delivered_is_sent_by_the_next_process(
