@@ -236,14 +236,15 @@ class ClientConnection(FastPathConnection):
         if self.close_requested:
             self._drop(len(data))
             return
-        before, is_large = self._answered, len(data) > SMALL_READ and (self._body is None or self._body.is_eof())
+        before, is_large = self._answered, len(data) > SMALL_READ
+        is_head = (is_large or self.request_count > before) and (self._body is None or self._body.is_eof())
         super().data_received(data)
         is_served = self.request_count > self._answered
         if is_served or self._answered > before:
             if self._head_timer is not None:
                 self._stop_head_timer()
-            if is_large and is_served and self.payload_parser is None:
-                self.count_head(data)
+            if is_served and self.payload_parser is None and is_head and (is_large or self._boundaries.has_begun):
+                self.count_head(data)  # of small reads those of a head that may have no end
             return
         if self._head_timer is None and (self._body is None or self._body.is_eof()):
             # Else the bytes belong to a body that arrives behind its response, whose time aiohttp limits.
@@ -277,11 +278,9 @@ class ClientConnection(FastPathConnection):
 
     def _head_is_late(self) -> None:
         self._head_timer = None
-        transport = self.transport
-        if transport is None:
-            return
-        words = f"The request's head did not arrive within {self._head_time:g} s."
-        self._refuse_head(transport, Problem(Failure.REQUEST_TIMEOUT, words))
+        if self.transport is not None:
+            words = f"The request's head did not arrive within {self._head_time:g} s."
+            self._refuse_head(self.transport, Problem(Failure.REQUEST_TIMEOUT, words))
 
     def _refuse_head(self, transport: asyncio.Transport, problem: Problem) -> None:
         """Answer a head that has not arrived completely, and close."""

@@ -152,7 +152,7 @@ class RepeatedHead:
 
 
 SMALL_READ = 512
-"""Bytes of a read that cannot hold enough header fields to take much memory."""
+"""Bytes of a read that cannot hold enough header fields to take much memory. Many of them, in one head, can."""
 HEAD_COST = 1
 """Bytes of memory for each byte of a head, beside those that were read."""
 FIELD_COST = 400
@@ -339,6 +339,8 @@ class FastPathConnection(RequestReceiver):
     def _keep(self, data: bytes) -> None:
         """Keep what the client sends on until it has its response."""
         self._later += data
+        if len(data) <= SMALL_READ:  # else it is counted as a head
+            self.count_bytes(self.counted + len(data))
         if len(self._later) > MAX_LATER and self.transport is not None:
             self.transport.pause_reading()
 

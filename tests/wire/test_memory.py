@@ -165,6 +165,38 @@ async def test_what_a_client_sends_ahead_takes_little_memory_and_is_counted(
             await eventually(lambda: live.gateway.memory.held == 0)
 
 
+@pytest.mark.usefixtures("both_ways")
+@pytest.mark.parametrize("first", [HEAD + b"\r\n", UPLOAD + b"x"], ids=["a request", "an upload"])
+@pytest.mark.parametrize("piece", [b"X: %b\r\n" % (b"x" * 400), b"a:\r\n"], ids=["large fields", "small fields"])
+async def test_a_head_that_arrives_in_small_pieces_behind_a_request_is_counted(
+    start: Start, service: Service, first: bytes, piece: bytes
+) -> None:
+    async def hang(reader: Reader, writer: Writer, state: Upstream) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        await state.note()
+        writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        await reader.read()
+
+    async with upstream(hang) as up:
+        live = await start(service(up.port))
+        with ExitStack() as stack, socket.create_connection(("127.0.0.1", live.port)) as client:
+            tracemalloc.start()
+            stack.callback(tracemalloc.stop)
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            client.sendall(first)
+            await up.until(lambda: up.connections == 1)
+            gc.collect()
+            before = tracemalloc.get_traced_memory()[0]
+            client.sendall(HEAD)
+            for _ in range(70):
+                client.sendall(piece)
+                await asyncio.sleep(0.002)
+            gc.collect()
+            taken = tracemalloc.get_traced_memory()[0] - before
+            assert taken / 2 <= live.gateway.memory.held <= 3 * taken
+        await eventually(lambda: live.gateway.memory.held == 0)
+
+
 async def test_an_incomplete_head_is_refused_beyond_the_budget(start: Start, service: Service) -> None:
     live = await start(service(1), limits={"memory": 100_000})
     with ExitStack() as stack:
