@@ -155,6 +155,7 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
             worker=parts.worker,
             groups=parts.groups,
             served=lambda: parts.reloads.last.shown,
+            refused=parts.limited,
         ),
         sign_in_page.routes(config, parts.authentication.sign_in, parts.authentication.sessions, slices),
         publishing.routes(
