@@ -7,7 +7,7 @@ import secrets
 import time
 from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Awaitable, Callable, Hashable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 from urllib.parse import quote
@@ -51,7 +51,7 @@ FORM_TOKEN, NEXT, CONFIRMED = (f"{name}-{secrets.token_hex(16)}" for name in ("f
 """What stands in a rendered page for the form token of a session, for where a sign-in leads, and for what was done: a page
 is rendered once for all viewers who see the same, and these are put in for each. No text of a service can hold them."""
 _CONFIRMATION = Markup(
-    '<p class="done" role="status"><svg class="i" viewBox="0 0 24 24" aria-hidden="true"><use href="#i-up"/></svg>{}</p>'
+    '<p class="done" role="status"><svg class="i" viewBox="0 0 24 24" aria-hidden="true"><use href="#i-up"/></svg><span>{}</span></p>'
 )
 _TIME = Markup('<time datetime="{:%Y-%m-%dT%H:%M:%SZ}" title="{:%Y-%m-%d %H:%M:%S} UTC">{}</time>')
 _ICON = (
@@ -231,6 +231,7 @@ class Renderer:
                 script=self._script.text,
                 site=self._info.title,
                 zone=zone,
+                utc=UTC,
                 zone_name=wording.zone_name(datetime.now(zone)),
                 form_token=FORM_TOKEN,
                 confirmed=CONFIRMED,

@@ -235,6 +235,7 @@ async def test_there_is_no_page_of_what_is_no_incident(gateway: Gateway, number:
 
 async def test_a_chart_without_a_latency_and_a_request_is_left_out(gateway: Gateway) -> None:
     gateway.state.books.incidents = [HERMES]
+    assert "No minute of this time is recorded yet." in words(await page(gateway))
     minute = int(HERMES.started_at.timestamp()) // MINUTE * MINUTE
     for requests, is_drawn in ((Tally(), False), (Tally(1, 2), True)):
         period = Period("hermes", MINUTE, minute, Tally(0, 1), requests)
