@@ -115,7 +115,6 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
     board, names = parts.health_service.board, parts.config.names
     books = parts.incident_service.incident_repository
     slices = Slices()
-    expects = parts.health_service.heartbeats.expects
     audit = audit_to(parts.record)
 
     def load_reports() -> PrecursorReports:
@@ -156,6 +155,7 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
             worker=parts.worker,
             groups=parts.groups,
             served=lambda: parts.reloads.last.shown,
+            refused=parts.limited,
         ),
         sign_in_page.routes(config, parts.authentication.sign_in, parts.authentication.sessions, slices),
         publishing.routes(
@@ -193,7 +193,9 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
         ),
         history.routes(names, store_client, parts.usual.usual, now, slices),
         monitoring.heartbeat_routes(
-            {name: own for name, own in names.items() if expects(own)}, parts.health_service.beat
+            # By the configuration: what is prepared for a reload is not followed by the monitor yet.
+            {name: own for name, own in names.items() if config.services[own].probe.kind == "heartbeat"},
+            parts.health_service.beat,
         ),
         incidents.routes(books, names, store_client, precursors, now, slices, audit),
         early_warnings.routes(warnings_reader(store_client, now)),

@@ -92,6 +92,7 @@ class IncidentService:
             now=now,
             record=record,
             may_send=may_alert,
+            is_held=self._is_held,
         )
         self.warning_counts = WarningCounts()
         self._in_maintenance: dict[str, Reason] = {}
@@ -233,7 +234,11 @@ class IncidentService:
         self._logged = {number: one.root for number, one in now_open.items()}
 
     def _report_opened(self, one: Incident) -> None:
-        log.warning("incident opened", incident=one.id, service=one.root, reason=one.reason)
+        if self._incidents.is_continued(one.id):
+            log.info("incident continued", incident=one.id, service=one.root, reason=one.reason)
+        else:
+            log.warning("incident opened", incident=one.id, service=one.root, reason=one.reason)
+        # The event has a key, so that one of an incident that an earlier process has recorded is not repeated.
         self._record(
             "incident.opened",
             severity="warning",
@@ -265,6 +270,13 @@ class IncidentService:
     def _depends_on(self, name: str) -> list[tuple[str, str]]:
         board = self._health_service.board
         return [(parent, board.service(parent).health.value) for parent in board.parents(name)]
+
+    def _is_held(self, incident: Incident) -> bool:
+        """Whether an incident of a message that waits was muted, or its root is in maintenance since."""
+        known = self._incidents.get(incident.id)
+        if known is None or not known.is_open:
+            return False
+        return known.is_muted(self._now()) or known not in self._incidents.notifiable
 
     def _note_delivery(self, notification: Notification, delivery: DeliveryRecord) -> None:
         for one in notification.incidents:

@@ -7,7 +7,8 @@ import secrets
 import time
 from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Awaitable, Callable, Hashable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -50,7 +51,7 @@ FORM_TOKEN, NEXT, CONFIRMED = (f"{name}-{secrets.token_hex(16)}" for name in ("f
 """What stands in a rendered page for the form token of a session, for where a sign-in leads, and for what was done: a page
 is rendered once for all viewers who see the same, and these are put in for each. No text of a service can hold them."""
 _CONFIRMATION = Markup(
-    '<p class="done" role="status"><svg class="i" viewBox="0 0 24 24" aria-hidden="true"><use href="#i-up"/></svg>{}</p>'
+    '<p class="done" role="status"><svg class="i" viewBox="0 0 24 24" aria-hidden="true"><use href="#i-up"/></svg><span>{}</span></p>'
 )
 _TIME = Markup('<time datetime="{:%Y-%m-%dT%H:%M:%SZ}" title="{:%Y-%m-%d %H:%M:%S} UTC">{}</time>')
 _ICON = (
@@ -223,19 +224,20 @@ class Renderer:
     async def _render(self, template: str, context: Callable[[], Awaitable[dict[str, Any]]]) -> Document:
         loaded = await asyncio.to_thread(templating.template, template)
         values = await context()
-        zone = self._info.zone
+        zone, t = self._info.zone, values["viewer"].texts
         parts = await self.slices.collect(
             loaded.generate(
                 style=self._style(template).text,
                 script=self._script.text,
                 site=self._info.title,
                 zone=zone,
+                utc=UTC,
                 zone_name=wording.zone_name(datetime.now(zone)),
                 form_token=FORM_TOKEN,
                 confirmed=CONFIRMED,
-                t=values["viewer"].texts,
-                marked=reasons.marked,
-                script_words=_script_words(values["viewer"].texts),
+                t=t,
+                marked=partial(reasons.marked, clock=partial(wording.clock, now=datetime.now(zone), t=t)),
+                script_words=_script_words(t),
                 languages=NAMES,
                 **values,
             )
