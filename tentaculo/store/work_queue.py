@@ -256,4 +256,4 @@ def _history_row(one: HistoryRow | Period) -> HistoryRow:
 
 
 def _bytes(ask: PendingWork[Sequence[EventRow]]) -> int:
-    return sum([row["size"] for row in ask.what])
+    return sum([row.size for row in ask.what])
