@@ -262,15 +262,15 @@ class Ingest:
 
     async def _store_batch(self, read: Read, texts: Sequence[bytes | memoryview]) -> NativeResponse:
         verdicts = await self._slices.collect(self._verdicts(read, texts))
-        accepted = [verdict for verdict in verdicts if isinstance(verdict, Event)]
         rejected = [verdict for verdict in verdicts if isinstance(verdict, Rejected)]
         if rejected:
             _log_rejected(rejected)
-        stored = iter(await self._pipeline.accept(accepted)) if accepted else iter(())
-        results = [
-            _rejected_result(verdict.faults) if isinstance(verdict, Rejected) else _result(next(stored))
-            for verdict in verdicts
-        ]
+        accepted = [verdict for verdict in verdicts if isinstance(verdict, Event)] if rejected else verdicts
+        stored = await self._pipeline.accept(accepted) if accepted else []
+        results = list(map(_result, stored))
+        if rejected:
+            left = iter(results)
+            results = [_rejected_result(one.faults) if isinstance(one, Rejected) else next(left) for one in verdicts]
         statuses = {result.status for result in results}
         if statuses == {"rejected"}:
             errors = [{"index": index, **error} for index, one in enumerate(results) for error in one.errors or ()]
