@@ -265,7 +265,7 @@ class Ingest:
         rejected = [verdict for verdict in verdicts if isinstance(verdict, Rejected)]
         if rejected:
             _log_rejected(rejected)
-        accepted = [verdict for verdict in verdicts if isinstance(verdict, Event)] if rejected else verdicts
+        accepted = [verdict for verdict in verdicts if isinstance(verdict, Event)]
         stored = await self._pipeline.accept(accepted) if accepted else []
         results = list(map(_result, stored))
         if rejected:
