@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import lru_cache
 
@@ -47,13 +47,14 @@ class Cardinality:
     def __repr__(self) -> str:
         return f"<Cardinality: {len(self._totals)} types in {len(self._buckets)} buckets>"
 
-    def count(self, types: Iterable[str]) -> None:
+    def count(self, types: Sequence[str]) -> None:
         """Count an event of each of `types`."""
         number, totals = self._slide(), self._totals
         if not self._buckets or self._buckets[-1][0] != number:
             self._buckets.append((number, Counter()))
         bucket = self._buckets[-1][1]
-        for type_, events in Counter(types).items():
+        counted = Counter(types) if len(types) > 1 else dict.fromkeys(types, 1)
+        for type_, events in counted.items():
             known = type_
             if type_ not in totals and len(totals) - (OTHER in totals) >= self._types:
                 known = OTHER
