@@ -26,7 +26,7 @@ ROOMS = {
     "upstream": {"config", "model", "net"},
     "proxy": {"upstream", "config", "model", "net", "security", "telemetry"},
     "health": {"upstream", "config", "model", "net"},
-    "incidents": {"config", "model"},
+    "incidents": {"config", "model", "net"},
     "insight": {"model"},
     "store": {"config", "model"},
     "events": {"server", "config", "model", "security"},
@@ -38,7 +38,7 @@ ENTRIES = {
     "gateway": BELOW_GATEWAY,
     "workers": BELOW_GATEWAY | {"gateway"},
     "cli": BELOW_GATEWAY | {"gateway", "workers"},
-    "__main__": {"cli"},
+    "__main__": {"cli", "server"},
 }
 MAY_IMPORT: dict[str, set[str]] = {"client": set(), "tasks": set(), **GROUND, **SHARED, **ROOMS, **ENTRIES}
 """Which other parts of `tentaculo` each part may import. Every part may import `tasks` too."""

@@ -65,6 +65,10 @@ class TimedOverride(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Itself where `now` is between its start and its end; after the clock was set back, one that starts now."""
         return self if self.since <= now else msgspec.structs.replace(self, since=now, until=now + self.length)
 
+    def moved(self, step: timedelta) -> TimedOverride:
+        """The same after the system clock was set by `step`."""
+        return msgspec.structs.replace(self, since=self.since + step, until=self.until + step)
+
 
 class ChangeLayer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All changes. Empty where nothing was changed."""

@@ -54,7 +54,8 @@ REFUSABLE = 2
 """A message up to this many times the limit gets an error frame. A larger one closes the connection unread."""
 
 WRITER_LIMIT = 1024 * 1024
-"""Bytes after which aiohttp itself would wait for the client. `_SocketClient` waits for the send buffer of 8 KiB."""
+"""Bytes after which aiohttp itself would wait for the client. `_SocketClient` waits after each message, for a send buffer
+of 8 KiB."""
 ANONYMOUS = "anonymous"
 """The id of a client that has given none."""
 SHARE = 8
@@ -198,6 +199,7 @@ class EventSocketHandler:
                 await client.send_text(_error("not_text", "Messages are JSON objects in text frames."))
             elif message.type is WSMsgType.PING:
                 await client.socket.pong(message.data)
+                await client.wait_writable()
             elif message.type is not WSMsgType.PONG:
                 return
             if count % SHARE == 0:

@@ -21,6 +21,7 @@ from tentaculo.gateway.clock_watch import ClockWatch
 from tentaculo.gateway.coordination import Coordination
 from tentaculo.gateway.health_service import HealthService
 from tentaculo.gateway.incident_service import IncidentService
+from tentaculo.gateway.loading import LoadedLater
 from tentaculo.gateway.reload_route import reload_view
 from tentaculo.gateway.reloading import Reloads
 from tentaculo.gateway.token_watch import Record
@@ -114,17 +115,18 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
     board, names = parts.health_service.board, parts.config.names
     books = parts.incident_service.incident_repository
     slices = Slices()
-    expects = parts.health_service.heartbeats.expects
-    reports: list[PrecursorReports] = []
     audit = audit_to(parts.record)
 
-    async def precursors(days: int, opened: datetime) -> PrecursorReport:
-        if not reports:
-            # Loaded when somebody asks: the statistics take some hundred kilobytes.
-            from tentaculo.gateway.precursor_reports import PrecursorReports
+    def load_reports() -> PrecursorReports:
+        # Loaded when somebody asks: the statistics take some hundred kilobytes.
+        from tentaculo.gateway.precursor_reports import PrecursorReports
 
-            reports.append(PrecursorReports(config, store_client.read, parts.tasks, now))
-        return await reports[0].report(days, opened)
+        return PrecursorReports(config, store_client.read, parts.tasks, now)
+
+    reports = LoadedLater(load_reports)
+
+    async def precursors(days: int, opened: datetime) -> PrecursorReport:
+        return await (await reports.get()).report(days, opened)
 
     def views() -> Iterator[ServiceView]:
         return map(board.service, config.services)
@@ -153,6 +155,7 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
             worker=parts.worker,
             groups=parts.groups,
             served=lambda: parts.reloads.last.shown,
+            refused=parts.limited,
         ),
         sign_in_page.routes(config, parts.authentication.sign_in, parts.authentication.sessions, slices),
         publishing.routes(
@@ -190,7 +193,9 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
         ),
         history.routes(names, store_client, parts.usual.usual, now, slices),
         monitoring.heartbeat_routes(
-            {name: own for name, own in names.items() if expects(own)}, parts.health_service.beat
+            # By the configuration: what is prepared for a reload is not followed by the monitor yet.
+            {name: own for name, own in names.items() if config.services[own].probe.kind == "heartbeat"},
+            parts.health_service.beat,
         ),
         incidents.routes(books, names, store_client, precursors, now, slices, audit),
         early_warnings.routes(warnings_reader(store_client, now)),

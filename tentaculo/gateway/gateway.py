@@ -183,7 +183,6 @@ class Gateway:
             why_off=self.health_service.why_off,
             why_open=self.health_service.why_open,
             name=self._name,
-            is_crowded=self._admission.is_crowded,
             turns=self._turns,
             learning=learning,
         )

@@ -289,11 +289,14 @@ class HealthService:
             return
         self._apply(self.board.accept_result(result))
 
-    def beat(self, service: str, body: bytes) -> None:
-        """Record the heartbeat of a service; `body` is JSON or empty. Raises KeyError for a service without heartbeats."""
+    def beat(self, service: str, body: bytes) -> bool:
+        """Record the heartbeat of a service; `body` is JSON or empty. False where none is expected of it: it is off."""
+        if not self.heartbeats.expects(service):
+            return False
         (self._leader or self.heartbeats).beat(service, body)
         if self._leader is None:
             self.states.note_heartbeat(service, body)
+        return True
 
     def set_maintenance(self, service: str, reason: str | None) -> None:
         """Start maintenance of a service with its reason, or end it with None. Raises KeyError for an unknown name."""

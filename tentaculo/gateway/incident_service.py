@@ -29,7 +29,7 @@ from tentaculo.incidents.tracker import IncidentTracker
 from tentaculo.model.early_warning import EarlyWarning, WarningCounts
 from tentaculo.model.event import RecordOwnEvent, ignore_own_event
 from tentaculo.model.health import ServiceView, Transition
-from tentaculo.model.incident import DeliveryOutcome, DeliveryRecord, opening_key
+from tentaculo.model.incident import DeliveryOutcome, DeliveryRecord, Incident, opening_key
 from tentaculo.model.reason import Reason
 from tentaculo.store.client import StoreClient
 from tentaculo.tasks import TaskGroup
@@ -90,6 +90,7 @@ class IncidentService:
             now=now,
             record=record,
             may_send=may_alert,
+            is_held=self._is_held,
         )
         self.warning_counts = WarningCounts()
         self._in_maintenance: dict[str, Reason] = {}
@@ -222,7 +223,11 @@ class IncidentService:
         now_open = {one.id: one for one in self._incidents.open}
         for number, one in now_open.items():
             if number not in self._logged:
-                log.warning("incident opened", incident=number, service=one.root, reason=one.reason)
+                if self._incidents.is_continued(number):
+                    log.info("incident continued", incident=number, service=one.root, reason=one.reason)
+                else:
+                    log.warning("incident opened", incident=number, service=one.root, reason=one.reason)
+                # The event has a key, so that one of an incident that an earlier process has recorded is not repeated.
                 self._record(
                     "incident.opened",
                     severity="warning",
@@ -256,6 +261,13 @@ class IncidentService:
     def _depends_on(self, name: str) -> list[tuple[str, str]]:
         board = self._health_service.board
         return [(parent, board.service(parent).health.value) for parent in board.parents(name)]
+
+    def _is_held(self, incident: Incident) -> bool:
+        """Whether an incident of a message that waits was muted, or its root is in maintenance since."""
+        known = self._incidents.get(incident.id)
+        if known is None or not known.is_open:
+            return False
+        return known.is_muted(self._now()) or known not in self._incidents.notifiable
 
     def _note_delivery(self, notification: Notification, delivery: DeliveryRecord) -> None:
         for one in notification.incidents:

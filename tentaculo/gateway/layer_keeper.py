@@ -6,9 +6,9 @@ It runs beside the `Reloader`: in the gateway's own process, or in the superviso
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
@@ -19,11 +19,14 @@ from tentaculo.config.comparison import Changes
 from tentaculo.config.errors import ConfigError
 from tentaculo.config.layers import Sources
 from tentaculo.health.steady_clock import time_since_boot
+from tentaculo.model.text import utc_now
 
 log = structlog.get_logger(__name__)
 
 LOOK_EVERY = 1.0
 """Seconds between two looks at the overrides in force, at most."""
+STEP = 5.0
+"""Seconds by which the system clock must have been set before the moments of overrides are moved with it."""
 
 
 class LayerConflictError(Exception):
@@ -122,12 +125,25 @@ class OverrideTimer:
     """Notices the ends of overrides. An override lasts as long as it was asked for, whatever happens to the system clock."""
 
     def __init__(
-        self, on_end: Callable[[frozenset[str]], None], *, elapsed: Callable[[], float] = time_since_boot
+        self,
+        on_end: Callable[[frozenset[str]], None],
+        *,
+        on_step: Callable[[Mapping[str, TimedOverride], timedelta], None] = lambda overrides, step: None,
+        now: Callable[[], datetime] = utc_now,
+        elapsed: Callable[[], float] = time_since_boot,
     ) -> None:
-        """`on_end` is called with the names of the services whose override is over. `elapsed` is a clock nobody sets."""
+        """`on_end` is called with the names of the services whose override is over.
+
+        `on_step` is called when the system clock was set, with the overrides whose moments are by the clock from before,
+        and the difference. `now` is the system clock, `elapsed` a clock nobody sets.
+        """
         self._on_end = on_end
+        self._on_step = on_step
+        self._now = now
         self._elapsed = elapsed
         self._deadlines: dict[str, tuple[TimedOverride, float]] = {}
+        self._offset: float | None = None
+        """The system clock minus `elapsed` in seconds, while an override is in force."""
         self._timer: asyncio.TimerHandle | None = None
 
     def __repr__(self) -> str:
@@ -136,19 +152,24 @@ class OverrideTimer:
     def set(self, layer: ChangeLayer, now: datetime) -> None:
         """Follow the overrides of `layer`, which is served. One that is known keeps its end; `now` is by the system clock."""
         known, elapsed = self._deadlines, self._elapsed()
-        self._deadlines = {}
+        self._deadlines = {name: one for name, one in known.items() if layer.overrides.get(name) == one[0]}
+        self._follow_clock(now)
         for name, override in layer.active(now).items():
-            old = known.get(name)
-            if old is not None and old[0] == override:
-                self._deadlines[name] = old
-            else:
-                self._deadlines[name] = (override, elapsed + override.remaining(now).total_seconds())
+            self._deadlines.setdefault(name, (override, elapsed + override.remaining(now).total_seconds()))
         self._wait()
 
     def close(self) -> None:
         """Follow none."""
         self._deadlines = {}
         self._wait()
+
+    def _follow_clock(self, now: datetime) -> None:
+        offset = now.timestamp() - self._elapsed()
+        if not self._deadlines or self._offset is None:
+            self._offset = offset
+        elif abs(step := offset - self._offset) >= STEP:
+            self._offset = offset
+            self._on_step({name: override for name, (override, _) in self._deadlines.items()}, timedelta(seconds=step))
 
     def _wait(self) -> None:
         if self._timer is not None:
@@ -167,3 +188,4 @@ class OverrideTimer:
         self._wait()
         if over:
             self._on_end(over)
+        self._follow_clock(self._now())

@@ -6,14 +6,14 @@ adopt ─▶ check as a whole ─▶ write the file ─▶ serve, else put the f
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import msgspec
 import structlog
 
-from tentaculo.config.change_layer import ChangeLayer, tidied
+from tentaculo.config.change_layer import ChangeLayer, TimedOverride, tidied
 from tentaculo.config.comparison import Changes
 from tentaculo.config.errors import ConfigError
 from tentaculo.config.layers import Sources
@@ -38,6 +38,9 @@ _FAILURES = (ConfigError, LayerConflictError, NotKeptError, NotNowError, NotServ
 RETRY_END = 5.0
 """Seconds until the end of an override is tried again where it could not be served."""
 
+Overrides = Mapping[str, TimedOverride]
+"""By name of the service."""
+
 
 class LayerReloads:
     """The layers of one gateway, and what is served was made of."""
@@ -60,7 +63,7 @@ class LayerReloads:
         self._reloader = reloader
         self._now = now
         self._tasks = TaskGroup("layers")
-        self._timer = OverrideTimer(self._end, elapsed=elapsed)
+        self._timer = OverrideTimer(self._end, on_step=self._move, now=now, elapsed=elapsed)
         reloader.on_served = self._note_served
 
     def __repr__(self) -> str:
@@ -152,19 +155,30 @@ class LayerReloads:
         raise NotServedError(f"The configuration was not applied: {report.why_not}.")
 
     def _end(self, names: frozenset[str]) -> None:
-        self._tasks.start(self._end_overrides(names), "end of overrides")
+        """End these overrides, whatever happens to the file: one that is over has no effect there."""
 
-    async def _end_overrides(self, names: frozenset[str]) -> None:
-        """Serve without these overrides, whatever happens to the file: one that is over has no effect there."""
+        def without(overrides: Overrides) -> Overrides:
+            return {name: one for name, one in overrides.items() if name not in names}
+
+        by = f"end of what was switched for a time: {', '.join(sorted(names))}"
+        self._tasks.start(self._serve_overrides(without, by), "end of overrides")
+
+    def _move(self, overrides: Overrides, step: timedelta) -> None:
+        """The system clock was set by `step`: these overrides end as much later by it, or earlier."""
+
+        def moved(found: Overrides) -> Overrides:
+            return {name: one.moved(step) if overrides.get(name) == one else one for name, one in found.items()}
+
+        self._tasks.start(self._serve_overrides(moved, "system clock set"), "overrides by another clock")
+
+    async def _serve_overrides(self, change: Callable[[Overrides], Overrides], by: str) -> None:
         while True:
             before = self._sources
-            ended = names & before.layer.overrides.keys()
-            if not ended:
+            overrides = change(before.layer.overrides)
+            if overrides == before.layer.overrides:
                 return
-            left = {name: one for name, one in before.layer.overrides.items() if name not in ended}
-            # The same revision: each of several machines ends it by itself.
-            layer = msgspec.structs.replace(before.layer, overrides=left)
-            by = f"end of what was switched for a time: {', '.join(sorted(ended))}"
+            # The same revision: each of several machines does it by itself.
+            layer = msgspec.structs.replace(before.layer, overrides=dict(overrides))
             try:
                 await self._serve_end(before, layer, by)
             except LayerConflictError:
@@ -172,7 +186,7 @@ class LayerReloads:
             except NotNowError:
                 return
             except (ConfigError, NotServedError) as error:
-                log.error("override not ended", services=sorted(ended), reason=str(error), again_in=RETRY_END)
+                log.error("override not ended", by=by, reason=str(error), again_in=RETRY_END)
                 await asyncio.sleep(RETRY_END)
                 continue
             return

@@ -17,7 +17,7 @@ from tentaculo.health.board import Board
 from tentaculo.health.probe_log import ProbeLog
 from tentaculo.model.health import ConcurrencyView
 from tentaculo.model.incident import Incident, MaintenanceWindow, Note
-from tentaculo.model.page import PageInfo, ServedConfiguration, ServiceInfo, Switched
+from tentaculo.model.page import PageInfo, RequestRule, RouteRules, ServedConfiguration, ServiceInfo, Switched
 from tentaculo.model.precursor import ReadPrecursors
 from tentaculo.model.request_phases import Phases
 from tentaculo.model.target_group import GroupView
@@ -77,6 +77,26 @@ def page_info(config: Config) -> PageInfo:
     )
 
 
+def route_rules(
+    config: Config, refused: Callable[[], Mapping[tuple[str, str, str, str], int]], name: str
+) -> list[RouteRules]:
+    """What limits the requests of each route of a service, as configured, and how many it has refused."""
+    counts, found = refused(), list[RouteRules]()
+    for route in config.services[name].routes:
+        rules = config.limits.routes if route.limits is None else route.limits
+        if rules or route.allow or route.deny:
+            found.append(
+                RouteRules(
+                    route.label,
+                    tuple(RequestRule(one.per, one.rate or "", one.burst, one.in_flight) for one in rules),
+                    tuple(map(str, route.allow)),
+                    tuple(map(str, route.deny)),
+                    sum(count for key, count in counts.items() if key[:2] == (name, route.label)),
+                )
+            )
+    return found
+
+
 def routes(
     config: Config,
     board: Board,
@@ -98,12 +118,14 @@ def routes(
     worker: int | None = None,
     groups: Callable[[], Sequence[GroupView]] = tuple,
     served: Callable[[], ServedConfiguration | None] = lambda: None,
+    refused: Callable[[], Mapping[tuple[str, str, str, str], int]] = dict,
 ) -> list[web.RouteDef]:
     """The overview, the incidents, the page of events, a page for each service, and `/` where no route takes it.
 
     `page` returns the URL of the overview, and `not_listed` how many incidents are open beside those that `listed` shows.
     `on_drain` is called when the gateway stops. `worker` is the number of this process, where there are several. `served`
-    says which configuration is served; None where no gateway serves one.
+    says which configuration is served; None where no gateway serves one. `refused` has the requests that limits refused, by
+    service, route, kind of the limit and who is counted apart.
     """
 
     def load() -> Pages:
@@ -160,6 +182,7 @@ def routes(
             info=info,
             viewer=viewer,
             groups=groups,
+            rules=partial(route_rules, config, refused),
         )
         incidents = IncidentList(
             names=config.names,

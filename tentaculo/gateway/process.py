@@ -25,6 +25,7 @@ from tentaculo.net.memory import trim_memory
 from tentaculo.server.aiohttp_handler import drop_trust_stores
 from tentaculo.server.handover import Handover, ProcessContext
 from tentaculo.server.listeners import STOP_SIGNALS, ListeningAddresses, ignore_hangup, raise_descriptor_limit
+from tentaculo.server.start_signals import end_if_stopped
 from tentaculo.tasks import TaskGroup
 from tentaculo.telemetry import logging
 from tentaculo.telemetry.request_log import access_logger
@@ -79,6 +80,8 @@ async def serve(
     # The supervisor gets it too, and has the workers reload.
     loop.add_signal_handler(signal.SIGHUP, ignore_hangup if reloads is None else partial(reloads.request, "SIGHUP"))
     loop.add_signal_handler(signal.SIGUSR2, replace.set if coordination is None else lambda: None)
+    if coordination is None:
+        end_if_stopped()
     predecessor = context.predecessor
     wait_to_lead = predecessor.lead_released if predecessor is not None else None
     try:

@@ -105,7 +105,7 @@ class AlertPolicy:
         found.append(self._notification(NotificationKind.CHANGED, grown))
         rest = [(one, last) for one, last in announced if one.is_open and one.acknowledged is None and one not in grown]
         # A reminder names every open incident that nobody has acknowledged, so that each does not cause a reminder of its own.
-        if self._remind and any(now - last.at >= self._remind for _, last in rest):
+        if self._remind and any(_has_passed(last.at, self._remind, now) for _, last in rest):
             rest.sort(key=lambda pair: pair[1].at)
             found.append(self._notification(NotificationKind.REMINDER, [one for one, _ in rest]))
         return [notification for notification in found if notification.incidents]

@@ -105,7 +105,10 @@ STEP = timedelta(seconds=10)
 
 
 class ErrorRates:
-    """The counters of each service in the last minute, which only grow. A probe counts as much as a request."""
+    """The counters of each service in the last minute. A probe counts as much as a request.
+
+    They grow, and fall only where a reload removes an endpoint with its counts: the minute begins again then.
+    """
 
     def __init__(self) -> None:
         self._kept: dict[str, deque[tuple[datetime, Counts]]] = {}
@@ -131,6 +134,9 @@ class ErrorRates:
         """The share, 0 to 1, of probes and requests that failed in the minute before `at`; None where there were none."""
         now = view.probes + view.traffic
         kept = self._kept.setdefault(view.name, deque())
+        if kept and (now.ok < kept[-1][1].ok or now.failed < kept[-1][1].failed):
+            # An endpoint was removed with its counts, or the service was switched off and on.
+            kept.clear()
         while len(kept) > 1 and kept[1][0] <= at - SPAN:
             kept.popleft()
         before = kept[0][1] if kept else now

@@ -18,23 +18,16 @@ from functools import cache
 from threading import Thread
 from typing import Any, Protocol
 
-import aiohttp
-import structlog
-
 from tentaculo import __version__
 from tentaculo.config.incidents import WebhookSettings, secret_bytes
 from tentaculo.config.schema import Config
 from tentaculo.incidents.alerts import Message, NotificationKind
+from tentaculo.incidents.webhook_request import ResponseHead, post, words_of
 
-log = structlog.get_logger(__name__)
-
-
-_MOST_READ = 16 * 1024
-"""Bytes of the body of a response that are read."""
-_BODY_WAIT = 1.0
-"""Seconds to wait for them."""
 _LONGEST_PAUSE = 3600.0
 """Longest pause in seconds that a receiver may ask for."""
+_LEAST_UNIX_TIME = 1e9
+"""Seconds of Retry-After from which on they are a moment, not a duration: it was in the year 2001."""
 _SECONDS = re.compile(r"[0-9]+(?:\.[0-9]*)?")
 
 
@@ -98,44 +91,27 @@ class WebhookChannel:
         self._keys = [secret_bytes(secret.reveal()) for secret in webhook.secrets or ()]
         self._timeout = webhook.timeout
         self._now = now
-        self._session: aiohttp.ClientSession | None = None
 
     def __repr__(self) -> str:
         return f"<WebhookChannel {self.name}>"
 
     async def send(self, message: Message) -> Delivery:
         """Post once. Any 2xx is a delivery; 410 refuses all further messages (specification, "Response codes")."""
+        fields = headers(message, self._keys, self._now())
         try:
-            session = self._session = self._session or await self._make_session()
-            async with asyncio.timeout(self._timeout):
-                response = await session.post(
-                    self._url,
-                    data=message.body,
-                    headers=headers(message, self._keys, self._now()),
-                    allow_redirects=False,
-                )
+            tls = await asyncio.to_thread(tls_context) if self._url[:6].lower() == "https:" else None
+            response = await post(self._url, fields, message.body, self._timeout, tls)
         except TimeoutError:
             return Delivery(False, f"no response within {self._timeout:g} s")
-        # A receiver can cause any error here. The text of an error may contain the address, so only its kind is shown.
+        # A receiver can cause any error here.
         except Exception as error:  # noqa: BLE001
-            return Delivery(False, _words(error))
-        try:
-            return self._outcome(response)
-        finally:
-            await _drain(response)
+            return Delivery(False, words_of(error))
+        return self._outcome(response)
 
     async def close(self) -> None:
-        """Close its connections."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        """Nothing to close: each attempt has a connection of its own."""
 
-    async def _make_session(self) -> aiohttp.ClientSession:
-        if self._url[:6].lower() == "https:":
-            return _session(await asyncio.to_thread(tls_context))
-        return _session(True)
-
-    def _outcome(self, response: aiohttp.ClientResponse) -> Delivery:
+    def _outcome(self, response: ResponseHead) -> Delivery:
         """The result by the head of the response alone: a body that stalls does not undo a delivery."""
         words = f"answered {response.status}"
         if 200 <= response.status < 300:
@@ -144,17 +120,7 @@ class WebhookChannel:
             return Delivery(False, f"{words}: it wants no more messages", is_closed=True)
         if 300 <= response.status < 400:
             return Delivery(False, f"{words}: redirects are not followed")
-        return Delivery(False, words, pause=_asked_pause(response.headers, self._now()))
-
-
-async def _drain(response: aiohttp.ClientResponse) -> None:
-    """Read a little of the body: a connection that is closed with unread bytes is reset, and the receiver logs it."""
-    try:
-        async with asyncio.timeout(_BODY_WAIT):
-            await response.content.read(_MOST_READ)
-    except (TimeoutError, aiohttp.ClientError):
-        pass
-    response.close()
+        return Delivery(False, words, pause=_asked_pause(response.fields, self._now()))
 
 
 @cache
@@ -165,31 +131,23 @@ def tls_context() -> ssl.SSLContext:
     return context
 
 
-def _session(tls: ssl.SSLContext | bool) -> aiohttp.ClientSession:
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=1, force_close=True, ssl=tls),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        timeout=aiohttp.ClientTimeout(total=None),
-        auto_decompress=False,
-        skip_auto_headers=("Accept-Encoding",),
-        max_line_size=8190,
-        max_field_size=8190,
-    )
-
-
 def _asked_pause(found: Mapping[str, str], now: float) -> float | None:
     """The seconds of Retry-After, which is a number or a date (RFC 9110 section 10.2.3), up to `_LONGEST_PAUSE`.
 
-    A date is compared with the receiver's own `Date`, where the response has one: the two clocks may differ.
+    A date is compared with the receiver's own `Date`, where the response has one: the two clocks may differ. So is a
+    number of more than thirty years: some receivers send the seconds since 1970.
     """
-    value = found.get("Retry-After", "").strip()
+    value = found.get("retry-after", "").strip()
+    present = _http_date(found.get("date", "")) or datetime.fromtimestamp(now, UTC)
     if _SECONDS.fullmatch(value):
-        return min(float(value[:12]), _LONGEST_PAUSE)
-    moment = _http_date(value)
-    if moment is None:
+        seconds = float(value[:12])
+        if seconds >= _LEAST_UNIX_TIME:
+            seconds -= present.timestamp()
+    elif (moment := _http_date(value)) is not None:
+        seconds = (moment - present).total_seconds()
+    else:
         return None
-    present = _http_date(found.get("Date", "")) or datetime.fromtimestamp(now, UTC)
-    return min(max((moment - present).total_seconds(), 0.0), _LONGEST_PAUSE)
+    return min(max(seconds, 0.0), _LONGEST_PAUSE)
 
 
 def _http_date(value: str) -> datetime | None:
@@ -202,21 +160,6 @@ def _http_date(value: str) -> datetime | None:
         except (ValueError, TypeError, OverflowError, IndexError):
             continue
     return None
-
-
-def _words(error: Exception) -> str:
-    if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        return "its certificate is not accepted"
-    if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return "name not found"
-    if isinstance(error, aiohttp.ClientConnectorError):
-        return "connection refused" if isinstance(error.os_error, ConnectionRefusedError) else "cannot be reached"
-    if isinstance(error, aiohttp.ServerDisconnectedError | ConnectionError | aiohttp.ClientOSError):
-        return "closed the connection before it answered"
-    if isinstance(error, aiohttp.ClientError):
-        return "its response is not valid HTTP"
-    log.error("webhook failed", error=type(error).__name__)
-    return f"failed ({type(error).__name__})"
 
 
 _TIMEOUT = 30.0

@@ -63,6 +63,7 @@ class IncidentTracker:
         self._members: dict[str, _Member] = {}
         self._changed: dict[int, None] = {}
         self._restored: set[int] = set()
+        self._earlier: set[int] = set()
         self._in_maintenance: set[str] = set()
         self._last_id = 0
 
@@ -103,6 +104,10 @@ class IncidentTracker:
         """An incident in memory."""
         return self._open.get(number) or self._ended.get(number)
 
+    def is_continued(self, number: int) -> bool:
+        """Whether an open incident was opened by an earlier process, or by another machine."""
+        return number in self._earlier
+
     @property
     def has_changed(self) -> bool:
         """Whether an incident has changed since the last `take_changed`."""
@@ -120,7 +125,7 @@ class IncidentTracker:
 
     def mirror(self, stored: Iterable[Incident], configured: Collection[str], now: datetime) -> None:
         """Replace all that is in memory by what another gateway has stored."""
-        for part in (self._open, self._ended, self._members, self._restored, self._in_maintenance):
+        for part in (self._open, self._ended, self._members, self._restored, self._earlier, self._in_maintenance):
             part.clear()
         self.restore(stored, configured, now)
         self._changed.clear()
@@ -143,6 +148,7 @@ class IncidentTracker:
                 continue
             self._open[incident.id] = incident
             self._restored.add(incident.id)
+            self._earlier.add(incident.id)
             if (newer := self._incident_of(incident.root)) is not None and newer.root == incident.root:
                 self._go_on_as(newer, incident, now)
             # The root fails by itself, even if it was a member of another incident before.
@@ -204,7 +210,7 @@ class IncidentTracker:
         if incident is None:
             return
         whole = self.get(incident.part_of) if incident.part_of is not None else None
-        if whole is not None and whole.root == incident.root:
+        if whole is not None and whole.root == incident.root and incident.notified_by(delivery.channel) is None:
             # The database responded while the message was in progress: the failure is that of the stored incident.
             incident = whole
         incident = replace(incident, deliveries=add_delivery(incident.deliveries, delivery))
@@ -226,20 +232,7 @@ class IncidentTracker:
     def correct(self, moment: Callable[[datetime], datetime]) -> None:
         """Correct every moment in memory after the system clock was set."""
         for incident in (*self._open.values(), *self._ended.values()):
-            corrected = replace(
-                incident,
-                started_at=moment(incident.started_at),
-                seen_at=moment(incident.seen_at),
-                ended_at=incident.ended_at and moment(incident.ended_at),
-                notified={name: replace(one, at=moment(one.at)) for name, one in incident.notified.items()},
-                deliveries=tuple(
-                    replace(one, first_at=moment(one.first_at), at=moment(one.at)) for one in incident.deliveries
-                ),
-                reopened_at=incident.reopened_at and moment(incident.reopened_at),
-                counted_until=incident.counted_until
-                and moment(incident.counted_until).replace(second=0, microsecond=0),
-            )
-            if corrected != incident:
+            if (corrected := incident.corrected(moment)) != incident:
                 self._put(corrected)
         for member in self._members.values():
             member.unexplained_since = member.unexplained_since and moment(member.unexplained_since)
@@ -348,7 +341,8 @@ class IncidentTracker:
             return False
         if ended.part_of is not None:
             return ended.alert_state is NotificationState.OPEN and root in self._members
-        return at - ended.ended_at <= self._settle
+        # An end long after now is of a process whose clock was wrong, and says nothing about this failure.
+        return abs(at - ended.ended_at) <= self._settle
 
     def _fell_together(self, child: Incident, parent: Incident) -> bool:
         # A service that was down long before its parent is down for a reason of its own.
@@ -363,6 +357,8 @@ class IncidentTracker:
             deliveries=reduce(add_delivery, newer.deliveries, stored.deliveries),
         )
         self._open[stored.id] = stored
+        # Its end would be announced beside that of the stored one.
+        newer = replace(newer, notified={})
         self._absorb(newer, stored, now, because("begun_before_restart", id=stored.id))
 
     def _join(self, name: str, incident: Incident) -> None:
@@ -397,6 +393,7 @@ class IncidentTracker:
     def _end(self, incident: Incident, at: datetime, ending: Reason, part_of: int | None = None) -> None:
         self._open.pop(incident.id, None)
         self._restored.discard(incident.id)
+        self._earlier.discard(incident.id)
         self._keep_ended(_ended(incident, at, ending, part_of))
         self._changed[incident.id] = None
 

@@ -5,7 +5,7 @@ Times are UTC and timezone-aware. Text comes from outside: it is bounded here, a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -257,6 +257,19 @@ class Incident:
     def notified_by(self, channel: str) -> Notified | None:
         """The last message about it that `channel` delivered."""
         return self.notified.get(channel) or self.notified.get(EVERY_CHANNEL)
+
+    def corrected(self, moment: Callable[[datetime], datetime]) -> Incident:
+        """The same with every moment of its own corrected by `moment`, after the system clock was set."""
+        return replace(
+            self,
+            started_at=moment(self.started_at),
+            seen_at=moment(self.seen_at),
+            ended_at=self.ended_at and moment(self.ended_at),
+            notified={name: replace(one, at=moment(one.at)) for name, one in self.notified.items()},
+            deliveries=tuple(replace(one, first_at=moment(one.first_at), at=moment(one.at)) for one in self.deliveries),
+            reopened_at=self.reopened_at and moment(self.reopened_at),
+            counted_until=self.counted_until and moment(self.counted_until).replace(second=0, microsecond=0),
+        )
 
     @property
     def affected(self) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, tzinfo
-from typing import Final
+from typing import Final, NamedTuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,29 @@ class ServedConfiguration:
 
 PRODUCT: Final = "Tentáculo Link"
 NO_INFO: Final = ServiceInfo()
+
+
+class RequestRule(NamedTuple):
+    """One limit of the requests of a route."""
+
+    per: str
+    """Who is counted apart: `caller`, `address` or `route`."""
+    rate: str
+    """As `100/s`; empty where the rate is not limited."""
+    burst: int | None
+    in_flight: int | None
+
+
+class RouteRules(NamedTuple):
+    """What limits the requests of one route."""
+
+    route: str
+    rules: tuple[RequestRule, ...]
+    allow: tuple[str, ...]
+    """The networks whose clients may send requests; empty for all."""
+    deny: tuple[str, ...]
+    refused: int
+    """Requests that these have refused in this process."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,6 +63,13 @@ class ClientConnection(Protocol):
         """The trailer fields of a body that has arrived whole, each as (whole line, name)."""
 
     @property
+    def is_crowded(self) -> bool:
+        """Whether more than half of all client connections, or of those of its address, are in use."""
+
+    def note_ending(self) -> None:
+        """The connection will be closed soon, and counts as gone where `is_crowded` is asked."""
+
+    @property
     def writing_paused(self) -> bool:
         """Whether the send buffer is full."""
 

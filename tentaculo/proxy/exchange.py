@@ -128,11 +128,8 @@ class Exchange(ResponseRelay, ABC):
         content, limit = self.request.content, self.admitted.plan.max_body
         if not content.is_eof():
             self._upload = Upload(
-                content,
-                self.admitted.plan,
-                self.record,
+                *(content, self.request.protocol, self.admitted.plan, self.record),
                 is_chunked=self.inbound.is_chunked,
-                is_crowded=partial(self.shared.needs.is_crowded, self.inbound.client.address),
                 trailers=partial(request_trailers, self.request, self.inbound.fields, self.admitted.plan.request_rules),
             )
             self.is_replayable = False

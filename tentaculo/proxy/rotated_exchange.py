@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from time import perf_counter
 from typing import Final
 
@@ -117,7 +116,7 @@ class RotatedExchange(DrivenExchange):
         if inbound.minor == 1 and (inbound.fields.expect or b"").lower() == b"100-continue":
             self._has_continued = True
             self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        pace = UploadPace(plan.limits, partial(self.shared.needs.is_crowded, inbound.client.address))
+        pace = UploadPace(plan.limits, self.request.protocol)
         while self._held <= MOST_CHANGED and not memory.is_exhausted:
             data = await pace.read(self.request.content, self._held)
             if not data:

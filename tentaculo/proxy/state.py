@@ -88,8 +88,6 @@ class ProxyDependencies:
     """Why a service is off, in words."""
     why_open: Callable[[str], dict[str, object]]
     """For a service whose breakers are open: members for the problem, such as since when and why."""
-    is_crowded: Callable[[str], bool]
-    """Whether more than half of all client connections, or of those of an address, are in use."""
     turns: TurnScheduler
     """Shares the turns of the event loop among all connections."""
     learning: Learning

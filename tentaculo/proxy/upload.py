@@ -9,7 +9,7 @@ from time import perf_counter
 from tentaculo.config.limits import LimitSettings
 from tentaculo.model.failure import Failure, UpstreamError
 from tentaculo.net.http1 import LAST_CHUNK, chunked
-from tentaculo.net.inbound_request import Body
+from tentaculo.net.inbound_request import Body, ClientConnection
 from tentaculo.proxy.route import CompiledRoute
 from tentaculo.telemetry.request_log import RequestRecord
 from tentaculo.upstream.connection import UpstreamConnection
@@ -32,12 +32,12 @@ class UploadPace:
     is that of the whole wait since it has been crowded, once `limits.body_grace` is over.
     """
 
-    __slots__ = ("_base", "_is_crowded", "_limits", "_waited")
+    __slots__ = ("_base", "_client", "_limits", "_waited")
 
-    def __init__(self, limits: LimitSettings, is_crowded: Callable[[], bool]) -> None:
-        """`is_crowded`: whether many connections are in use, so that a slow one may keep others out."""
+    def __init__(self, limits: LimitSettings, client: ClientConnection) -> None:
+        """`client` is the connection by which the body arrives. It ends where the body is too slow."""
         self._limits = limits
-        self._is_crowded = is_crowded
+        self._client = client
         self._base: int | None = None  # bytes that had been received when it became crowded
         self._waited = 0.0  # seconds since then
 
@@ -51,6 +51,8 @@ class UploadPace:
         while True:
             limit = min(step, silent_until - started, self._left(received))
             if limit <= 0:
+                # Others that are as slow need not be cut as well, once enough of them are.
+                self._client.note_ending()
                 raise UpstreamError(Failure.REQUEST_TIMEOUT, "the request's body arrives too slowly")
             try:
                 async with asyncio.timeout(limit):
@@ -65,7 +67,7 @@ class UploadPace:
     def _left(self, received: int) -> float:
         """Seconds that the minimum rate leaves."""
         limits = self._limits
-        if not limits.body_rate or not self._is_crowded():
+        if not limits.body_rate or not self._client.is_crowded:
             self._base, self._waited = None, 0.0
             return limits.body_idle
         if self._base is None:
@@ -76,25 +78,25 @@ class UploadPace:
 class Upload:
     """A body that is sent as it arrives, no faster than the upstream reads."""
 
-    __slots__ = ("_body", "_is_chunked", "_is_crowded", "_kept", "_kept_size", "_plan", "_record", "_trailers")
+    __slots__ = ("_body", "_client", "_is_chunked", "_kept", "_kept_size", "_plan", "_record", "_trailers")
 
     def __init__(
         self,
         body: Body,
+        client: ClientConnection,
         plan: CompiledRoute,
         record: RequestRecord,
         *,
         is_chunked: bool,
-        is_crowded: Callable[[], bool],
         trailers: Callable[[], bytes],
     ) -> None:
-        """`trailers` returns the trailer lines of the body, once it has arrived whole."""
+        """`client` is the connection by which `body` arrives. `trailers` returns the trailer lines of the body, once it has arrived whole."""
         self._body = body
+        self._client = client
         self._trailers = trailers
         self._plan = plan
         self._record = record
         self._is_chunked = is_chunked
-        self._is_crowded = is_crowded
         self._kept: list[bytes] | None = []
         """What has been read of the body; None once that is too much to keep, or nobody may need it."""
         self._kept_size = 0
@@ -144,7 +146,7 @@ class Upload:
 
     async def _send(self, connection: UpstreamConnection, *, keeps: bool) -> None:
         plan, record, is_chunked = self._plan, self._record, self._is_chunked
-        pace = UploadPace(plan.limits, self._is_crowded)
+        pace = UploadPace(plan.limits, self._client)
         for piece in self._kept or ():
             connection.write(chunked(piece) if is_chunked else piece)
         while data := await pace.read(self._body, record.received):

@@ -18,7 +18,7 @@ from tentaculo.net.memory import exhausted
 from tentaculo.net.response_bytes import SENT_CLOSES, SentResponse
 from tentaculo.net.tcp import is_gone
 from tentaculo.net.turns import MOST_WRITTEN, READ_SIZE, TurnReader, TurnScheduler
-from tentaculo.server.fast_path import SMALL_READ, FastPathConnection, TryServe
+from tentaculo.server.fast_path import LARGE_READ, SMALL_READ, FastPathConnection, TryServe, steps_of_head
 from tentaculo.server.gateway_responses import GatewayResponses
 from tentaculo.server.listeners import ConnectionLimits
 from tentaculo.server.websocket_masking import MaskEnforcer
@@ -68,21 +68,12 @@ class ClientConnection(FastPathConnection):
     """
 
     __slots__ = (
-        "_admission",
-        "_dropped",
-        "_head_time",
-        "_head_timer",
-        "_is_lingering",
-        "_limit",
-        "_looks",
-        "_peer",
-        "_requests",
-        "_responses",
-        "_watch",
-        "bound",
-        "client_info",
-        "judged",
+        *("_admission", "_dropped", "_head_time", "_head_timer", "_is_ending", "_is_lingering", "_limit", "_looks"),
+        *("_peer", "_requests", "_responses", "_watch", "bound", "client_info", "judged", "turns"),
     )
+
+    turns: TurnScheduler
+    """Shares the turns of the event loop. The socket sets it."""
 
     def __init__(
         self,
@@ -122,7 +113,7 @@ class ClientConnection(FastPathConnection):
         self._peer: str | None = None
         self._head_time = limits.head_time
         self._dropped = 0
-        self._is_lingering = False
+        self._is_ending = self._is_lingering = False
         self._looks = 0
         self._watch: asyncio.TimerHandle | None = None
         self._head_timer: asyncio.TimerHandle | None = None
@@ -139,6 +130,17 @@ class ClientConnection(FastPathConnection):
         if self.close_requested or self.has_response or self.payload_parser is not None:
             return False
         return self.has_begun or self.is_serving or self.is_busy or bool(self.messages)
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether more than half of all client connections, or of those of its address, are in use."""
+        return self._peer is not None and self._admission.is_crowded(self._peer)
+
+    def note_ending(self) -> None:
+        """The connection will be closed soon, and counts as gone where `is_crowded` is asked."""
+        if self._peer is not None and not self._is_ending:
+            self._is_ending = True
+            self._admission.note_ending(self._peer)
 
     def reading_changed(self, *, is_paused: bool) -> None:
         """Count what is held while the client is not read."""
@@ -175,7 +177,7 @@ class ClientConnection(FastPathConnection):
             self._watch.cancel()
             self._watch = None
         if self._peer is not None:
-            self._admission.leave(self._peer)
+            self._admission.leave(self._peer, was_ending=self._is_ending)
             self._peer = None
         if self._is_lingering:
             self._admission.lingering -= 1
@@ -224,14 +226,17 @@ class ClientConnection(FastPathConnection):
         if self.close_requested:
             self._drop(len(data))
             return
-        before, is_large = self._answered, len(data) > SMALL_READ and (self._body is None or self._body.is_eof())
+        before, is_large = self._answered, len(data) > SMALL_READ
+        is_head = (is_large or self.request_count > before) and (self._body is None or self._body.is_eof())
+        if is_large and is_head and len(data) > LARGE_READ:
+            self.turns.charge(steps_of_head(data))
         super().data_received(data)
         is_served = self.request_count > self._answered
         if is_served or self._answered > before:
             if self._head_timer is not None:
                 self._stop_head_timer()
-            if is_large and is_served and self.payload_parser is None:
-                self.count_head(data)
+            if is_served and self.payload_parser is None and is_head and (is_large or self._boundaries.has_begun):
+                self.count_head(data)  # of small reads those of a head that may have no end
             return
         if self._head_timer is None and (self._body is None or self._body.is_eof()):
             # Else the bytes belong to a body that arrives behind its response, whose time aiohttp limits.
@@ -265,11 +270,9 @@ class ClientConnection(FastPathConnection):
 
     def _head_is_late(self) -> None:
         self._head_timer = None
-        transport = self.transport
-        if transport is None:
-            return
-        words = f"The request's head did not arrive within {self._head_time:g} s."
-        self._refuse_head(transport, Problem(Failure.REQUEST_TIMEOUT, words))
+        if self.transport is not None:
+            words = f"The request's head did not arrive within {self._head_time:g} s."
+            self._refuse_head(self.transport, Problem(Failure.REQUEST_TIMEOUT, words))
 
     def _refuse_head(self, transport: asyncio.Transport, problem: Problem) -> None:
         """Answer a head that has not arrived completely, and close."""
@@ -277,6 +280,7 @@ class ClientConnection(FastPathConnection):
         self._write_problem(transport, problem)
         # A client that still sends must receive the response: see `_LingeringClose`.
         self.close_after_refusal()
+        self.note_ending()
         if transport.can_write_eof():
             transport.write_eof()
         self._head_timer = self.event_loop.call_later(LINGER, self.force_close)
@@ -313,6 +317,7 @@ class ClientConnection(FastPathConnection):
             return SENT_CLOSES
         # The parser does not know where this request ends, so nothing more is parsed.
         self.close_after_refusal()
+        self.note_ending()
         if transport.can_write_eof():
             transport.write_eof()
         return _LINGERS
@@ -352,7 +357,7 @@ class ClientSocket(TurnReader):
     def __init__(self, turns: TurnScheduler, connection: ClientConnection) -> None:
         super().__init__(turns)
         self._connection = connection
-        connection.memory = turns.memory
+        connection.memory, connection.turns = turns.memory, turns
         self.transport: asyncio.Transport | None = None
 
     def __repr__(self) -> str:

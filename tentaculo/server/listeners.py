@@ -236,6 +236,7 @@ class ConnectionLimits:
     def __init__(self, connections: int, per_address: int) -> None:
         self.use(connections, per_address)
         self._addresses: Counter[str] = Counter()
+        self._ending: Counter[str] = Counter()
         self._is_full = False
         self.open = 0
         """Connections now."""
@@ -271,13 +272,24 @@ class ConnectionLimits:
         return True
 
     def is_crowded(self, address: str) -> bool:
-        """Whether more than half of all connections, or of those that `address` may have, are in use."""
-        return self.open * 2 > self._limit or (
-            self._per_address > 0 and self._addresses[address] * 2 > self._per_address
-        )
+        """Whether more than half of all connections, or of those that `address` may have, are in use.
 
-    def leave(self, address: str) -> None:
+        Those that are being closed count as gone: else one that is too slow would be cut with each that makes room.
+        """
+        if (self.open - self._ending.total()) * 2 > self._limit:
+            return True
+        return self._per_address > 0 and (self._addresses[address] - self._ending[address]) * 2 > self._per_address
+
+    def note_ending(self, address: str) -> None:
+        """A counted connection from `address` is being closed. Call `leave` with `was_ending` at its end."""
+        self._ending[address] += 1
+
+    def leave(self, address: str, *, was_ending: bool = False) -> None:
         """A counted connection from `address` has ended."""
+        if was_ending:
+            self._ending[address] -= 1
+            if not self._ending[address]:
+                del self._ending[address]
         self.open -= 1
         if self.open * 2 <= self._limit:
             self._is_full = False

@@ -164,7 +164,7 @@ def append_events(connection: Connection, rows: Sequence[EventRow]) -> list[Stor
     """
     _lock_sequence(connection)
     last, size, stored = connection.execute(_LAST).one()
-    greatest = max(last or 0, stored or 0)
+    greatest = max(_sound(last), _sound(stored))
     known = _known_keys(connection, rows)
     results, new, added = list[StoredEvent](), list[tuple[Any, ...]](), 0
     for row in rows:
@@ -241,7 +241,12 @@ def _is_same(row: EventRow, stored: RowMapping) -> bool:
 def last_event_id(connection: Connection) -> int:
     """The greatest id that an event ever had, 0 where there was none."""
     last, _, stored = connection.execute(_LAST).one()
-    return max(last or 0, stored or 0)
+    return max(_sound(last), _sound(stored))
+
+
+def _sound(last: object) -> int:
+    """A last id as the database has it; 0 where there is none, or a damaged one, behind which no id could follow."""
+    return last if isinstance(last, int) and 0 <= last <= MAX_EVENT_ID else 0
 
 
 def trim_events(transaction: Transaction, kept: EventRetention) -> Iterator[None]:
@@ -296,7 +301,7 @@ def name_log(connection: Connection, home: str, known: tuple[str, int]) -> str:
     columns = (event_sequence.c.name, event_sequence.c.home, event_sequence.c.last_id)
     row = connection.execute(select(*columns)).one_or_none()
     least = known[1] if row is not None and row.name == known[0] else 0
-    if row is not None and row.name is not None and row.home == home and row.last_id >= least:
+    if row is not None and row.name is not None and row.home == home and least <= _sound(row.last_id):
         return str(row.name)
     name = secrets.token_hex(6)
     last = max(last_event_id(connection), least)

@@ -24,9 +24,10 @@ from tentaculo.model.incident import (
     check_note,
     check_window,
 )
-from tentaculo.server.caller import Audit, name_of, no_audit, note_action
+from tentaculo.server.caller import Audit, name_of, no_audit, note_action, session_of
 from tentaculo.server.request_body import expect_later
 from tentaculo.web.acknowledgements import MOST_ID
+from tentaculo.web.confirmation import confirm_later
 from tentaculo.web.forms import own_page, read_own_form, see_other
 
 AUTHOR: Final = "signed in"
@@ -109,11 +110,32 @@ class Actions:
             raise _unknown("window" if "window" in fields else "incident")
         note_action(request)
         is_window = isinstance(done, MaintenanceWindow)
+        leads = see_other(own_page(fields.get("next", "")))
+        if (session := session_of(request)) is not None:
+            confirm_later(request, session.form_token, leads, *self._confirmed(fields["action"], done))
         about = (
             {"maintenance": done.id, "services": list(done.services)} if is_window else {"incident": _number(fields)}
         )
         self._audit(request, fields["action"], **about)
-        raise see_other(own_page(fields.get("next", "")))
+        raise leads
+
+    def _confirmed(self, action: str, done: Any) -> tuple[str, datetime | None]:
+        """What the next page confirms, and its time."""
+        match action:
+            case "note":
+                return "noted", None
+            case "acknowledge":
+                return "acknowledged", None
+            case "mute":
+                is_over = done.until is not None and done.until <= self._now()
+                return ("unmuted" if is_over else "muted_until" if done.until else "muted"), done.until
+            case "maintain" if done.holds(self._now()):
+                return "begun", done.ends_at
+            case "maintain":
+                return "planned", done.starts_at
+            case "change_maintenance":
+                return "changed", None
+        return ("ended" if done.ends_at <= self._now() else "cancelled"), None
 
     def _window(self, fields: MultiDict[str], author: str) -> MaintenanceWindow:
         return check_window(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import gzip
-import html
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Self
 
 from aiohttp import hdrs, web
+from markupsafe import escape
 
 from tentaculo.server.native_routes import BodyResponse, is_known
 
@@ -31,10 +31,10 @@ class Document:
         return cls(body, gzip.compress(body, 6, mtime=0), f'W/"{sha256(body).hexdigest()[:24]}"')
 
     def filled(self, values: Mapping[str, str]) -> Self:
-        """The document for one client: with other text in place of placeholders. The entity tag says which version it is."""
+        """The document for one client: with other text, or markup, in place of placeholders. The entity tag says which version it is."""
         body = self.body
         for placeholder, value in values.items():
-            body = body.replace(placeholder.encode(), html.escape(value).encode("utf-8", "replace"))
+            body = body.replace(placeholder.encode(), str(escape(value)).encode("utf-8", "replace"))
         return type(self)(body, gzip.compress(body, 1, mtime=0), self.etag, is_personal=True)
 
     def respond(

@@ -188,6 +188,11 @@ def draw(
     )
 
 
+def service_of(event: Event, names: Mapping[str, str]) -> str:
+    """The service that an event is about or came from; empty where it is none of `names`."""
+    return names.get(event_text.service_of(event) or event.source.removeprefix("/"), "")
+
+
 def _lane(event: Event, names: Mapping[str, str], t: Language) -> str:
     """The service that an event is about, else its source."""
     if event_text.is_own(event):

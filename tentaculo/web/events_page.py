@@ -43,6 +43,8 @@ MOST_TIED: Final = 4
 """Connections that one event of the list names."""
 MOST_JSON: Final = 60_000
 """Characters of JSON on one page."""
+MOST_CHOICES: Final = 100
+"""Services among which one is chosen. Of more, the name is typed, and those of the events that are shown are proposed."""
 
 
 class EventQueries(Protocol):
@@ -109,6 +111,8 @@ class Found:
     """Whether there are more than are drawn."""
     types: list[str]
     sources: list[str]
+    services: list[str]
+    """Those that the events are about, or came from."""
 
 
 class EventsPage:
@@ -154,8 +158,15 @@ class EventsPage:
         viewer = self._viewer(request)
         query = EventsQuery.read(request.query, self._names, is_signed_in=viewer.is_signed_in)
         return await self._renderer.respond(
-            request, (viewer, "events", query), "events.html", lambda: self._context(viewer, query)
+            request,
+            (viewer, "events", query),
+            "events.html",
+            lambda: self._context(viewer, query),
+            status=200 if self._is_known(query.service) else 404,
         )
+
+    def _is_known(self, service: str) -> bool:
+        return not service or service in self._names_of
 
     async def _context(self, viewer: Viewer, query: EventsQuery) -> dict[str, Any]:
         """Everything that the template names."""
@@ -163,7 +174,9 @@ class EventsPage:
         report = await self._report() if viewer.is_signed_in else None
         key = (query, viewer, None if report is None else report.until)
         reader = self._newest if query.is_at_end and not query.is_search else self._others
-        found = await reader.read(key, lambda: self._read(query, viewer, report, now))
+        found = None
+        if self._is_known(query.service):
+            found = await reader.read(key, lambda: self._read(query, viewer, report, now))
         shown = await self._slices.collect(statistics(report, t)) if report is not None else []
         said: Statistics | None = shown[-1] if shown else None
         rows = found.rows if found is not None else []
@@ -177,7 +190,8 @@ class EventsPage:
             "json_link": query.json_link(now, self._names_of) if viewer.is_signed_in else "",
             "kinds": [key for key, one in KINDS.items() if viewer.is_signed_in or one.is_public],
             "ranges": list(RANGES.values()),
-            "services": sorted(self._names_of),
+            "services": sorted(self._names_of) if len(self._names_of) <= MOST_CHOICES else [],
+            "no_service": "" if self._is_known(query.service) else printable(query.service, 80) or "?",
             "found": found,
             "chart": found.chart if found is not None else None,
             "days": [(day, list(own)) for day, own in groupby(rows, lambda row: self._info.local(row.at).date())],
@@ -227,6 +241,7 @@ class EventsPage:
             len(known) > PAGE_INCIDENTS,
             sorted({event.type for event in events if len(event.type) <= 128})[:30],
             sorted({event.source for event in events if len(event.source) <= 128})[:30],
+            sorted({service for event in events if (service := event_axis.service_of(event, self._names))}),
         )
 
     def _marks(self, chart: Chart, t: Language) -> list[dict[str, Any]]:

@@ -185,7 +185,9 @@ class IncidentPage:
             "rows": [self._row(axis, name, incident, found) for name in incident.services[:MOST_ROWS]],
             "more_rows": len(incident.services[MOST_ROWS:]),
             "chart": chart,
-            "has_chart": bool(found.periods.get(incident.root)),
+            "has_chart": bool(chart.requests or any(chart.lines.values())),
+            "is_new": (now - incident.started_at).total_seconds() < HOUR,
+            "is_counted": bool(found.periods.get(incident.root)),
             "canvas": f"0 0 {WIDTH} {HEIGHT}",
             "counts_canvas": f"0 0 {WIDTH} {COUNTS}",
             "deliveries": [

@@ -65,16 +65,17 @@ class _HeartbeatBody(msgspec.Struct):
     message: str | None = None
 
 
-def heartbeat_routes(names: Mapping[str, str], beat: Callable[[str, bytes], None]) -> list[web.RouteDef]:
+def heartbeat_routes(names: Mapping[str, str], beat: Callable[[str, bytes], bool]) -> list[web.RouteDef]:
     """One route for each key of `names`, which maps a service's name and its aliases to its name.
 
-    `beat` receives the service's name and the body: a JSON object, or empty.
+    `beat` receives the service's name and the body: a JSON object, or empty. It returns False where the service is off:
+    what sends heartbeats need not know that, so that the response is no error.
     """
 
     def handler(service: str) -> Callable[[web.Request], Awaitable[web.Response]]:
         async def take(request: web.Request) -> web.Response:
-            beat(service, await _read_status(request))
-            response: dict[str, Any] = {"status": "received", "service": service}
+            is_recorded = beat(service, await _read_status(request))
+            response: dict[str, Any] = {"status": "received" if is_recorded else "ignored", "service": service}
             return json_response(response)
 
         return take

@@ -7,8 +7,8 @@ characters that isolate it from the direction of the text around it, and `marked
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from datetime import datetime
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from markupsafe import Markup, escape
@@ -22,6 +22,10 @@ _OWN: Final = ("date", "expected", "paths", "place")
 """Values that are texts of no language."""
 _DEPTH: Final = 20
 """Reasons within reasons that are followed."""
+_FOREIGN = re.compile(f"([^{ISOLATE}]*)({ISOLATE}?[^{POP}{ISOLATE}]*{POP}?)")
+"""A part of the gateway's own words, and one that somebody else wrote after it."""
+_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2} UTC")
+"""As `format_time` writes it."""
 _DAYS = re.compile(r"(\d{1,6}) days?")
 
 
@@ -67,9 +71,25 @@ def cut(words: str, most: int) -> str:
     return words
 
 
-def marked(text: str) -> Markup:
-    """`text` as markup, escaped, with an element around each part whose language is not known."""
-    return Markup(str(escape(text)).replace(ISOLATE, '<bdi lang="">').replace(POP, "</bdi>"))  # noqa: S704
+def marked(text: str, clock: Callable[[datetime], str]) -> Markup:
+    """`text` as markup, escaped, with an element around each part whose language is not known.
+
+    Each time of the gateway's own words becomes what `clock` says of it; its title is the exact one in UTC.
+    """
+    parts = (_timed(own, clock) + rest for own, rest in _FOREIGN.findall(str(escape(text))))
+    return Markup("".join(parts).replace(ISOLATE, '<bdi lang="">').replace(POP, "</bdi>"))  # noqa: S704
+
+
+def _timed(words: str, clock: Callable[[datetime], str]) -> str:
+    def element(found: re.Match[str]) -> str:
+        try:
+            at = datetime.strptime(found[0], "%Y-%m-%d %H:%M UTC").replace(tzinfo=UTC)
+            said = escape(clock(at))
+        except (ValueError, OverflowError):
+            return found[0]  # a text of the configuration that only looks like a time
+        return f'<time datetime="{at:%Y-%m-%dT%H:%MZ}" title="{at:%Y-%m-%d %H:%M:%S} UTC">{said}</time>'
+
+    return _TIME.sub(element, words)
 
 
 def plain(text: str) -> str:

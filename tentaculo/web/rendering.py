@@ -7,12 +7,14 @@ import secrets
 import time
 from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Awaitable, Callable, Hashable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
 import msgspec
 from aiohttp import hdrs, web
+from markupsafe import Markup
 
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.page import PageInfo
@@ -22,6 +24,7 @@ from tentaculo.server.caller import session_of
 from tentaculo.server.event_stream import takes_events
 from tentaculo.server.native_routes import Slices
 from tentaculo.web import languages, reasons, wording
+from tentaculo.web.confirmation import DONE, confirmed, forget
 from tentaculo.web.documents import Document
 from tentaculo.web.live import LivePages
 
@@ -44,9 +47,13 @@ _OWN_STYLES = {
 """By template, the style sheet that it has beside the common ones."""
 _MOST_AWAITED = 20
 """Different pages of one kind that are waited for at once."""
-FORM_TOKEN, NEXT = (f"{name}-{secrets.token_hex(16)}" for name in ("form", "next"))
-"""What stands in a rendered page for the form token of a session, and for where a sign-in leads: a page is rendered once
-for all viewers who see the same, and these are put in for each. No text of a service can hold them."""
+FORM_TOKEN, NEXT, CONFIRMED = (f"{name}-{secrets.token_hex(16)}" for name in ("form", "next", "done"))
+"""What stands in a rendered page for the form token of a session, for where a sign-in leads, and for what was done: a page
+is rendered once for all viewers who see the same, and these are put in for each. No text of a service can hold them."""
+_CONFIRMATION = Markup(
+    '<p class="done" role="status"><svg class="i" viewBox="0 0 24 24" aria-hidden="true"><use href="#i-up"/></svg><span>{}</span></p>'
+)
+_TIME = Markup('<time datetime="{:%Y-%m-%dT%H:%M:%SZ}" title="{:%Y-%m-%d %H:%M:%S} UTC">{}</time>')
 _ICON = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 24 24" fill="none" stroke="#fff" stroke-width="2.6" '
     'stroke-linecap="round" stroke-linejoin="round"><circle cx="12" cy="12" r="12" stroke="none" fill="{}"/>{}</svg>'
@@ -144,13 +151,15 @@ class Renderer:
         after = session.acted_at if session is not None else float("-inf")
         kind = self._kinds[template, bool(request.query_string)]
         rendered_at, page = kind.kept.get(key, (float("-inf"), None))
-        values = {**(fill or {}), FORM_TOKEN: session.form_token} if session is not None else fill
+        values = dict(fill or {})
+        if session is not None:
+            values |= {FORM_TOKEN: session.form_token, CONFIRMED: ""}
         is_crowded = key not in kind.awaited and len(kind.awaited) >= _MOST_AWAITED
         if is_crowded and page is None:
             raise Problem(Failure.OVERLOADED, "Too many pages are asked for.", headers={hdrs.RETRY_AFTER: "1"})
         if self._live is not None and request.method == "GET" and media_type == HTML and takes_events(request):
             return await self._live.serve(
-                request, kind, key, page, lambda: self._rendered(kind, key, template, context), fill=values or {}
+                request, kind, key, page, lambda: self._rendered(kind, key, template, context), fill=values
             )
         if page is None or (self._is_old(rendered_at, after) and not is_crowded):
             page = await self._rendered(kind, key, template, context, after)
@@ -163,12 +172,21 @@ class Renderer:
             # With `no-referrer` browsers would send the forms of the page with the Origin `null`.
             "Referrer-Policy": "same-origin",
         }
+        done = confirmed(request, session.form_token) if session is not None else None
+        if done is not None:
+            values[CONFIRMED] = self._confirmation(*done, languages.language(languages.language_of(request)))
         if values:
             page = await asyncio.to_thread(page.filled, values)
             headers[hdrs.CACHE_CONTROL] = "no-store"
         response = page.respond(request, headers, vary=("Accept-Language", hdrs.COOKIE), status=status)
         languages.remember(request, response)
+        if done is not None:
+            forget(response)
         return response
+
+    def _confirmation(self, done: str, at: datetime, t: languages.Language) -> Markup:
+        time = _TIME.format(at, at, wording.clock(at, datetime.now(self._info.zone), t))
+        return _CONFIRMATION.format(t.html(DONE[done], time=time))
 
     def _is_old(self, rendered_at: float, after: float) -> bool:
         """Whether a page is rendered again: a second after the last time, or if something has changed `after` it."""
@@ -206,18 +224,20 @@ class Renderer:
     async def _render(self, template: str, context: Callable[[], Awaitable[dict[str, Any]]]) -> Document:
         loaded = await asyncio.to_thread(templating.template, template)
         values = await context()
-        zone = self._info.zone
+        zone, t = self._info.zone, values["viewer"].texts
         parts = await self.slices.collect(
             loaded.generate(
                 style=self._style(template).text,
                 script=self._script.text,
                 site=self._info.title,
                 zone=zone,
+                utc=UTC,
                 zone_name=wording.zone_name(datetime.now(zone)),
                 form_token=FORM_TOKEN,
-                t=values["viewer"].texts,
-                marked=reasons.marked,
-                script_words=_script_words(values["viewer"].texts),
+                confirmed=CONFIRMED,
+                t=t,
+                marked=partial(reasons.marked, clock=partial(wording.clock, now=datetime.now(zone), t=t)),
+                script_words=_script_words(t),
                 languages=NAMES,
                 **values,
             )

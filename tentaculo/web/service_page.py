@@ -24,7 +24,7 @@ from tentaculo.model.health import (
 )
 from tentaculo.model.history import DAY, HistorySummary, Period, RouteCount, uptime_share
 from tentaculo.model.incident import Incident, Note
-from tentaculo.model.page import PageInfo
+from tentaculo.model.page import PageInfo, RouteRules
 from tentaculo.model.request_phases import Phases
 from tentaculo.model.service_rates import RecentRates, UsualRates
 from tentaculo.model.target_group import GroupView, TargetView
@@ -33,6 +33,7 @@ from tentaculo.model.timeline import Timeline, TimelineRequest
 from tentaculo.web import activity, incident_words, lanes, overview, service_probes, timeline, warning_rows, wording
 from tentaculo.web.languages import Language
 from tentaculo.web.latency_chart import COUNTS, HEIGHT, latency_chart
+from tentaculo.web.limit_rows import limit_rows
 from tentaculo.web.past_reader import PastReader
 from tentaculo.web.rendering import Renderer, icon
 from tentaculo.web.sentences import Sentence
@@ -139,12 +140,13 @@ class ServicePage:
         groups: Callable[[], Sequence[GroupView]] = tuple,
         clock: Callable[[], float] = time.monotonic,
         worker: int | None = None,
+        rules: Callable[[str], Sequence[RouteRules]] = lambda _: (),
     ) -> None:
         """`worker` is the number of this process, where there are several. `incidents`, `store_problem`, `viewer` and `clock` are those of the overview."""
         self._past = PastReader[Past](store_problem, clock)
         self._info = info
         self._viewer = viewer
-        self._groups = groups
+        self._groups, self._rules = groups, rules
         self._view = view
         self._dependencies = dependencies
         self._records = records
@@ -248,6 +250,7 @@ class ServicePage:
             "endpoints": [_endpoint(one, addresses[one.upstream], t) for one in view.upstreams],
             "routes": _routes(past, t) if past is not None else [],
             "groups": [_group(one, t) for one in self._groups() if one.service == name],
+            "limits": limit_rows(self._rules(name), self._worker, t) if viewer.is_signed_in else [],
             "times": time_rows(self._phases(name), self._worker, t),
             "warnings": warning_rows.rows(warnings, t, self._info.local(now)),
             "warnings_tally": warning_rows.tally(warnings, t),
@@ -301,13 +304,12 @@ def _recent_facts(rates: RecentRates, usual: UsualRates | None, view: ServiceVie
     at_worst = t("service.worst_minute", share=wording.failed_share(worst.failed_share, t)) if worst else ""
     yield Fact(t("service.failed_5min"), wording.failed_share(failed, t), "down" if failed else "", at_worst)
     is_asked = bool(rates.requests.ok)
-    p50, p95, p99 = (
-        wording.latency(one, t)
-        for one in (rates.requests if is_asked else rates.probes).latency.percentiles(0.5, 0.95, 0.99)
-    )
+    latencies = (rates.requests if is_asked else rates.probes).latency
+    p50, p95, p99 = (wording.latency(one, t) for one in latencies.percentiles(0.5, 0.95, 0.99))
     more = t("service.percentiles_requests" if is_asked else "service.percentiles_probes", p50=p50, p99=p99)
+    more = more if is_asked or rates.probes.ok else ""
     base = overview.usual_p95(rates, usual)
-    if base is not None:
+    if base is not None and more:
         more = t("service.usually_and", value=wording.latency(base, t), more=more)
     yield Fact(t("service.p95"), p95, "slow" if wording.state_key(view) == "slow" else "", more)
 

@@ -23,6 +23,7 @@ from tentaculo.server import listeners
 from tentaculo.server.handover import Handover, Predecessor, ProcessContext
 from tentaculo.server.listeners import STOP_SIGNALS, ignore_hangup
 from tentaculo.server.listening_sockets import Sockets
+from tentaculo.server.start_signals import end_if_stopped
 from tentaculo.tasks import TaskGroup
 from tentaculo.workers.channel import (
     ADOPT,
@@ -120,6 +121,7 @@ class Supervisor:
         reload = self._reload
         loop.add_signal_handler(signal.SIGHUP, ignore_hangup if reload is None else reload.request)
         loop.add_signal_handler(signal.SIGUSR2, self._replace_all)
+        end_if_stopped()
         if self._predecessor is not None:
             self._tasks.start(self._lead_after(self._predecessor), "lead")
         try:

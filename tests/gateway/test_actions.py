@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from datetime import UTC, datetime
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from tests.conftest import TOKEN, Live, Start
 from tests.gateway.test_sign_in import HTML, Browser, where
 from tests.support.databases import sqlite
 from tests.support.runtime_tables import opened
+from tests.support.wire import Response
 
 WHO = name_of(TokenSettings(hash=hash_token(TOKEN)))
 """The token of these tests has no name of its own."""
@@ -160,6 +163,66 @@ async def test_maintenance_is_changed_and_ended(start: Start, file: Path, refusi
     assert again.status == 404
     public = (await Browser(live.port).ask("/status", HTML)).body.decode()
     assert "end_maintenance" not in public
+
+
+def confirmed(page: Response) -> str:
+    """What a page says of what was just done."""
+    found = re.search(r'<p class="done" role="status">(.*?)</p>', page.body.decode())
+    return "" if found is None else unescape(re.sub(r"<[^>]+>", "", found[1]))
+
+
+async def test_a_page_says_once_what_was_done(start: Start, file: Path, refusing_port: int) -> None:
+    live = await broken(start, file, refusing_port)
+    number = str((await incident_of(live))["id"])
+    browser, form = await signed_in(live)
+
+    async def done(**fields: str) -> str:
+        """What the page says after a form, and that it says nothing when it is opened again."""
+        sent = await browser.send("/status/actions", form=form, next="/status", **fields)
+        (cookie,) = browser.set_cookie
+        assert re.fullmatch(r"tentaculo_done=[a-z_.0-9]+; HttpOnly; Max-Age=60; Path=/status; SameSite=Strict", cookie)
+        assert where(sent) == (303, "/status")
+        said = confirmed(await browser.ask("/status", HTML))
+        assert "tentaculo_done" not in browser.cookies, "the page removes it"
+        assert confirmed(await browser.ask("/status", HTML)) == ""
+        return said
+
+    plan = {"action": "maintain", "reason": "a new disk", "minutes": "60", "services": "mcp"}
+    assert await done(action="acknowledge", incident=number, note="") == "Acknowledged."
+    assert await done(action="note", incident=number, text="x") == "The note was added."
+    assert await done(action="mute", incident=number, until="end") == "Alerts are muted until the incident ends."
+    assert re.fullmatch(
+        r"Alerts are muted until (\d+ \w+, )?\d\d:\d\d\.", await done(action="mute", incident=number, until="60")
+    )
+    assert await done(action="mute", incident=number, until="0") == "Alerts are sent again."
+    assert re.fullmatch(r"Maintenance has begun, until (\d+ \w+, )?\d\d:\d\d\.", await done(**plan))
+    assert await done(**plan, starts="2027-06-01T05:30") == "Maintenance is planned from 1 Jun, 05:30.", (
+        "in the zone of the page"
+    )
+    first, second = (await read(live, "/vx11/maintenance"))["maintenance"]
+    change = {"action": "change_maintenance", "reason": "two disks", "ends": "2027-06-02T05:30"}
+    assert await done(**change, window=str(first["id"])) == "The maintenance was changed."
+    assert await done(action="end_maintenance", window=str(first["id"])) == "The maintenance was ended."
+    assert await done(action="end_maintenance", window=str(second["id"])) == "The planned maintenance was cancelled."
+
+
+async def test_nobody_else_can_have_a_page_say_it(start: Start, file: Path, refusing_port: int) -> None:
+    live = await broken(start, file, refusing_port)
+    number = str((await incident_of(live))["id"])
+    browser, form = await signed_in(live)
+    other, _ = await signed_in(live)
+    sent = {"action": "acknowledge", "incident": number, "note": "", "form": form}
+    await browser.send("/status/actions", **sent)
+    own = browser.cookies["tentaculo_done"]
+    for wrong in (own.replace("acknowledged", "ended"), own.replace(".0.", ".9."), own[:-1] + "-", "a.0." + "0" * 32):
+        browser.cookies["tentaculo_done"] = wrong
+        assert confirmed(await browser.ask("/status", HTML)) == ""
+    for stranger in (other, Browser(live.port)):
+        stranger.cookies["tentaculo_done"] = own
+        assert confirmed(await stranger.ask("/status", HTML)) == ""
+    browser.cookies["tentaculo_done"] = own
+    spanish = await browser.ask("/status?lang=es", HTML, b"Accept-Language: es")
+    assert confirmed(spanish) == "Confirmado."
 
 
 @pytest.mark.parametrize(

@@ -331,6 +331,29 @@ async def test_an_override_of_a_clock_that_was_ahead_is_no_longer_than_it_was(tm
         await eventually(lambda: not live.services["shub"].enabled)
 
 
+@pytest.mark.parametrize("hours", [2, -2])
+async def test_an_override_outlives_a_clock_that_is_set_and_a_change_after_it(tmp_path: Path, hours: int) -> None:
+    step = timedelta()
+    async with running(tmp_path, now=lambda: utc_now() + step) as live:
+        await live.send("POST", "/services/madre/disable", {"for": "1h"})
+        step = timedelta(hours=hours)
+        await live.send("PATCH", "/services/shub", {"about": "x"})
+        await eventually(lambda: live.served.by[-1] == "system clock set")
+        assert not live.services["madre"].enabled
+        shown = (await live.send("GET", "/services/madre"))["override"]
+        left = datetime.fromisoformat(shown["until"]) - utc_now() - step
+        assert timedelta(minutes=50) < left <= timedelta(hours=1)
+        await eventually(
+            lambda: (
+                read_layer(live.changes).overrides["madre"].until.isoformat()
+                == datetime.fromisoformat(shown["until"]).isoformat()
+            )
+        )
+        await live.send("PATCH", "/services/shub", {"about": "y"})
+        assert not live.services["madre"].enabled
+        assert live.served.by.count("system clock set") == 1
+
+
 async def test_a_reload_between_two_changes_follows_the_file(live: Running) -> None:
     await live.send("PATCH", "/services/madre", {"about": "x"})
     before = {"If-Match": f'"{await live.generation()}"'}

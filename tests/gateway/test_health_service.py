@@ -126,9 +126,16 @@ class TestFollowing:
         breaker = TestRequests.found(fleet, Health.UP)
         fleet.follow(leader)
         breaker.record(breaker.try_acquire(), Outcome.FAILURE, "answered 500")
-        fleet.beat("madre", b"{}")
         (upstream,) = (view.upstream for view in fleet.board.service("madre").upstreams)
-        assert leader.told == [upstream, ("madre", b"{}")]
+        assert leader.told == [upstream]
+        assert not fleet.beat("madre", b"{}"), "it sends none"
+        probe = {"kind": "heartbeat"}
+        cron = HealthService(
+            Config.of({"services": {"cron": {"url": "http://127.0.0.1:9", "probe": probe}}}), StoreClient("sqlite://")
+        )
+        cron.follow(leader)
+        assert cron.beat("cron", b"{}")
+        assert leader.told == [upstream, ("cron", b"{}")]
 
 
 @pytest.mark.parametrize("failures", [1, 3])

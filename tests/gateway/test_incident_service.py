@@ -80,9 +80,10 @@ async def services() -> AsyncIterator[Services]:
 class Client:
     """Somebody who asks the gateway."""
 
-    def __init__(self, session: ClientSession, url: str) -> None:
+    def __init__(self, session: ClientSession, gateway: Gateway) -> None:
         self.session = session
-        self.url = url
+        self.gateway = gateway
+        self.url = gateway.running.url
 
     async def get(self, path: str) -> Any:
         async with self.session.get(path) as answer:
@@ -127,7 +128,7 @@ async def gateway(
     async with Gateway(config, [hash_token(TOKEN)]) as running:
         headers = {"X-VX11-Token": TOKEN}
         async with ClientSession(running.running.url, headers=headers) as session:
-            yield Client(session, running.running.url)
+            yield Client(session, running)
 
 
 @pytest.fixture
@@ -312,6 +313,27 @@ async def test_maintenance_of_what_is_down_is_no_end_and_its_end_no_new_failure(
     assert [title.partition(" after ")[0] for _, title in found[2:]] == ["mcp: over", "hermes: over"]
 
 
+async def test_a_message_that_waits_is_held_while_its_incident_is_muted_or_in_maintenance(
+    services: Services, file: Path
+) -> None:
+    async with gateway(file, {"hermes": services.table("hermes")}) as client:
+        services.down.add("hermes")
+        (opened,) = (await client.open_roots("hermes"))["incidents"]
+        service = client.gateway.incident_service
+        (incident,) = service._incidents.open
+        assert (incident.id, service._is_held(incident)) == (opened["id"], False)
+        await client.post("/vx11/maintenance", {"services": ["hermes"], "minutes": 60, "reason": "a new disk"})
+        await eventually(lambda: service._is_held(incident))
+        async with client.session.delete("/vx11/maintenance/1") as answer:
+            assert answer.status == 200
+        await eventually(lambda: not service._is_held(incident))
+        await service.incident_repository.mute(incident.id, "ana", None)
+        assert service._is_held(incident)
+        services.down.clear()
+        await eventually(lambda: not service._incidents.open)
+        assert not service._is_held(incident), "that it is over is announced"
+
+
 async def test_a_receiver_that_was_away_for_every_attempt_is_notified_when_it_returns(
     services: Services, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -406,8 +428,11 @@ async def test_an_open_incident_outlives_the_gateway(services: Services, file: P
         before = {one["root"]: one for one in (await client.get("/vx11/incidents"))["incidents"]}
     told_before = len(receiver.posts)
     services.down.remove("mcp")
+    logs: list[Any]
     async with receiving() as receiver, gateway(file, fleet, receiver) as client:
-        await client.open_roots("hermes")
+        with capture_logs() as logs:
+            await client.open_roots("hermes")
+            await eventually(lambda: [line for line in logs if line["event"] == "incident continued"])
         after = {one["root"]: one for one in (await client.get("/vx11/incidents"))["incidents"]}
         assert after["hermes"]["id"] == before["hermes"]["id"]
         assert after["hermes"]["started_at"] == before["hermes"]["started_at"]
@@ -416,6 +441,46 @@ async def test_an_open_incident_outlives_the_gateway(services: Services, file: P
         await receiver.has(1)
     assert told_before in (1, 2)
     assert [kind for kind, _ in told(receiver)] == ["incident.ended"], "that they opened was told before"
+    assert not [line for line in logs if line["event"] == "incident opened"]
+
+
+async def test_an_outage_that_a_locked_database_hides_at_the_start_has_one_end(
+    services: Services, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(incident_repository, "OPEN_WAIT", 0.05)
+    fleet = {"hermes": services.table("hermes"), "mcp": services.table("mcp")}
+    services.down.add("hermes")
+    async with receiving() as receiver, gateway(file, fleet, receiver) as client:
+        await receiver.has(1)
+        (stored,) = (
+            await client.until("/vx11/incidents?open=true", lambda found: found["incidents"][0]["alerted_at"])
+        )["incidents"]
+    with closing(sqlite3.connect(file, isolation_level=None)) as other, capture_logs() as logs:
+        other.execute("BEGIN EXCLUSIVE")
+        async with receiving() as receiver, gateway(file, fleet, receiver, incidents={"settle": 1}) as client:
+            await receiver.has(1)
+            other.execute("ROLLBACK")
+            await client.until(
+                "/vx11/incidents?open=true", lambda found: [one["id"] for one in found["incidents"]] == [stored["id"]]
+            )
+            services.down = {"mcp"}
+            # The message about mcp comes behind any that is due of the end.
+            await receiver.has(3)
+            services.down.clear()
+            await receiver.has(4)
+    kinds = [(kind, title) for kind, title in told(receiver)]
+    assert sorted(title.split()[0] for kind, title in kinds if kind == "incident.ended") == ["hermes:", "mcp:"]
+    lines = [
+        (line["event"], line["incident"] == stored["id"])
+        for line in logs
+        if line["event"].startswith("incident") and line["service"] == "hermes"
+    ]
+    assert lines == [
+        ("incident opened", False),
+        ("incident continued", True),
+        ("incident ended", False),
+        ("incident ended", True),
+    ]
 
 
 async def test_what_was_not_delivered_is_sent_by_the_next_process(

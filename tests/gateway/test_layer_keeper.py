@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from tentaculo.config.change_layer import ChangeLayer, TimedOverride, read_layer, write_layer
-from tentaculo.gateway.layer_keeper import KeptFile, LayerConflictError, NotKeptError, OverrideTimer
+from tentaculo.gateway.layer_keeper import STEP, KeptFile, LayerConflictError, NotKeptError, OverrideTimer
+from tests.support.waits import eventually
 
 NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
 FIRST, SECOND = ChangeLayer(1, changes={"services": {"a": None}}), ChangeLayer(2)
@@ -91,6 +93,48 @@ async def test_a_system_clock_that_was_set_changes_no_length() -> None:
     timer.set(layer(a=one), NOW - timedelta(days=1))
     await asyncio.wait_for(ends.came.wait(), 5)
     assert ends.names == ["a"]
+    timer.close()
+
+
+@pytest.mark.parametrize("hours", [2.0, -2.0])
+async def test_overrides_are_moved_with_a_system_clock_that_is_set(hours: float) -> None:
+    elapsed, ends, steps = Elapsed(), Ends(), list[tuple[list[str], timedelta]]()
+    step, now = timedelta(hours=hours), NOW
+
+    def note(overrides: Mapping[str, TimedOverride], by: timedelta) -> None:
+        steps.append((sorted(overrides), by))
+
+    timer = OverrideTimer(ends, on_step=note, now=lambda: now, elapsed=elapsed)
+    one = override(60)
+    timer.set(layer(a=one), now)
+    elapsed.seconds += 10
+    now += timedelta(seconds=10) + step
+    # A change follows before the timer has looked, of an override by the new clock.
+    two = override(60, since=now)
+    timer.set(layer(a=one, b=two), now)
+    assert steps == [(["a"], step)]
+    timer.set(layer(a=one.moved(step), b=two), now)
+    elapsed.seconds += 49.9
+    now += timedelta(seconds=49.9) - step
+    await eventually(lambda: len(steps) > 1)
+    assert steps[1:] == [(["a", "b"], -step)], "the timer notices it by itself"
+    assert ends.names == []
+    elapsed.seconds += 0.2
+    await asyncio.wait_for(ends.came.wait(), 5)
+    assert ends.names == ["a"]
+    timer.close()
+
+
+async def test_a_clock_that_is_adjusted_by_a_little_moves_nothing() -> None:
+    elapsed, steps = Elapsed(), list[timedelta]()
+    timer = OverrideTimer(Ends(), on_step=lambda _, by: steps.append(by), elapsed=elapsed)
+    timer.set(layer(a=override(60)), NOW)
+    timer.set(layer(a=override(60)), NOW + timedelta(seconds=STEP - 0.1))
+    timer.close()
+    # While none is in force the clock may be set as it likes.
+    timer.set(layer(), NOW + timedelta(days=3))
+    timer.set(layer(b=override(60, since=NOW + timedelta(days=6))), NOW + timedelta(days=6))
+    assert steps == []
     timer.close()
 
 

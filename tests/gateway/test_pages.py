@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
+import pytest
 from aiohttp import ClientSession
 
-from tests.conftest import Start
+from tentaculo.gateway.precursor_reports import PrecursorReports
+from tests.conftest import TOKEN, Start
 from tests.gateway.test_gateway import entered, leaving, port_of, services
 from tests.gateway.test_sign_in import Browser
 from tests.support.databases import sqlite
 from tests.support.waits import eventually
 from tests.support.wire import dial
+from tests.web.test_status_page import words
 
 
 async def test_a_stop_ends_the_streams_of_the_pages_at_once(tmp_path: Path) -> None:
@@ -75,3 +80,46 @@ async def test_a_page_ends_with_the_session_that_follows_it(start: Start, file: 
         assert rest.endswith(b"event: end\ndata: {}\n\n")
         for stream in streams[1:]:
             await stream.reader.readuntil(b"event: page")
+
+
+async def test_the_statistics_are_loaded_in_a_thread(start: Start, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[int] = []
+    build = PrecursorReports.__init__
+
+    def building(self: PrecursorReports, *parts: Any) -> None:
+        threads.append(threading.get_ident())
+        build(self, *parts)
+
+    monkeypatch.setattr(PrecursorReports, "__init__", building)
+    live = await start({}, auth={"open_status": True}, database={"url": sqlite(file), "auto_upgrade": False})
+    browser = Browser(live.port)
+    await browser.sign_in()
+    for query in ("", "?range=7d"):
+        assert (await browser.ask(f"/status/events{query}")).status == 200
+    assert len(threads) == 1
+    assert threads[0] != threading.get_ident()
+
+
+async def test_the_limits_of_a_service_and_what_they_refused_are_shown_after_sign_in(start: Start, file: Path) -> None:
+    limits = [{"per": "caller", "rate": "1/h"}, {"per": "address", "rate": "1000/min", "burst": 50, "in_flight": 5}]
+    routes: list[dict[str, Any]] = [
+        {"prefix": "/madre", "limits": limits},
+        {"prefix": "/madre/admin", "allow": ["10.0.0.0/8"], "deny": ["10.9.0.0/16"]},
+        {"prefix": "/madre/free", "limits": []},
+    ]
+    service = {"url": "http://127.0.0.1:1", "routes": routes}
+    live = await start(
+        {"madre": service}, auth={"open_status": True}, database={"url": sqlite(file), "auto_upgrade": False}
+    )
+    browser = Browser(live.port)
+    token = f"X-VX11-Token: {TOKEN}".encode()
+    assert [(await browser.ask("/madre/x", token)).status for _ in range(3)] == [502, 429, 429]
+    assert (await browser.ask("/madre/admin/x", token)).status == 403
+    await browser.sign_in()
+    said = words((await browser.ask("/status/services/madre")).body.decode())
+    assert "/madre 2 refused since the start each caller 1/h; each address 1000/min, bursts of 50, 5 in flight" in said
+    assert "/madre/admin 1 refused since the start only from 10.0.0.0/8; not from 10.9.0.0/16" in said
+    assert "/madre/free 0 refused" not in said
+    public = words((await Browser(live.port).ask("/status/services/madre")).body.decode())
+    assert "Limits of requests" not in public
+    assert "10.9.0.0" not in public

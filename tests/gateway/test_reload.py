@@ -352,6 +352,29 @@ async def test_a_service_is_switched_off_and_on(tmp_path: Path) -> None:
         await eventually(lambda: board.service("madre").health is Health.UP)
 
 
+async def test_heartbeats_of_services_that_are_added_or_switched_off_and_on(tmp_path: Path) -> None:
+    def cron(**more: Any) -> dict[str, Any]:
+        return {"url": "http://127.0.0.1:9", "probe": {"kind": "heartbeat", "silence": 600}, **more}
+
+    async def beat(name: str) -> tuple[int, str | None]:
+        response = await ask(wire, "Content-Length: 0", target=f"/vx11/heartbeat/{name}", method="POST")
+        return response.status, json.loads(response.body).get("status")
+
+    async with serving(tmp_path, {"cron": cron()}, probes=True) as served, dial(served.port) as wire:
+        board = served.gateway.health_service.board
+        await served.reload(services={"cron": cron(), "new": cron(aliases=["later"])})
+        assert [await beat(name) for name in ("cron", "later")] == [(200, "received")] * 2
+        await eventually(lambda: board.service("new").health is Health.UP)
+        await served.reload(services={"cron": cron(enabled=False)})
+        assert await beat("cron") == (200, "ignored")
+        await served.reload(services={"cron": cron(enabled=False, about="off before and after")})
+        assert await beat("cron") == (200, "ignored")
+        await served.reload(services={"cron": cron()})
+        assert await beat("cron") == (200, "received")
+        await eventually(lambda: board.service("cron").health is Health.UP)
+        assert (await ask(wire, "Content-Length: 0", target="/vx11/heartbeat/new", method="POST")).status == 404
+
+
 async def test_limits_of_connections_count_those_that_are_open(tmp_path: Path) -> None:
     async with serving(tmp_path, {}) as served, dial(served.port) as one, dial(served.port) as two:
         assert (await ask(one, target="/health")).status == 200

@@ -56,7 +56,7 @@ class Browser:
         self.set_cookie = response.all("set-cookie")
         for one in self.set_cookie:
             name, _, value = one.partition(";")[0].partition("=")
-            if value:
+            if value.strip('"'):
                 self.cookies[name] = value
             else:
                 self.cookies.pop(name, None)

@@ -306,8 +306,10 @@ def test_a_moment_in_the_future_was_recorded_by_a_clock_that_was_set_back_since(
     new = Scenario()
     new.now = START - timedelta(hours=2)
     new.incidents.restore(old.incidents.open, ("hermes",), new.now)
-    assert new.sees("hermes").waits(60).sent() == [], "no reminder for it"
-    new.sees("mcp", root="hermes").waits(1)
+    assert new.sees("hermes").waits(60).sent() == [(NotificationKind.REMINDER, ("hermes",))], (
+        "one, as nobody knows when"
+    )
+    new.sees("mcp", root="hermes").waits(alerts.CHANGES_EVERY.total_seconds())
     assert new.sent() == [(NotificationKind.CHANGED, ("hermes",))]
     assert new.recovers("hermes", "mcp").waits(SETTLE).sent() == [(NotificationKind.ENDED, ("hermes",))]
 
@@ -338,6 +340,28 @@ def test_a_message_in_progress_when_a_late_database_responds_is_not_repeated() -
     new.incidents.restore(old.incidents.open, ("hermes",), new.now)
     assert new.arrives().waits(60).sent() == []
     assert new.recovers("hermes").waits(SETTLE).sent() == [(NotificationKind.ENDED, ("hermes",))]
+
+
+def test_one_failure_that_a_late_database_responds_to_has_one_announced_end() -> None:
+    old = Scenario().sees("hermes").waits(WAIT)
+    new = Scenario()
+    new.now = old.now + timedelta(seconds=500)
+    new.sees("hermes").waits(WAIT)
+    assert new.sent() == [(NotificationKind.OPENED, ("hermes",))], "nobody can know that it was announced before"
+    new.incidents.restore(old.incidents.open, ("hermes",), new.now)
+    assert new.recovers("hermes").waits(SETTLE + 5).sent() == [(NotificationKind.ENDED, ("hermes",))]
+    merged = next(one for one in new.incidents.ended if one.part_of is not None)
+    assert merged.ended_at == new.now - timedelta(seconds=SETTLE + 5), "it ended where the stored one took it up"
+
+
+def test_the_end_of_an_incident_that_was_merged_by_an_earlier_version_is_sent_once() -> None:
+    scenario = Scenario().sees("hermes").waits(WAIT)
+    (whole,) = scenario.incidents.open
+    part = replace(whole, id=whole.id + 1, part_of=whole.id, ended_at=scenario.now, ending="merged")
+    scenario.incidents.restore([part], ("hermes",), scenario.now)
+    scenario.sent()
+    sent = scenario.recovers("hermes").waits(SETTLE + 60).sent()
+    assert [kind for kind, _ in sent] == [NotificationKind.ENDED]
 
 
 def test_an_end_that_is_long_past_is_no_news() -> None:

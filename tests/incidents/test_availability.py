@@ -32,6 +32,14 @@ def test_it_looks_back_a_minute() -> None:
     assert rates.update(met(1003, 505), at(300)) is None
 
 
+def test_counters_that_fall_begin_the_minute_again() -> None:
+    rates = ErrorRates()
+    rates.update(met(40, 2), at(0))
+    assert rates.update(met(40, 6), at(10)) == 1.0
+    assert rates.update(met(39, 7), at(15)) is None, "one of two addresses was removed with its counts"
+    assert rates.update(met(39, 9), at(20)) == 1.0
+
+
 def test_probes_and_requests_count_alike() -> None:
     rates = ErrorRates()
     rates.update(met(0, 0), at(0))

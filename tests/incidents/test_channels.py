@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from tentaculo.config.incidents import WebhookSettings
 from tentaculo.config.reader import read
-from tentaculo.incidents import channels
+from tentaculo.incidents import channels, webhook_request
 from tentaculo.incidents.alerts import Message, NotificationKind, trial_message
 from tentaculo.incidents.channels import AppriseChannel, Delivery, WebhookChannel, headers
 from tentaculo.server.aiohttp_handler import TLS_CONTEXTS, drop_trust_stores
@@ -103,7 +103,7 @@ async def test_an_attempt_is_a_value_whatever_the_receiver_does(answer: int | st
 
 async def test_the_body_of_a_response_gets_no_more_time_than_the_head_has_left(monkeypatch: pytest.MonkeyPatch) -> None:
     """A message that was accepted is not sent again because the receiver forgets to end its response."""
-    monkeypatch.setattr(channels, "_BODY_WAIT", 0.3)
+    monkeypatch.setattr(webhook_request, "BODY_WAIT", 0.3)
     async with receiving("stall") as receiver, channel_to(receiver.url, timeout=0.2) as channel:
         assert await channel.send(message()) == Delivery(True, "answered 200")
     assert len(receiver.posts) == 1
@@ -185,6 +185,9 @@ async def test_a_receiver_that_says_later_as_a_date() -> None:
         ("Sat, 14 Mar 9999 15:10:26 GMT", 3600.0),
         ("120", 120.0),
         ("1.5", 1.5),
+        (str(int(now) + 60), 60.0),
+        (str(int(now) - 60), 0.0),
+        ("999999999", 3600.0),
         ("99999999999999999999", 3600.0),
         ("-1", None),
         ("soon", None),
@@ -192,10 +195,11 @@ async def test_a_receiver_that_says_later_as_a_date() -> None:
         ("9" * 30 + "-" + "9" * 30, None),
         ("", None),
     ):
-        assert _asked_pause({"Retry-After": value}, now) == pause, value
+        assert _asked_pause({"retry-after": value}, now) == pause, value
     # The receiver's clock is an hour ahead, and it asks for a minute.
-    ahead = {"Retry-After": "Sat, 14 Mar 2026 16:10:26 GMT", "Date": "Sat, 14 Mar 2026 16:09:26 GMT"}
+    ahead = {"retry-after": "Sat, 14 Mar 2026 16:10:26 GMT", "date": "Sat, 14 Mar 2026 16:09:26 GMT"}
     assert _asked_pause(ahead, now) == 60.0
+    assert _asked_pause({**ahead, "retry-after": str(int(now) + 3600 + 5)}, now) == 5.0
 
 
 # -- Apprise ----------------------------------------------------------------------------------------------------

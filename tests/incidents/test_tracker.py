@@ -266,6 +266,12 @@ def test_flapping_is_one_incident() -> None:
     assert scenario.only.reopened == 0
 
 
+def test_an_end_that_a_wrong_clock_recorded_for_tomorrow_takes_up_no_failure_of_today() -> None:
+    old = Scenario().sees("hermes").after(5).recovers("hermes")
+    new = restarted(old, away=-86400).sees("hermes")
+    assert (new.only.id != old.last.id, new.only.reopened, new.only.started_at) == (True, 0, new.now)
+
+
 def test_an_incident_waits_while_its_root_is_in_maintenance() -> None:
     scenario = Scenario().sees("hermes").after(300).sees("hermes", Health.MAINTENANCE)
     (opened,) = scenario.incidents.open

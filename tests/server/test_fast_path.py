@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from tentaculo.server.fast_path import BufferedRequest, RepeatedHead
 from tests.support.server import fine, serving
+from tests.support.waits import eventually
 from tests.support.wire import Wire, dial
 
 Done = Callable[[bool], None]
@@ -119,6 +120,21 @@ async def test_requests_that_follow_closely_wait_for_their_turn() -> None:
         await silent(wire, 0.05)
         visit.answer(b"first")
         assert [(await wire.response()).body for _ in range(3)] == [b"first", b"slowly /slow/1 ", b"slowly /slow/2 "]
+
+
+async def test_small_pieces_behind_a_request_are_counted_until_its_response() -> None:
+    waiter, pieces = Waiter(), [b"GET /slow HTTP/1.1\r\n", b"X: %b\r\n" % (b"x" * 400), HEAD]
+    async with serving(slowly, serve=waiter.serve) as served, dial(served.port) as wire:
+        await wire.send(b"GET /a HTTP/1.1\r\n" + HEAD)
+        visit = await waiter.next()
+        memory = served.connections[0].memory
+        assert memory.held == 0
+        for piece in pieces:
+            await wire.send(piece)
+        await eventually(lambda: memory.held == sum(map(len, pieces)))
+        visit.answer()
+        assert [(await wire.response()).body for _ in range(2)] == [b"", b"slowly /slow "]
+        assert memory.held == 0
 
 
 async def test_a_client_that_leaves_is_told_of_once() -> None:

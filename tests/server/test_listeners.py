@@ -216,6 +216,23 @@ def test_no_more_connections_than_the_descriptors_allow(
     assert [limits.enter("a") for _ in range(5)].count(True) == accepted
 
 
+@pytest.mark.parametrize("limits", [(8, 0), (0, 8)])
+def test_connections_that_are_being_closed_keep_nobody_out_any_more(limits: tuple[int, int]) -> None:
+    admission = ConnectionLimits(*limits)
+    assert [admission.enter("a") for _ in range(8)].count(True) == 8
+    crowded = []
+    for _ in range(4):
+        crowded.append(admission.is_crowded("a"))
+        admission.note_ending("a")
+    assert crowded == [True] * 4
+    assert not admission.is_crowded("a")
+    for _ in range(4):
+        admission.leave("a", was_ending=True)
+    assert not admission.is_crowded("a")
+    assert admission.enter("a")
+    assert admission.is_crowded("a")
+
+
 def test_the_limit_is_logged_once_until_half_of_the_connections_have_ended() -> None:
     limits = ConnectionLimits(4, 0)
     with capture_logs() as logs:

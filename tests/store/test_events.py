@@ -153,6 +153,24 @@ async def test_the_oldest_go_by_size_and_none_for_its_age_while_the_clock_may_be
     assert len(set(total_bytes(url))) == 1
 
 
+@pytest.mark.parametrize("damaged", [2**63 - 1, 2**53, -5, "abc", 1.5])
+async def test_a_damaged_last_id_costs_no_event(
+    tmp_path: Path, store_client_on: StoreClientOn, damaged: object
+) -> None:
+    url = f"sqlite:///{tmp_path}/tentaculo.db"
+    migrate.upgrade(url)
+    first = store_client_on(url, event_wait=20.0)
+    await first.start()
+    await first.store_events([event(7)])
+    await first.close()
+    with sqlite3.connect(tmp_path / "tentaculo.db") as connection:
+        connection.execute("UPDATE tentaculo_event_sequence SET last_id = ?", (damaged,))
+    second = store_client_on(url, event_wait=20.0)
+    await second.start()
+    assert await store(second, event(3)) == 8, "greater than every id that is stored"
+    assert await ids(second, EventFilter()) == [7, 8]
+
+
 async def test_events_of_an_older_version_count_with_their_size(kept: StoreClient, url: str) -> None:
     await kept.store_events([event(number) for number in range(1, 4)])
     expected, _ = total_bytes(url)

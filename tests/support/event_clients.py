@@ -43,6 +43,11 @@ def text_frame(text: bytes) -> bytes:
     return b"\x81" + length + b"\0\0\0\0" + text
 
 
+def ping_frame(data: bytes) -> bytes:
+    """A masked ping of up to 125 bytes; the mask is zero."""
+    return bytes([0x89, 0x80 | len(data)]) + b"\0\0\0\0" + data
+
+
 async def error_of(client: ClientWebSocketResponse) -> dict[str, Any]:
     message: dict[str, Any] = await client.receive_json(timeout=DEADLINE)
     assert (message["channel"], message["type"]) == ("control", "error")

@@ -182,7 +182,6 @@ async def serving_application(
             why_off=str,
             why_open=lambda name: {},
             name="front",
-            is_crowded=lambda address: False,
             turns=turns,
             learning=learning,
         ),

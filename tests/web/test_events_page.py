@@ -19,6 +19,7 @@ from tentaculo.model.health import GATEWAY_NAME
 from tentaculo.model.incident import MaintenanceWindow
 from tentaculo.model.precursor import Precursor, PrecursorReport, ServicePrecursors
 from tentaculo.web.event_text import PUBLIC_TYPES
+from tentaculo.web.events_page import MOST_CHOICES
 from tentaculo.web.viewer import Viewer
 from tests.support.native_gateway import NOW, Gateway, State, event, running, view
 from tests.web.test_incidents import HERMES
@@ -247,7 +248,6 @@ async def test_kinds_of_events(gateway: Gateway, kind: str, asked: tuple[Any, ..
     [
         "range=1y",
         "kind=x",
-        "service=nobody",
         "to=soon",
         "to=0001-01-01T00:00:00-05:00",
         "to=9999-12-31T23:59:59-05:00",
@@ -263,6 +263,37 @@ async def test_a_parameter_that_is_none_is_refused(gateway: Gateway, query: str)
     async with gateway.client.get(f"/status/events?{query}") as answer:
         assert answer.status == 400
     assert gateway.state.asked_of_log == []
+
+
+async def test_a_name_that_no_service_has_is_named(gateway: Gateway) -> None:
+    gateway.state.viewer = SIGNED_IN
+    async with gateway.client.get("/status/events", params={"service": "<i>her\u202e"}) as answer:
+        assert answer.status == 404
+        text = await answer.text()
+    assert gateway.state.asked_of_log == []
+    assert 'No service is called “<bdi lang="">&lt;i&gt;her</bdi>”.' in text
+    assert 'name="service"' in text
+
+
+async def test_of_many_services_one_is_typed_and_those_of_the_events_are_proposed() -> None:
+    names = [f"service-{number}" for number in range(MOST_CHOICES + 1)]
+    state = State(services=tuple(view(name, 8001) for name in names), viewer=SIGNED_IN)
+    state.events = [
+        event(1, source="service-7"),
+        event(2, source="a stranger"),
+        own(3, "gateway.breaker.changed", {"service": "service-9", "state": "open"}),
+    ]
+    async with running(state) as gateway:
+        text = await page(gateway, "?service=service-7")
+        (listed,) = re.findall(r'<datalist id="services">(.*)</datalist>', text)
+        assert re.findall(r'value="([^"]*)"', listed) == ["service-7", "service-9"]
+        assert re.search(r'<input name="service" value="service-7"[^>]* list="services"', text)
+        assert gateway.state.asked_of_log[-1].wanted.about == ("service-7",)
+        assert '<select name="service">' not in text
+        state.services = state.services[:MOST_CHOICES]
+    async with running(state) as gateway:
+        text = await page(gateway)
+    assert text.count("<option>service-") == MOST_CHOICES
 
 
 async def test_an_event_stands_at_its_corrected_time_and_a_bar_says_how_exact_it_is(gateway: Gateway) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from tentaculo.config.accepted_tokens import AuthSettings
 from tentaculo.model.health import Health
-from tentaculo.model.history import DAY, HOUR, MINUTE
+from tentaculo.model.history import DAY, HOUR, MINUTE, HistorySummary, Period, Tally
 from tentaculo.model.incident import Acknowledgement, DeliveryOutcome, DeliveryRecord
 from tentaculo.model.precursor import Precursor, PrecursorReport, ServicePrecursors
 from tentaculo.model.reason import because
@@ -231,6 +231,19 @@ async def test_notes_are_shown_as_they_were_written(gateway: Gateway) -> None:
 async def test_there_is_no_page_of_what_is_no_incident(gateway: Gateway, number: str) -> None:
     async with gateway.client.get(f"/status/incidents/{number}") as response:
         assert response.status in (400, 404)
+
+
+async def test_a_chart_without_a_latency_and_a_request_is_left_out(gateway: Gateway) -> None:
+    gateway.state.books.incidents = [HERMES]
+    assert "No minute of this time is recorded yet." in words(await page(gateway))
+    minute = int(HERMES.started_at.timestamp()) // MINUTE * MINUTE
+    for requests, is_drawn in ((Tally(), False), (Tally(1, 2), True)):
+        period = Period("hermes", MINUTE, minute, Tally(0, 1), requests)
+        gateway.state.past["hermes"] = HistorySummary((period,))
+        gateway.state.clock += 60
+        text = await page(gateway)
+        assert ('class="chart"' in text) is is_drawn
+        assert "No latency is known." in words(text), "what is not drawn is said"
 
 
 async def test_a_lost_database_takes_only_the_past(gateway: Gateway) -> None:

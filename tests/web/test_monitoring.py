@@ -81,8 +81,13 @@ def heard() -> Heard:
 @pytest.fixture
 async def client(heard: Heard) -> AsyncIterator[ClientSession]:
     app = web.Application()
-    names = {"cron": "cron", "night-job": "cron"}
-    app.add_routes(monitoring.heartbeat_routes(names, lambda service, said: heard.append((service, said))))
+    names = {"cron": "cron", "night-job": "cron", "off": "off"}
+
+    def beat(service: str, said: bytes) -> bool:
+        heard.append((service, said))
+        return service != "off"
+
+    app.add_routes(monitoring.heartbeat_routes(names, beat))
     headers = {"X-VX11-Token": TOKEN}
     async with (
         serving_application(app, token=TOKEN) as served,
@@ -100,6 +105,11 @@ async def test_it_is_taken(client: ClientSession, heard: Heard, name: str, said:
         assert answer.status == 200
         assert await answer.json() == {"status": "received", "service": "cron"}
     assert heard == [("cron", said)]
+
+
+async def test_one_of_a_service_that_is_off_is_no_error_of_its_sender(client: ClientSession) -> None:
+    async with client.post("/vx11/heartbeat/off", data=b"{}", headers=JSON) as answer:
+        assert (answer.status, await answer.json()) == (200, {"status": "ignored", "service": "off"})
 
 
 @pytest.mark.parametrize(

@@ -175,6 +175,18 @@ async def test_times_are_in_the_zone_of_the_page() -> None:
         assert "As of 20:39 IST" in words(await page(gateway, "/services/hermes"))
 
 
+@pytest.mark.parametrize("path", ["", "/services/hermes", "/incidents", f"/incidents/{HERMES.id}", "/events"])
+async def test_the_machine_readable_times_are_utc_in_any_zone(path: str) -> None:
+    state = State(services=(view("hermes", health=Health.DOWN),), info=INFO, viewer=SIGNED_IN)
+    state.books.incidents = [HERMES]
+    async with running(state) as gateway, gateway.client.get(f"/status{path}") as response:
+        text = await response.text()
+    (fresh,) = re.findall(r'id="fresh">.*?<time datetime="([^"]*)" title="([^"]*)">([^<]*)</time>', text)
+    assert fresh == (f"{NOW:%Y-%m-%dT%H:%M:%SZ}", f"{NOW:%Y-%m-%d %H:%M:%S} UTC", f"{INFO.local(NOW):%H:%M}")
+    times = [datetime.fromisoformat(found) for found in re.findall(r'datetime="([^"]*)"', text)]
+    assert max(times) == NOW.replace(microsecond=0)
+
+
 def test_marks_are_at_the_hours_of_the_zone_also_where_its_clock_is_set() -> None:
     zone = ZoneInfo("Europe/Madrid")
     until = int(datetime(2026, 3, 29, 10, tzinfo=UTC).timestamp())

@@ -354,8 +354,15 @@ async def test_a_store_that_hangs_costs_a_bounded_time(gateway: Gateway, monkeyp
     gateway.state.hangs = True
     async with asyncio.timeout(5):
         said = words(await page(gateway))
-    assert "The past cannot be read now" in said
+    assert "The past cannot be read now. The gateway tries again" in said
     assert "hermes is down" in said
+    # One fact, however many places of the page state it.
+    assert "The database cannot be read" in said
+    assert "Database connected" not in said
+    assert "the database is not available" not in said
+    gateway.state.hangs = False
+    gateway.state.clock += 20
+    assert "Database connected" in words(await page(gateway))
 
 
 async def test_a_flood_is_rendered_once_a_second_and_reads_the_past_seldom(gateway: Gateway) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import timedelta, timezone
+from functools import partial
 from typing import Any
 
 import pytest
@@ -118,10 +119,26 @@ def test_a_reason_is_said_in_the_language_and_what_a_service_said_stays() -> Non
     one = view("a", **DOWN, reason=str(told), cause=told)
     shown = wording.reason(one, language("es"))
     assert shown == "respondió 503, pero \u2068the disk is full\u2069"
-    assert reasons.marked(shown) == 'respondió 503, pero <bdi lang="">the disk is full</bdi>'
+    assert reasons.marked(shown, str) == 'respondió 503, pero <bdi lang="">the disk is full</bdi>'
     hostile = because("answered_but", status=503, what="<b>\u2069\u202e")
     one = view("a", **DOWN, reason=str(hostile), cause=hostile)
-    assert reasons.marked(wording.reason(one, language("pt"))) == 'respondeu 503, mas <bdi lang="">&lt;b&gt;</bdi>'
+    assert reasons.marked(wording.reason(one, language("pt")), str) == 'respondeu 503, mas <bdi lang="">&lt;b&gt;</bdi>'
+
+
+def test_a_time_in_a_reason_is_one_of_the_page_and_of_the_reader() -> None:
+    zone = timezone(timedelta(hours=5, minutes=30))
+    clock = partial(wording.clock, now=NOW.astimezone(zone), t=language("es"))
+    end = NOW.replace(hour=22, minute=15)
+    cause = because("maintenance_until", stated="until 2026-03-03 10:00 UTC", time=end.isoformat())
+    shown = reasons.said("", cause, language("es"), 200)
+    exact = f'<time datetime="{end:%Y-%m-%dT%H:%M}Z" title="{end:%Y-%m-%d %H:%M}:00 UTC">'
+    local = wording.clock(end, NOW.astimezone(zone), language("es"))
+    assert local.endswith("03:45")
+    assert reasons.marked(shown, clock) == (
+        f'<bdi lang="">until 2026-03-03 10:00 UTC</bdi>, hasta: {exact}{local}</time>'
+    ), "what somebody wrote stays as it is"
+    for odd in ("9999-12-31 23:59 UTC", "2026-02-31 10:00 UTC"):
+        assert reasons.marked(odd, clock) == odd
 
 
 @pytest.mark.parametrize("most", [3, 20, 21, 25, 40])

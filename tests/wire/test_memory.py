@@ -12,11 +12,12 @@ import sys
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import Start
+from tests.conftest import Live, Start
 from tests.support.gateway_process import running_gateway
 from tests.support.needs import need
 from tests.support.waits import eventually
@@ -163,6 +164,42 @@ async def test_what_a_client_sends_ahead_takes_little_memory_and_is_counted(
         # A client that leaves while it is not read is noticed once it is written to; these are in nobody's way.
         if "incomplete" in name or first is EVENTS:
             await eventually(lambda: live.gateway.memory.held == 0)
+
+
+def holds(live: Live, size: int) -> bool:
+    return live.gateway.memory.held >= size
+
+
+@pytest.mark.usefixtures("both_ways")
+@pytest.mark.parametrize("first", [HEAD + b"\r\n", UPLOAD + b"x"], ids=["a request", "an upload"])
+@pytest.mark.parametrize("piece", [b"X: %b\r\n" % (b"x" * 400), b"a:\r\n"], ids=["large fields", "small fields"])
+async def test_a_head_that_arrives_in_small_pieces_behind_a_request_is_counted(
+    start: Start, service: Service, first: bytes, piece: bytes
+) -> None:
+    async def hang(reader: Reader, writer: Writer, state: Upstream) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        await state.note()
+        writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        await reader.read()
+
+    async with upstream(hang) as up:
+        live = await start(service(up.port))
+        with ExitStack() as stack, socket.create_connection(("127.0.0.1", live.port)) as client:
+            tracemalloc.start()
+            stack.callback(tracemalloc.stop)
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            client.sendall(first)
+            await up.until(lambda: up.connections == 1)
+            gc.collect()
+            before = tracemalloc.get_traced_memory()[0]
+            client.sendall(HEAD)
+            for number in range(1, 71):
+                client.sendall(piece)
+                await eventually(partial(holds, live, number * len(piece)))
+            gc.collect()
+            taken = tracemalloc.get_traced_memory()[0] - before
+            assert taken <= 2 * live.gateway.memory.held + 32 * 1024
+        await eventually(lambda: live.gateway.memory.held == 0)
 
 
 async def test_an_incomplete_head_is_refused_beyond_the_budget(start: Start, service: Service) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from tentaculo.tasks import TaskGroup
 from tests.conftest import Start
+from tests.support.waits import eventually
 from tests.support.wire import (
     Reader,
     Request,
@@ -89,6 +90,28 @@ async def test_an_upload_that_trickles_ends_when_it_becomes_crowded(start: Start
             async with dial(live.port):
                 response = await wire.response()
     assert (response.status, problem(response)["error"]) == (408, "request_timeout")
+
+
+@pytest.mark.parametrize("limit", ["connections", "connections_per_address"])
+async def test_no_more_slow_uploads_are_cut_than_make_room(start: Start, service: Service, limit: str) -> None:
+    """They have all become slow at the same moment. Those that are being cut keep nobody out any more."""
+    async with upstream(answering(lambda request: ok(request.body))) as up, AsyncExitStack() as stack:
+        tasks = TaskGroup("clients")
+        stack.push_async_callback(tasks.close)
+        live = await start(service(up.port), limits={"body_rate": 10**6, "body_grace": 0.2, limit: 8})
+        wires = [await stack.enter_async_context(dial(live.port)) for _ in range(8)]
+        for wire in wires:
+            await wire.send(b"GET /livez HTTP/1.1\r\nHost: h\r\n\r\n")
+            assert (await wire.response()).status == 200
+        for wire in wires:
+            await wire.send(b"PUT /s/ HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\nx")
+        statuses = [tasks.start(wire.response(), "response") for wire in wires]
+        await eventually(lambda: sum(one.done() for one in statuses) >= 4)
+        for wire, status in zip(wires, statuses, strict=True):
+            if not status.done():
+                await wire.send(bytes(9))
+        found = sorted([(await status).status for status in statuses])
+    assert found == [200] * 4 + [408] * 4
 
 
 async def test_an_upload_that_falls_silent_is_a_408(start: Start, service: Service) -> None:
