@@ -23,7 +23,6 @@ from tentaculo.health.probe_scheduler import HeartbeatMonitor, ProbeScheduler
 from tentaculo.health.prober import Prober
 from tentaculo.health.steady_clock import Correct, PauseDetector, SteadyClock, time_since_boot
 from tentaculo.model.health import Endpoint, Health, ProbeDetails, ProbeResult, ServiceView, StateChange, Transition
-from tentaculo.model.history import DAY, HOUR
 from tentaculo.model.reason import because
 from tentaculo.store.client import StoreClient
 from tentaculo.store.errors import StoreUnavailable
@@ -88,7 +87,7 @@ class HealthService:
         self.history = HistoryCollector(
             record=store.record_history,
             roll_up=lambda now, may_delete: store.roll_up_history(
-                now, _retention(self._config) if may_delete else None
+                now, Retention.by(self._config.history) if may_delete else None
             ),
             pace=self._pace,
             now=time.time,
@@ -416,8 +415,3 @@ class HealthService:
                 listener(transition, view)
             except Exception:  # the other listeners must still be called
                 log.exception("health listener failed", service=transition.service)
-
-
-def _retention(config: Config) -> Retention:
-    kept = config.history
-    return Retention(kept.hours_of_minutes * HOUR, kept.days_of_hours * DAY, kept.years_of_days * 365 * DAY)
