@@ -26,6 +26,8 @@ from tentaculo.incidents.webhook_request import ResponseHead, post, words_of
 
 _LONGEST_PAUSE = 3600.0
 """Longest pause in seconds that a receiver may ask for."""
+_LEAST_UNIX_TIME = 1e9
+"""Seconds of Retry-After from which on they are a moment, not a duration: it was in the year 2001."""
 _SECONDS = re.compile(r"[0-9]+(?:\.[0-9]*)?")
 
 
@@ -132,16 +134,20 @@ def tls_context() -> ssl.SSLContext:
 def _asked_pause(found: Mapping[str, str], now: float) -> float | None:
     """The seconds of Retry-After, which is a number or a date (RFC 9110 section 10.2.3), up to `_LONGEST_PAUSE`.
 
-    A date is compared with the receiver's own `Date`, where the response has one: the two clocks may differ.
+    A date is compared with the receiver's own `Date`, where the response has one: the two clocks may differ. So is a
+    number of more than thirty years: some receivers send the seconds since 1970.
     """
     value = found.get("retry-after", "").strip()
-    if _SECONDS.fullmatch(value):
-        return min(float(value[:12]), _LONGEST_PAUSE)
-    moment = _http_date(value)
-    if moment is None:
-        return None
     present = _http_date(found.get("date", "")) or datetime.fromtimestamp(now, UTC)
-    return min(max((moment - present).total_seconds(), 0.0), _LONGEST_PAUSE)
+    if _SECONDS.fullmatch(value):
+        seconds = float(value[:12])
+        if seconds >= _LEAST_UNIX_TIME:
+            seconds -= present.timestamp()
+    elif (moment := _http_date(value)) is not None:
+        seconds = (moment - present).total_seconds()
+    else:
+        return None
+    return min(max(seconds, 0.0), _LONGEST_PAUSE)
 
 
 def _http_date(value: str) -> datetime | None:

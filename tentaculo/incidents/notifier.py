@@ -90,7 +90,7 @@ class ChannelQueue:
 
     `on_delivery` is called with each notification that was delivered, abandoned or refused, and what became of it.
     `compose` makes its message. `record` takes what belongs in the log of events. Before each attempt `may_send` says
-    whether this gateway is the one that alerts.
+    whether this gateway is the one that alerts, and `is_held` whether no alert is to be sent about an incident now.
     """
 
     def __init__(
@@ -104,6 +104,7 @@ class ChannelQueue:
         now: Callable[[], datetime],
         record: RecordOwnEvent = ignore_own_event,
         may_send: Callable[[], bool] = lambda: True,
+        is_held: Callable[[Incident], bool] = lambda incident: False,
         pause: Callable[[int], float] = lambda failures: backoff(failures, random.random()),  # noqa: S311
     ) -> None:
         self.channel = channel
@@ -115,6 +116,7 @@ class ChannelQueue:
         self._now = now
         self._record = record
         self._may_send = may_send
+        self._is_held = is_held
         self._pause = pause
         self._waiting: deque[Notification] = deque()
         self._has_work = asyncio.Event()
@@ -176,6 +178,9 @@ class ChannelQueue:
         for attempt in range(1, self._attempts + 1):
             if not self._may_send():
                 self._waiting.clear()
+                return
+            if notification.incidents and all(map(self._is_held, notification.incidents)):
+                # Where they are still open when that is over, they are due again.
                 return
             delivery = await self.channel.send(message)
             if delivery.is_done:
@@ -244,7 +249,7 @@ class Notifier:
     """Sends what is due on every channel.
 
     `on_delivery` is called with each notification that a channel has delivered, abandoned or refused. Nothing is sent
-    while `may_send` is False.
+    while `may_send` is False, nor a message that was composed of incidents for which all `is_held` is True by now.
     """
 
     def __init__(
@@ -256,9 +261,11 @@ class Notifier:
         now: Callable[[], datetime],
         record: RecordOwnEvent = ignore_own_event,
         may_send: Callable[[], bool] = lambda: True,
+        is_held: Callable[[Incident], bool] = lambda incident: False,
     ) -> None:
         self._now = now
         self._may_send = may_send
+        self._is_held = is_held
         self._context = context
         self._on_delivery = on_delivery
         self._record = record
@@ -280,6 +287,7 @@ class Notifier:
             now=self._now,
             record=self._record,
             may_send=self._may_send,
+            is_held=self._is_held,
         )
 
     def _compose(self, notification: Notification) -> Message:

@@ -240,7 +240,8 @@ Line = tuple[bytes, bytes, bytes]
 
 def split_list(value: bytes) -> list[bytes]:
     """The members of a comma-separated field value, in lower case."""
-    return [item.strip().lower() for item in value.split(b",") if item.strip()]
+    # There may be thousands: no step of Python for each.
+    return list(filter(None, map(bytes.strip, value.lower().split(b","))))
 
 
 def joined_lists(before: bytes | None, value: bytes) -> bytes:

@@ -31,6 +31,10 @@ ForwardedFields = dict[bytes, bytes]
 _OUTER_PREFIX = re.compile(r"(?:/[^/\\?#\s,;\"<>\x00-\x20\x7f]+)+")
 
 
+_OPTIONS = frozenset((b"close", b"keep-alive", b"upgrade"))
+"""What Connection says that is no name of a field."""
+
+
 class RequestHeaders:
     """The fields of a request: the lines that are forwarded, and the values that the gateway reads.
 
@@ -166,12 +170,11 @@ class RequestHeaders:
             self.lines.append((lower, name, value))
 
     def _note_connection(self, value: bytes) -> None:
-        for option in split_list(value):
-            if option == b"upgrade":
-                self.wants_upgrade = True
-            elif option not in (b"keep-alive", b"close"):
-                self.named = self.named or set()
-                self.named.add(option)
+        named = set(split_list(value))
+        self.wants_upgrade = self.wants_upgrade or b"upgrade" in named
+        named -= _OPTIONS
+        if named:
+            self.named = named if self.named is None else self.named | named
 
     def drop_named(self) -> None:
         """Remove the fields that Connection names. Done once, before anything of ours is added."""

@@ -7,8 +7,9 @@ connection of the gateway, with a client, with a service or through a tunnel, is
 - one read brings at most `READ_SIZE` bytes;
 - one turn handles at most `MOST` reads, and no more than `LOOK` in a row of the same connection;
 - a connection over this is not read until its turn comes, first come, first served;
-- one that had no turn while all others that wait had theirs goes before them, with at most half of each turn. So a
-  request waits for a few turns of the loop, however many others read or send without a pause.
+- one that had no turn while all others that wait had theirs, or while one of them took as long as that, goes before
+  them, with at most half of each turn. So a request waits for a few turns of the loop, however many others read or send
+  without a pause.
 
 A parser that needs many steps for few bytes reports them with `charge`, and they count as reads. Tasks that handle many
 messages take turns in the same queue (`TurnScheduler.turn`).
@@ -66,7 +67,7 @@ class TurnScheduler:
         """Whether none of the others had a turn in the last one, which may happen where one read costs as much as many."""
         self._number = 0
         self.handled = 0
-        """Turns that those that waited have had."""
+        """Turns that those that waited have had, and the reads that `charge` has counted."""
         self.reads = 0
         """Reads of this turn; until turns are watched, of the last turns together."""
         self.free = LOOK
@@ -94,6 +95,7 @@ class TurnScheduler:
     def charge(self, steps: int) -> None:
         """Count `steps` of a parser as the reads that cost as much."""
         self.reads += steps // STEPS
+        self.handled += steps // STEPS
 
     def wait(self, waiting: _Waiting, *, is_light: bool = False) -> None:
         """Call `waiting.take_turn` in a later turn, after those that wait already; if it `is_light`, before most."""
@@ -156,7 +158,7 @@ class _Pause:
 class TurnReader(asyncio.BufferedProtocol, ABC):
     """A protocol whose reads are bounded, and handled in turns. A subclass handles them in `receive`."""
 
-    __slots__ = ("_handled", "held", "turns")
+    __slots__ = ("_handled", "_is_costly", "held", "turns")
 
     transport: asyncio.Transport | None
     """None once the connection is lost."""
@@ -167,6 +169,8 @@ class TurnReader(asyncio.BufferedProtocol, ABC):
         """What was read and waits for a turn."""
         self._handled = _NEVER
         """`TurnScheduler.handled` at its last turn."""
+        self._is_costly = False
+        """Whether its last turn cost so much that it does not go before others."""
 
     @property
     def may_read(self) -> bool:
@@ -194,16 +198,18 @@ class TurnReader(asyncio.BufferedProtocol, ABC):
             self.held += data
         else:
             self.held = data
-            turns.wait(self, is_light=turns.handled - self._handled > turns.waiting)
+            turns.wait(self, is_light=not self._is_costly and turns.handled - self._handled > turns.waiting)
         if self.transport is not None:
             self.transport.pause_reading()
 
     def take_turn(self) -> None:
         """Handle what was held, and read on."""
-        self._handled = self.turns.handled
-        transport = self.transport
+        turns, transport = self.turns, self.transport
+        before = self._handled = turns.handled
         if transport is not None and not transport.is_closing():
             self.release()
+            self._handled = turns.handled
+            self._is_costly = turns.handled > before + MOST // 4
             if self.may_read:
                 transport.resume_reading()
 

@@ -18,7 +18,7 @@ from tentaculo.net.memory import exhausted
 from tentaculo.net.response_bytes import SENT_CLOSES, SentResponse
 from tentaculo.net.tcp import is_gone
 from tentaculo.net.turns import MOST_WRITTEN, READ_SIZE, TurnReader, TurnScheduler
-from tentaculo.server.fast_path import SMALL_READ, FastPathConnection, TryServe
+from tentaculo.server.fast_path import LARGE_READ, SMALL_READ, FastPathConnection, TryServe, steps_of_head
 from tentaculo.server.gateway_responses import GatewayResponses
 from tentaculo.server.listeners import ConnectionLimits
 from tentaculo.server.websocket_masking import MaskEnforcer
@@ -68,22 +68,12 @@ class ClientConnection(FastPathConnection):
     """
 
     __slots__ = (
-        "_admission",
-        "_dropped",
-        "_head_time",
-        "_head_timer",
-        "_is_ending",
-        "_is_lingering",
-        "_limit",
-        "_looks",
-        "_peer",
-        "_requests",
-        "_responses",
-        "_watch",
-        "bound",
-        "client_info",
-        "judged",
+        *("_admission", "_dropped", "_head_time", "_head_timer", "_is_ending", "_is_lingering", "_limit", "_looks"),
+        *("_peer", "_requests", "_responses", "_watch", "bound", "client_info", "judged", "turns"),
     )
+
+    turns: TurnScheduler
+    """Shares the turns of the event loop. The socket sets it."""
 
     def __init__(
         self,
@@ -238,6 +228,8 @@ class ClientConnection(FastPathConnection):
             return
         before, is_large = self._answered, len(data) > SMALL_READ
         is_head = (is_large or self.request_count > before) and (self._body is None or self._body.is_eof())
+        if is_large and is_head and len(data) > LARGE_READ:
+            self.turns.charge(steps_of_head(data))
         super().data_received(data)
         is_served = self.request_count > self._answered
         if is_served or self._answered > before:
@@ -365,7 +357,7 @@ class ClientSocket(TurnReader):
     def __init__(self, turns: TurnScheduler, connection: ClientConnection) -> None:
         super().__init__(turns)
         self._connection = connection
-        connection.memory = turns.memory
+        connection.memory, connection.turns = turns.memory, turns
         self.transport: asyncio.Transport | None = None
 
     def __repr__(self) -> str:

@@ -153,6 +153,10 @@ class RepeatedHead:
 
 SMALL_READ = 512
 """Bytes of a read that cannot hold enough header fields to take much memory. Many of them, in one head, can."""
+LARGE_READ = 2 * 1024
+"""Bytes of a read that cannot hold enough list members, segments or escapes to take much time."""
+LIST_COST = 2
+"""Such parts of a head that take as long as one step of a parser: see `TurnScheduler.charge`."""
 HEAD_COST = 1
 """Bytes of memory for each byte of a head, beside those that were read."""
 FIELD_COST = 400
@@ -162,6 +166,13 @@ MOST_COUNTED = 192 * 1024
 of a WebSocket that arrives."""
 MAX_LATER = 8 * 1024
 """Bytes that a client may send on while it waits for its response, before it is no longer read."""
+
+
+def steps_of_head(data: bytes) -> int:
+    """The steps that the head in `data` takes beyond those of a usual one, for lists in its fields and for its path."""
+    end = data.find(HEAD_END)
+    end = len(data) if end < 0 else end
+    return (data.count(b",", 0, end) + data.count(b"%", 0, end) + data.count(b"/", 0, end)) // LIST_COST
 
 
 class ActiveRequest(Protocol):

@@ -80,9 +80,10 @@ async def services() -> AsyncIterator[Services]:
 class Client:
     """Somebody who asks the gateway."""
 
-    def __init__(self, session: ClientSession, url: str) -> None:
+    def __init__(self, session: ClientSession, gateway: Gateway) -> None:
         self.session = session
-        self.url = url
+        self.gateway = gateway
+        self.url = gateway.running.url
 
     async def get(self, path: str) -> Any:
         async with self.session.get(path) as answer:
@@ -127,7 +128,7 @@ async def gateway(
     async with Gateway(config, [hash_token(TOKEN)]) as running:
         headers = {"X-VX11-Token": TOKEN}
         async with ClientSession(running.running.url, headers=headers) as session:
-            yield Client(session, running.running.url)
+            yield Client(session, running)
 
 
 @pytest.fixture
@@ -310,6 +311,27 @@ async def test_maintenance_of_what_is_down_is_no_end_and_its_end_no_new_failure(
     found = told(receiver)
     assert found[:2] == [("incident.opened", "hermes is down"), ("incident.opened", "mcp is down")]
     assert [title.partition(" after ")[0] for _, title in found[2:]] == ["mcp: over", "hermes: over"]
+
+
+async def test_a_message_that_waits_is_held_while_its_incident_is_muted_or_in_maintenance(
+    services: Services, file: Path
+) -> None:
+    async with gateway(file, {"hermes": services.table("hermes")}) as client:
+        services.down.add("hermes")
+        (opened,) = (await client.open_roots("hermes"))["incidents"]
+        service = client.gateway.incident_service
+        (incident,) = service._incidents.open
+        assert (incident.id, service._is_held(incident)) == (opened["id"], False)
+        await client.post("/vx11/maintenance", {"services": ["hermes"], "minutes": 60, "reason": "a new disk"})
+        await eventually(lambda: service._is_held(incident))
+        async with client.session.delete("/vx11/maintenance/1") as answer:
+            assert answer.status == 200
+        await eventually(lambda: not service._is_held(incident))
+        await service.incident_repository.mute(incident.id, "ana", None)
+        assert service._is_held(incident)
+        services.down.clear()
+        await eventually(lambda: not service._incidents.open)
+        assert not service._is_held(incident), "that it is over is announced"
 
 
 async def test_a_receiver_that_was_away_for_every_attempt_is_notified_when_it_returns(

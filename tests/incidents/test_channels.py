@@ -185,6 +185,9 @@ async def test_a_receiver_that_says_later_as_a_date() -> None:
         ("Sat, 14 Mar 9999 15:10:26 GMT", 3600.0),
         ("120", 120.0),
         ("1.5", 1.5),
+        (str(int(now) + 60), 60.0),
+        (str(int(now) - 60), 0.0),
+        ("999999999", 3600.0),
         ("99999999999999999999", 3600.0),
         ("-1", None),
         ("soon", None),
@@ -196,6 +199,7 @@ async def test_a_receiver_that_says_later_as_a_date() -> None:
     # The receiver's clock is an hour ahead, and it asks for a minute.
     ahead = {"retry-after": "Sat, 14 Mar 2026 16:10:26 GMT", "date": "Sat, 14 Mar 2026 16:09:26 GMT"}
     assert _asked_pause(ahead, now) == 60.0
+    assert _asked_pause({**ahead, "retry-after": str(int(now) + 3600 + 5)}, now) == 5.0
 
 
 # -- Apprise ----------------------------------------------------------------------------------------------------

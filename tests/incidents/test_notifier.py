@@ -39,6 +39,8 @@ class Recorded:
         self.incidents: dict[str, Incident] = {}
         self.delivered: list[tuple[str, NotificationKind]] = []
         self.deliveries: list[DeliveryRecord] = []
+        self.held: set[str] = set()
+        """Roots about which nothing is to be sent now."""
         self.after_delivery: Callable[[int], None] = lambda _: None
         """Called with the number of deliveries."""
         self.events: list[tuple[str, str, object]] = []
@@ -83,6 +85,7 @@ async def notifying(*receivers: Receiver, attempts: int = 3) -> AsyncIterator[tu
         on_delivery=recorded.note,
         now=lambda: NOW,
         record=recorded.record,
+        is_held=lambda incident: incident.root in recorded.held,
     )
     async with made.delivered():
         yield made, recorded
@@ -144,6 +147,27 @@ async def test_a_receiver_that_returns_after_the_end_gets_neither_message() -> N
         recorded.over("hermes").down("mcp")
         await ticking(made, recorded, lambda: recorded.delivered)
         assert titles(receiver)[2:] == ["mcp is down"]
+
+
+async def test_a_message_is_not_repeated_where_its_incidents_were_muted_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    held = {"hermes"}
+
+    def mutes(_: int) -> float:
+        recorded.held |= held
+        return 0.001
+
+    monkeypatch.setattr(ChannelQueue.__init__, "__kwdefaults__", {"pause": mutes})
+    async with receiving(502) as receiver, notifying(receiver) as (made, recorded):
+        made.send_due(recorded.down("hermes").incidents.values())
+        await receiver.has(1)
+        # A message about others is sent behind it, also where it is about the muted one as well.
+        await ticking(made, recorded.down("mcp"), lambda: recorded.delivered)
+        assert titles(receiver)[0] == "hermes is down"
+        assert "mcp" in titles(receiver)[1]
+        assert made.counts["duty0"].failed == 0
+        assert [one.outcome for one in recorded.deliveries] == [DeliveryOutcome.DELIVERED]
 
 
 async def test_a_message_that_was_abandoned_is_composed_again_with_what_is_true_then() -> None:

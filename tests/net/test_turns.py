@@ -246,6 +246,26 @@ async def test_steps_of_a_parser_count_as_reads(turns: TurnScheduler) -> None:
     assert max(found) <= MOST // 8 + 1
 
 
+async def test_one_whose_reads_cost_little_waits_for_no_hundred_whose_reads_cost_much(turns: TurnScheduler) -> None:
+    def send_on(client: Client) -> None:
+        turns.charge(2 * MOST * STEPS)
+        asyncio.get_running_loop().call_soon(client.read, b"x")
+
+    costly = [Client(turns, []) for _ in range(100)]
+    for client in costly:
+        client.then = partial(send_on, client)
+        client.read(b"x")
+    for _ in range(300):
+        await turn()
+    cheap = Client(turns, [])
+    for number in range(1, 11):
+        cheap.read(b"y")
+        for _ in range(4):
+            await turn()
+        assert len(cheap.got) == number
+    assert max(len(client.got) for client in costly) - min(len(client.got) for client in costly) <= 1
+
+
 async def test_tasks_take_turns_with_connections(turns: TurnScheduler) -> None:
     journal: list[Client] = []
     for _ in range(MOST + 2):
