@@ -21,12 +21,13 @@ from tentaculo.config.limits import LimitSettings
 from tentaculo.events import cloud_events
 from tentaculo.events.pipeline import EventPipeline, milliseconds
 from tentaculo.events.schemas import (
+    CANONICAL,
+    NAME_LENGTH,
     Envelope,
     FieldError,
     JsonError,
     JsonKind,
     Rejected,
-    canonical_type,
     digest_of,
     envelope,
     is_key,
@@ -115,9 +116,9 @@ def _read_usual(text: bytes, now_ms: int) -> Envelope | None:
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return None
     key = None if sent.key is msgspec.UNSET else sent.key
-    if not (is_source(sent.source) and is_name(sent.type) and (key is None or is_key(key))) or may_be_too_deep(text):
+    if not _are_names(sent.source, sent.type) or (key is not None and not is_key(key)) or may_be_too_deep(text):
         return None
-    payload, schema = sent.payload, canonical_type(sent.type)
+    payload, schema = sent.payload, CANONICAL.get(sent.type)
     if schema is not None:
         payload, faults = validate(schema, payload, now_ms=now_ms, whole="payload")
         if faults:
@@ -134,6 +135,16 @@ def _read_usual(text: bytes, now_ms: int) -> Envelope | None:
         severity=severity_of(payload, sent.metadata),
         stated_ms=stated_ms(sent.payload.get("timestamp")),
     )
+
+
+def _are_names(source: str, type_: str) -> bool:
+    return len(source) <= NAME_LENGTH and len(type_) <= NAME_LENGTH and _are_source_and_type(source, type_)
+
+
+@lru_cache(maxsize=512)
+def _are_source_and_type(source: str, type_: str) -> bool:
+    """Most events repeat few of them. Longer texts are not kept."""
+    return is_source(source) and is_name(type_)
 
 
 def _read_any(text: bytes, now_ms: int) -> Envelope | Rejected:
@@ -251,18 +262,18 @@ class Ingest:
 
     async def _store_batch(self, read: Read, texts: Sequence[bytes | memoryview]) -> NativeResponse:
         verdicts = await self._slices.collect(self._verdicts(read, texts))
-        accepted = [verdict for verdict in verdicts if isinstance(verdict, Event)]
         rejected = [verdict for verdict in verdicts if isinstance(verdict, Rejected)]
         if rejected:
             _log_rejected(rejected)
-        stored = iter(await self._pipeline.accept(accepted)) if accepted else iter(())
-        results = [
-            _rejected_result(verdict.faults) if isinstance(verdict, Rejected) else _result(next(stored))
-            for verdict in verdicts
-        ]
-        statuses = {result["status"] for result in results}
+        accepted = [verdict for verdict in verdicts if isinstance(verdict, Event)]
+        stored = await self._pipeline.accept(accepted) if accepted else []
+        results = list(map(_result, stored))
+        if rejected:
+            left = iter(results)
+            results = [_rejected_result(one.faults) if isinstance(one, Rejected) else next(left) for one in verdicts]
+        statuses = {result.status for result in results}
         if statuses == {"rejected"}:
-            errors = [{"index": index, **error} for index, one in enumerate(results) for error in one["errors"]]
+            errors = [{"index": index, **error} for index, one in enumerate(results) for error in one.errors or ()]
             raise _rejection(errors)
         is_whole = statuses <= {"received", "duplicate"}
         response = {"status": "received" if is_whole else "partial", "results": results}
@@ -325,15 +336,24 @@ def _one_response(event: Event, stored: StoredEvent) -> NativeResponse:
     return _response(response, 201)
 
 
-def _result(stored: StoredEvent) -> dict[str, Any]:
-    if stored.outcome is StoreOutcome.REFUSED:
+class _Result(msgspec.Struct):
+    """What became of one event of a batch."""
+
+    status: str
+    id: int | msgspec.UnsetType = msgspec.UNSET
+    event_id: int | msgspec.UnsetType = msgspec.UNSET
+    errors: Sequence[dict[str, str]] | msgspec.UnsetType = msgspec.UNSET
+
+
+def _result(stored: StoredEvent) -> _Result:
+    id_, outcome = stored
+    if outcome is StoreOutcome.REFUSED:
         return _rejected_result([_REFUSED])
-    status = "received" if stored.outcome is StoreOutcome.STORED else stored.outcome.value
-    return {"status": status, "id": stored.id, "event_id": stored.id}
+    return _Result("received" if outcome is StoreOutcome.STORED else outcome.value, id_, id_)
 
 
-def _rejected_result(faults: Sequence[FieldError]) -> dict[str, Any]:
-    return {"status": "rejected", "errors": listed(faults)}
+def _rejected_result(faults: Sequence[FieldError]) -> _Result:
+    return _Result("rejected", errors=listed(faults))
 
 
 def _log_rejected(rejected: Sequence[Rejected]) -> None:

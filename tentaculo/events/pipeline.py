@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import lru_cache
-from itertools import compress
 
 from tentaculo.events.hub import Subscriber
 from tentaculo.events.schemas import Envelope
@@ -48,18 +47,19 @@ class Cardinality:
     def __repr__(self) -> str:
         return f"<Cardinality: {len(self._totals)} types in {len(self._buckets)} buckets>"
 
-    def count(self, types: Iterable[str]) -> None:
+    def count(self, types: Sequence[str]) -> None:
         """Count an event of each of `types`."""
         number, totals = self._slide(), self._totals
         if not self._buckets or self._buckets[-1][0] != number:
             self._buckets.append((number, Counter()))
         bucket = self._buckets[-1][1]
-        for type_ in types:
+        counted = Counter(types) if len(types) > 1 else dict.fromkeys(types, 1)
+        for type_, events in counted.items():
             known = type_
             if type_ not in totals and len(totals) - (OTHER in totals) >= self._types:
                 known = OTHER
-            bucket[known] += 1
-            totals[known] += 1
+            bucket[known] += events
+            totals[known] += events
 
     def counts(self) -> dict[str, int]:
         """Events in the window now, by type, the most frequent first."""
@@ -167,8 +167,8 @@ class EventPipeline:
     ) -> None:
         if not stored.cancelled() and stored.exception() is None:
             results = stored.result()
-            kept = [result.outcome is _STORED for result in results]
-            self._tail.note_stored([result.id for result in compress(results, kept)], sender)
-            self._cardinality.count([event.type for event in compress(new, kept)])
+            self._tail.note_stored([result.id for result in results if result.outcome is _STORED], sender)
+            pairs = zip(new, results, strict=True)
+            self._cardinality.count([event.type for event, result in pairs if result.outcome is _STORED])
         if release is not None:
             release()

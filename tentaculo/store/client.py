@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import structlog
 from sqlalchemy import URL, Connection
@@ -21,6 +20,7 @@ from tentaculo.model.timeline import Timeline, TimelineRequest
 from tentaculo.store import event_queries, events, history, rates
 from tentaculo.store.database import Database, parse_url
 from tentaculo.store.errors import StoreUnavailable, describe
+from tentaculo.store.event_batcher import LATE, EventBatcher
 from tentaculo.store.events import EventRetention, EventRow, Query
 from tentaculo.store.history import Retention, RollUpRequest
 from tentaculo.store.lease import Fence, LeaseLost, require_lease
@@ -47,16 +47,6 @@ ROWS_AT_ONCE = 250
 CLOSE_WAIT = 5.0
 """Seconds that the stop waits for what is queued."""
 _NO_JSON = "The event cannot be written as JSON."
-_LATE = "The database did not respond in time."
-
-
-class _Waiting(NamedTuple):
-    """Events that wait for the database."""
-
-    until: float
-    """When they wait no longer, by the clock of the loop."""
-    answer: asyncio.Future[list[StoredEvent]]
-    rows: int
 
 
 class StoreClient:
@@ -86,15 +76,13 @@ class StoreClient:
         """
         self.fence: Fence | None = None
         """The lease of this machine; None while it holds none."""
-        self._event_wait = event_wait
         self._queue = WorkQueue(max_events, max_services, max_history)
         self._thread: StoreThread | None = None
         self._reader: ReadThread | None = None
         self._searcher: ReadThread | None = None
         self._fault: str | None = None
         self._tasks = TaskGroup("store")
-        self._waiting: deque[_Waiting] = deque()
-        self._limit: asyncio.TimerHandle | None = None
+        self._batcher = EventBatcher(self._queue, event_wait, lambda: self.problem)
         try:
             if parse_url(url).database not in (None, "", ":memory:"):
                 self._reader = ReadThread(Database(url, only_reads=True))
@@ -158,6 +146,7 @@ class StoreClient:
 
     async def close(self) -> None:
         """Write the waiting work, within a bounded time, and end the thread."""
+        self._batcher.flush()
         self._queue.close()
         readers = [thread for thread in (self._reader, self._searcher) if thread is not None]
         for reader in readers:
@@ -200,27 +189,8 @@ class StoreClient:
     def _put_events(self, rows: Sequence[EventRow], answer: asyncio.Future[list[StoredEvent]]) -> None:
         if self._fault is not None:
             answer.set_exception(self._refused(self._fault, len(rows)))
-        elif not self._queue.put_events(PendingWork(rows, answer)):
-            answer.set_exception(self._refused(self._no_room, len(rows)))
         else:
-            self._limit_wait(answer, len(rows))
-
-    def _limit_wait(self, answer: asyncio.Future[list[StoredEvent]], rows: int) -> None:
-        """Refuse an event that waits for too long. One timer serves all of them, since all wait equally long."""
-        loop, waiting = asyncio.get_running_loop(), self._waiting
-        while waiting and waiting[0].answer.done():
-            waiting.popleft()
-        waiting.append(_Waiting(loop.time() + self._event_wait, answer, rows))
-        if self._limit is None:
-            self._limit = loop.call_later(self._event_wait, self._end_waits)
-
-    def _end_waits(self) -> None:
-        loop, waiting = asyncio.get_running_loop(), self._waiting
-        while waiting and (waiting[0].answer.done() or waiting[0].until <= loop.time()):
-            one = waiting.popleft()
-            if not one.answer.done():
-                one.answer.set_exception(self._refused(self.problem or _LATE, one.rows))
-        self._limit = loop.call_at(waiting[0].until, self._end_waits) if waiting else None
+            self._batcher.put(rows, answer)
 
     def log_name(self) -> str:
         """The random name of the log of events; empty until the database has responded."""
@@ -393,16 +363,12 @@ class StoreClient:
     async def _ask(self, put: Callable[[PendingWork[T]], bool], what: T, wait: float) -> Any:
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         if not put(PendingWork(what, answer)):
-            raise self._refused(self._no_room, 0)
+            raise self._refused(self._queue.no_room, 0)
         try:
             async with asyncio.timeout(wait):
                 return await answer
         except TimeoutError:
-            raise self._refused(self.problem or _LATE, 0) from None
-
-    @property
-    def _no_room(self) -> str:
-        return "The gateway is stopping." if self._queue.is_closed else "Too many requests wait for the database."
+            raise self._refused(self.problem or LATE, 0) from None
 
     def _refused(self, reason: str, rows: int) -> StoreUnavailable:
         self._queue.count_dropped(rows)

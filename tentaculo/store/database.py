@@ -95,7 +95,7 @@ class Database:
         """Whether the last attempt to open it got as far as finding the gateway's tables."""
         self._last_id = 0
         self._uncertain: list[tuple[events.EventRow, StoredEvent]] = []
-        """Rows of a commit that has not responded, with what it would have responded."""
+        """Rows of a commit that has not responded, with what it would have responded; also those that were there before."""
         self.url = parse_url(url)
         self._file = database_file(self.url)
         self._log_memory = LogMemory(self._file)
@@ -171,10 +171,11 @@ class Database:
     ) -> list[StoredEvent]:
         with self._write_transaction() as connection:
             known = events.find_appended(connection, self._uncertain) if self._uncertain else {}
-            new = iter(append(connection, [row for row in rows if id(row) not in known]))
-            results = [known[id(row)] if id(row) in known else next(new) for row in rows]
-            pairs = zip(rows, results, strict=True)
-            self._uncertain = [pair for pair in pairs if pair[1].outcome is StoreOutcome.STORED]
+            results = append(connection, [row for row in rows if id(row) not in known] if known else rows)
+            if known:
+                new = iter(results)
+                results = [known[id(row)] if id(row) in known else next(new) for row in rows]
+            self._uncertain = list(zip(rows, results, strict=True))
         self._uncertain = []
         self._note_stored(results)
         return results
