@@ -156,6 +156,7 @@ class HealthService:
 
     def _forget(self, services: Collection[str]) -> None:
         """Forget what is known of services that were removed, and of endpoints that are gone."""
+        services = frozenset(services)
         self._traffic.forget()
         for upstream in [one for one in self._contradicted_since if not self.board.has(one)]:
             del self._contradicted_since[upstream]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from enum import Enum
 from typing import assert_never
@@ -16,7 +17,7 @@ from typing import assert_never
 from tentaculo.config.incidents import DAYS, MaintenanceSettings
 from tentaculo.config.services import ServiceSettings
 from tentaculo.model.health import BreakerState, Counts, DegradedKind, Health, ServiceView
-from tentaculo.model.incident import EVERY, MaintenanceWindow
+from tentaculo.model.incident import EVERY, Incident, MaintenanceWindow
 from tentaculo.model.reason import Reason, because, stated
 
 REASON_LENGTH = 300
@@ -83,6 +84,12 @@ def _fails_in_part(kind: DegradedKind | None, *, degraded: bool, slow: bool) -> 
             return degraded
         case _:
             assert_never(kind)
+
+
+def as_ended(incident: Incident, at: datetime, ending: Reason, part_of: int | None) -> Incident:
+    """`incident` as it is after its end, not before its beginning; `part_of` is the one that it was merged into."""
+    at, cause = max(at, incident.started_at), ending if ending.is_short else None
+    return replace(incident, ended_at=at, ending=ending[:REASON_LENGTH], ending_cause=cause, part_of=part_of)
 
 
 def failure_reason(view: ServiceView) -> tuple[str, Reason | None]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import reduce
 
-from tentaculo.incidents.availability import REASON_LENGTH, Availability, availability_of, failure_reason, worse
+from tentaculo.incidents.availability import Availability, as_ended, availability_of, failure_reason, worse
 from tentaculo.model.health import Health, ServiceView
 from tentaculo.model.incident import (
     Acknowledgement,
@@ -34,7 +34,9 @@ from tentaculo.model.reason import Reason, because
 SEEN_EVERY = timedelta(minutes=1)
 """Resolution of `seen_at`: each step is written to the database."""
 MOST_ENDED = 200
-"""Ended incidents kept in memory, the newest ones."""
+"""Ended incidents kept in memory, the newest ones, beside those that are not stored or whose end is not announced."""
+MOST_WAITING = 2000
+"""Those and these together, while the database or the channels are unavailable."""
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
@@ -115,6 +117,7 @@ class IncidentTracker:
 
     def take_changed(self) -> list[Incident]:
         """The incidents that have changed since the last call, to be stored."""
+        self._forget_oldest()
         changed = [found for number in self._changed if (found := self.get(number)) is not None]
         self._changed.clear()
         return changed
@@ -141,7 +144,7 @@ class IncidentTracker:
             if self.get(incident.id) is not None:
                 continue
             if not incident.is_open:
-                self._keep_ended(incident)
+                self._ended[incident.id] = incident
                 continue
             if incident.root not in configured:
                 self._end(incident, now, because("removed"))
@@ -183,8 +186,10 @@ class IncidentTracker:
     def remove(self, services: Collection[str], now: datetime) -> None:
         """These were removed from the configuration: their incidents end, and they are in no other one any more."""
         self._in_maintenance.difference_update(services)
-        for name in self._members.keys() & set(services):
-            self._leaves(name, now, because("removed"))
+        removed, ending = self._members.keys() & set(services), because("removed")
+        self._end_merged(removed, now, ending)
+        for name in removed:
+            self._leave(name, now, ending)
 
     def note_error_rate(self, service: str, rate: float) -> None:
         """Record the share of failures among the latest requests and probes of `service`."""
@@ -286,17 +291,22 @@ class IncidentTracker:
 
     def _leaves(self, name: str, at: datetime, ending: Reason) -> None:
         """A service no longer fails. Where it is the root, its incident ends."""
-        member = self._members.pop(name)
+        self._end_merged((name,), at, ending)
+        self._leave(name, at, ending)
+
+    def _end_merged(self, roots: Collection[str], at: datetime, ending: Reason) -> None:
+        """An announced incident that was merged into another ends for the channels when its own root recovers."""
         for merged in list(self._ended.values()):
-            # An announced incident that was merged into another ends for the channels when its own root recovers.
-            if merged.root == name and merged.part_of is not None and merged.alert_state is NotificationState.OPEN:
-                self._put(_ended(merged, at, ending, merged.part_of))
-        incident = self._open.get(member.incident)
+            if merged.root in roots and merged.part_of is not None and merged.alert_state is NotificationState.OPEN:
+                self._put(as_ended(merged, at, ending, merged.part_of))
+
+    def _leave(self, name: str, at: datetime, ending: Reason) -> None:
+        incident = self._open.get(self._members.pop(name).incident)
         if incident is None or incident.root != name:
             return
         self._end(incident, at, ending)
-        for other in self._members.values():
-            if other.incident == incident.id:
+        for service in incident.services:
+            if (other := self._members.get(service)) is not None and other.incident == incident.id:
                 other.unexplained_since = at
 
     # -- one incident ------------------------------------------------------------------------------------------
@@ -394,24 +404,17 @@ class IncidentTracker:
         self._open.pop(incident.id, None)
         self._restored.discard(incident.id)
         self._earlier.discard(incident.id)
-        self._keep_ended(_ended(incident, at, ending, part_of))
+        self._ended[incident.id] = as_ended(incident, at, ending, part_of)
         self._changed[incident.id] = None
 
-    def _keep_ended(self, incident: Incident) -> None:
-        self._ended[incident.id] = incident
-        while len(self._ended) > MOST_ENDED:
-            # An incident whose end is still to be announced goes last.
-            oldest = min(
-                self._ended.values(),
-                key=lambda one: (one.alert_state is NotificationState.OPEN, one.ended_at or _LONG_AGO),
-            )
-            del self._ended[oldest.id]
+    def _forget_oldest(self) -> None:
+        ended, changed = self._ended.values(), self._changed
+        if len(ended) > MOST_ENDED:
+            needed = {one.id for one in ended if one.id in changed or one.alert_state is NotificationState.OPEN}
+            oldest = sorted(ended, key=lambda one: (one.id in needed, one.ended_at or _LONG_AGO))
+            for one in oldest[: len(oldest) - min(max(len(needed), MOST_ENDED), MOST_WAITING)]:
+                del self._ended[one.id]
 
     def _put(self, incident: Incident) -> None:
         (self._open if incident.is_open else self._ended)[incident.id] = incident
         self._changed[incident.id] = None
-
-
-def _ended(incident: Incident, at: datetime, ending: Reason, part_of: int | None) -> Incident:
-    at, cause = max(at, incident.started_at), ending if ending.is_short else None
-    return replace(incident, ended_at=at, ending=ending[:REASON_LENGTH], ending_cause=cause, part_of=part_of)

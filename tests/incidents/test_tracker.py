@@ -318,8 +318,34 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     scenario = Scenario()
     for number in range(9):
         scenario.after(1).sees(f"s{number}").recovers(f"s{number}")
+    assert len(scenario.incidents.take_changed()) == 9, "each end is to be stored"
+    assert scenario.incidents.take_changed() == []
     assert [one.root for one in scenario.incidents.ended] == ["s8", "s7", "s6"]
-    assert [one.root for one in scenario.incidents.take_changed()] == ["s6", "s7", "s8"]
+
+
+def test_what_is_not_stored_stays_in_memory_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_ENDED", 3)
+    monkeypatch.setattr(module, "MOST_WAITING", 6)
+    scenario = Scenario()
+    for number in range(5):
+        scenario.after(1).sees(f"s{number}").recovers(f"s{number}")
+    scenario.incidents.put_back(scenario.incidents.take_changed())
+    assert len(scenario.incidents.take_changed()) == 5, "it could not be stored, and waits"
+    for number in range(5, 15):
+        scenario.after(1).sees(f"s{number}").recovers(f"s{number}")
+    assert [one.root for one in scenario.incidents.take_changed()] == [f"s{number}" for number in range(9, 15)]
+
+
+def test_all_incidents_that_a_reload_ends_are_stored() -> None:
+    names = [f"s{number}" for number in range(2 * module.MOST_ENDED)]
+    scenario = Scenario()
+    for name in names:
+        scenario.sees(name)
+    scenario.incidents.take_changed()
+    scenario.incidents.remove(names, scenario.now)
+    ended = scenario.incidents.take_changed()
+    assert sorted(one.root for one in ended) == sorted(names)
+    assert {one.ending for one in ended} == {"The service was removed from the configuration."}
 
 
 # -- restarts --------------------------------------------------------------------------------------------------
