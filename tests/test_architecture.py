@@ -83,7 +83,6 @@ TESTED_IN: dict[str, str] = {
     "server/request_receiver": "server/test_connection",
     "server/event_stream": "events/test_stream",
     "server/rules": "gateway/test_generation",
-    "server/templating": "server/test_gateway_responses",
     "upstream/connection": "upstream/test_pool",
     "store/migrate": "migrations/test_shapes",
     "store/worker_thread": "store/test_client_faults",

@@ -246,6 +246,11 @@ class ServiceSettings(Section, frozen=True):
         return self.enabled and bool(self.latency_limits or self.probe.gauges)
 
     @property
+    def probed_by(self) -> tuple[object, ...]:
+        """What decides how its endpoints are probed, beside `probe`."""
+        return self.health, self.host, self.tls_server_name, self.token, self.probe_headers
+
+    @property
     def is_sticky(self) -> bool:
         """Whether clients stay with one of several endpoints."""
         return self.sticky and len(self.addresses) > 1

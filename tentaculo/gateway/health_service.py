@@ -6,23 +6,23 @@ import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
+from functools import partial
 from typing import NamedTuple, Protocol
 
 import structlog
 
 from tentaculo.config.comparison import Changes
 from tentaculo.config.schema import Config
-from tentaculo.config.services import ServiceSettings
 from tentaculo.gateway.own_events import log_transition
 from tentaculo.gateway.state_repository import ServiceRows, StateRepository
 from tentaculo.gateway.traffic_evaluation import TrafficEvaluation
+from tentaculo.gateway.turn_queue import TurnQueue
 from tentaculo.health.board import Board, ProbeUpdate
 from tentaculo.health.probe_log import ProbeLog
 from tentaculo.health.probe_scheduler import HeartbeatMonitor, ProbeScheduler
 from tentaculo.health.prober import Prober
 from tentaculo.health.steady_clock import Correct, PauseDetector, SteadyClock, time_since_boot
 from tentaculo.model.health import Endpoint, Health, ProbeDetails, ProbeResult, ServiceView, StateChange, Transition
-from tentaculo.model.history import DAY, HOUR
 from tentaculo.model.reason import because
 from tentaculo.store.client import StoreClient
 from tentaculo.store.errors import StoreUnavailable
@@ -83,10 +83,11 @@ class HealthService:
         )
         self._contradicted_since: dict[Endpoint, float] = {}
         self._rows = ServiceRows(self.board, store.record_services)
+        self._steps = TurnQueue()
         self.history = HistoryCollector(
             record=store.record_history,
             roll_up=lambda now, may_delete: store.roll_up_history(
-                now, _retention(self._config) if may_delete else None
+                now, Retention.by(self._config.history) if may_delete else None
             ),
             pace=self._pace,
             now=time.time,
@@ -123,9 +124,11 @@ class HealthService:
         """Make what a configuration needs beside what there is. Changes nothing, and may run in a thread."""
         breakers, board = self.breakers.prepare(config), self.board.prepare(config)
         steps = [one.prepare(config) for one in (self._prober, self._scheduler) if one is not None]
-        before = self._config.services
         probed_otherwise = [
-            name for name in changes.changed if _probed_by(before[name]) != _probed_by(config.services[name])
+            upstream
+            for name in changes.changed
+            if self._config.services[name].probed_by != config.services[name].probed_by
+            for upstream in config.services[name].upstreams
         ]
 
         def use() -> None:
@@ -146,8 +149,8 @@ class HealthService:
             if self._is_in_charge:
                 for name in changes.added:
                     self.history.note_health(name, self.board.service(name).health)
-            for name in probed_otherwise:
-                self.probe_now(name)
+            for upstream in probed_otherwise:
+                self._steps.add(partial(self.probe_endpoint_now, upstream))
 
         return PreparedHealth(breakers.breakers, use)
 
@@ -184,9 +187,10 @@ class HealthService:
             self._traffic.stop()
             self._scheduler = self._prober = None
             await tasks.close()
+            self._steps.finish()
             if self._is_following:
                 self._rows.forget()
-            self._rows.write()
+            self._rows.finish()
 
     @asynccontextmanager
     async def recording(self, take_tallies: TakeTallies) -> AsyncIterator[None]:
@@ -395,8 +399,12 @@ class HealthService:
             self._rows.write(services)
 
     def _note_transition(self, transition: Transition, ago: float = 0.0) -> None:
-        """Report a transition, which happened `ago` seconds before now."""
-        if not self._decides:
+        """Report a transition, which happened `ago` seconds before now: soon, in the order in which they happened."""
+        if self._decides:
+            self._steps.add(partial(self._report_transition, transition, ago))
+
+    def _report_transition(self, transition: Transition, ago: float) -> None:
+        if not self._decides or transition.service not in self._config.services:
             return
         if self._is_in_charge:
             self.history.note_health(transition.service, transition.after, ago)
@@ -407,13 +415,3 @@ class HealthService:
                 listener(transition, view)
             except Exception:  # the other listeners must still be called
                 log.exception("health listener failed", service=transition.service)
-
-
-def _retention(config: Config) -> Retention:
-    kept = config.history
-    return Retention(kept.hours_of_minutes * HOUR, kept.days_of_hours * DAY, kept.years_of_days * 365 * DAY)
-
-
-def _probed_by(service: ServiceSettings) -> tuple[object, ...]:
-    """What decides how a service is probed, beside its endpoints and `probe`."""
-    return service.health, service.host, service.tls_server_name, service.token, service.probe_headers

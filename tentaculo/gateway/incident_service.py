@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import datetime
+from functools import partial
 from itertools import islice
 
 import structlog
@@ -21,6 +22,7 @@ from tentaculo.gateway.alert_channels import AlertChannels
 from tentaculo.gateway.health_service import HealthService
 from tentaculo.gateway.incident_repository import IncidentRepository
 from tentaculo.gateway.own_events import reason_members
+from tentaculo.gateway.turn_queue import TurnQueue
 from tentaculo.health.steady_clock import Correct, SteadyClock
 from tentaculo.incidents.alerts import MessageContext, Notification
 from tentaculo.incidents.availability import ErrorRates, MaintenanceCalendar
@@ -95,6 +97,7 @@ class IncidentService:
         self.warning_counts = WarningCounts()
         self._in_maintenance: dict[str, Reason] = {}
         self._logged: dict[int, str] = {}
+        self._to_report = TurnQueue()
         self._rounds: Iterator[str] = iter(())
         health_service.on_transition.append(self._note_transition)
 
@@ -146,6 +149,7 @@ class IncidentService:
                     await tasks.close()
         finally:
             self._is_running = False
+            self._to_report.finish()
             await self.incident_repository.save()
 
     async def mirror(self, *, is_last: bool = False) -> None:
@@ -223,37 +227,42 @@ class IncidentService:
         now_open = {one.id: one for one in self._incidents.open}
         for number, one in now_open.items():
             if number not in self._logged:
-                if self._incidents.is_continued(number):
-                    log.info("incident continued", incident=number, service=one.root, reason=one.reason)
-                else:
-                    log.warning("incident opened", incident=number, service=one.root, reason=one.reason)
-                # The event has a key, so that one of an incident that an earlier process has recorded is not repeated.
-                self._record(
-                    "incident.opened",
-                    severity="warning",
-                    key=opening_key(number, one.reopened),
-                    incident=number,
-                    service=one.root,
-                    services=list(one.services),
-                    reason=one.reason,
-                    **reason_members(one.cause),
-                )
+                self._to_report.add(partial(self._report_opened, one))
         for number in self._logged.keys() - now_open.keys():
             ended = self._incidents.get(number)
-            ending = ended.ending if ended is not None else ""
-            log.info("incident ended", incident=number, service=self._logged[number], ending=ending)
-            times = ended.reopened if ended is not None else 0
-            key = f"incident-{number}-ended-{times}"
-            cause = ended.ending_cause if ended is not None else None
-            self._record(
-                "incident.ended",
-                key=key,
-                incident=number,
-                service=self._logged[number],
-                ending=ending,
-                **reason_members(cause, "ending"),
-            )
+            self._to_report.add(partial(self._report_ended, number, self._logged[number], ended))
         self._logged = {number: one.root for number, one in now_open.items()}
+
+    def _report_opened(self, one: Incident) -> None:
+        if self._incidents.is_continued(one.id):
+            log.info("incident continued", incident=one.id, service=one.root, reason=one.reason)
+        else:
+            log.warning("incident opened", incident=one.id, service=one.root, reason=one.reason)
+        # The event has a key, so that one of an incident that an earlier process has recorded is not repeated.
+        self._record(
+            "incident.opened",
+            severity="warning",
+            key=opening_key(one.id, one.reopened),
+            incident=one.id,
+            service=one.root,
+            services=list(one.services),
+            reason=one.reason,
+            **reason_members(one.cause),
+        )
+
+    def _report_ended(self, number: int, root: str, ended: Incident | None) -> None:
+        ending = ended.ending if ended is not None else ""
+        log.info("incident ended", incident=number, service=root, ending=ending)
+        times = ended.reopened if ended is not None else 0
+        cause = ended.ending_cause if ended is not None else None
+        self._record(
+            "incident.ended",
+            key=f"incident-{number}-ended-{times}",
+            incident=number,
+            service=root,
+            ending=ending,
+            **reason_members(cause, "ending"),
+        )
 
     def _message_context(self) -> MessageContext:
         return MessageContext(self._page(), self._depends_on)

@@ -66,6 +66,7 @@ class Leading:
     ) -> None:
         """`probes` is whether to probe and alert. `record` takes what belongs in the log of events."""
         self._config = config
+        self._warned_of = _warned_of(config)
         self._store_client = store_client
         self._health_service = health_service
         self._incident_service = incident_service
@@ -104,8 +105,9 @@ class Leading:
 
     def use(self, config: Config) -> None:
         """Follow another configuration."""
-        before, self._config = self._config, config
-        if self._tasks is not None and _warned_of(before) != _warned_of(config):
+        self._config = config
+        before, self._warned_of = self._warned_of, _warned_of(config)
+        if self._tasks is not None and self._warned_of != before:
             self._stop_warnings(is_leading=True)
             self._start_warnings()
 

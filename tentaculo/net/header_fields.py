@@ -175,8 +175,8 @@ RESPONSE_FIELDS = (
     Field("X-Correlation-Id", Kind.REPLACED, "the same value as `X-Request-ID`"),
     Field(
         "WWW-Authenticate",
-        Kind.READ,
-        "also read here: with `NTLM` or another of the schemes above the connection to the service belongs to one client connection",
+        Kind.ADDRESS,
+        "`resource_metadata` (RFC 9728); also read here: with `NTLM` or another of the schemes above the connection to the service belongs to one client connection",
     ),
     Field(
         "Persistent-Auth",
@@ -197,6 +197,11 @@ RESPONSE_FIELDS = (
     Field("Service-Worker-Allowed", Kind.ADDRESS, "a path"),
     Field("SourceMap", Kind.ADDRESS, "a reference"),
     Field("X-SourceMap", Kind.ADDRESS, "a reference"),
+    Field("Operation-Location", Kind.ADDRESS, "a reference, of an operation that lasts"),
+    Field("Azure-AsyncOperation", Kind.ADDRESS, "a reference, of an operation that lasts"),
+    Field("X-Pingback", Kind.ADDRESS, "a reference"),
+    Field("Reporting-Endpoints", Kind.ADDRESS, "each string"),
+    Field("Speculation-Rules", Kind.ADDRESS, "each string"),
     Field("Upload-Concat", Kind.ADDRESS, "each reference (tus)"),
     Field("HX-Redirect", Kind.ADDRESS, "a reference (htmx)"),
     Field("HX-Location", Kind.ADDRESS, "a reference (htmx); JSON stays"),
@@ -345,13 +350,12 @@ class ResponseHeaders:
         elif lower == b"set-cookie" and session_cookie.is_set_by(value):
             return  # a service signs nobody in or out
         elif lower in RESPONSE_ADDRESSES:
+            if lower == b"www-authenticate":
+                self.binds_connection = self.binds_connection or offers_connection(value)
             self.addresses = [*(self.addresses or ()), len(self.lines)]
             self.lines.append(line)
         elif lower == b"transfer-encoding":
             self.codings = [*(self.codings or ()), value]
-        elif lower == b"www-authenticate":
-            self.binds_connection = self.binds_connection or offers_connection(value)
-            self.lines.append(line)
         elif lower == b"persistent-auth":
             self.binds_connection = self.binds_connection or value.lower() != b"false"
             self.lines.append(line)

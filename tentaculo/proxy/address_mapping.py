@@ -29,13 +29,17 @@ _HOST_AHEAD = re.compile(r"/[\t\r\n]*[/\\]")
 _REFRESH = re.compile(r"[ \t]*[0-9.]*[ \t]*[;,]?[ \t]*(?:url[ \t]*=[ \t]*)?", re.IGNORECASE)
 # A quoted string or an address; a quoted anchor is an address too (RFC 8288 section 3.2). No alternative backtracks.
 _LINK = re.compile(r'(;[ \t]*anchor[ \t]*=[ \t]*")([^"\\]*)(")|"(?:[^"\\]|\\.)*"?|(<)([^<>]*)(>)', re.IGNORECASE)
+_STRING = re.compile(r'(")([^"]*)"')
+_RESOURCE_METADATA = re.compile(r'(\bresource_metadata[ \t]*=[ \t]*")([^"\\]*)"', re.IGNORECASE)
 # A list in parentheses, with etags in quotation marks, or the resource that the next lists are about.
 _IF = re.compile(r'\((?:"[^"]*"?|[^")])*\)?|(<)([^<>]*)(>)')
 MOST_REFERENCES = 256
 """Addresses in one field of a request: each takes many times as long as the bytes of a plain field."""
 MOST_MAPPED = 1024
 """Addresses in the head of one response. More would keep the event loop for longer than 5 ms."""
+_QUOTED = (b"reporting-endpoints", b"speculation-rules", b"www-authenticate")
 _DELIMITERS = {b"link": (b"<", b"anchor"), b"set-cookie": (b";",), b"upload-concat": (b" ",)}
+_DELIMITERS |= dict.fromkeys(_QUOTED, (b'"',))
 """What stands before each address, or attribute, of a response field that carries several."""
 _LOOPBACK = frozenset(("localhost", "127.0.0.1", "[::1]"))
 _ANY_ADDRESS = frozenset(("0.0.0.0", "[::]"))  # noqa: S104 - no socket is bound
@@ -193,6 +197,17 @@ class AddressMapping:
         """`</style.css>; rel=preload, ...` (RFC 8288)."""
         return _LINK.sub(self._link_address, value)
 
+    def strings(self, value: str) -> str:
+        """Each string of a structured field that has no escapes (RFC 9651 section 3.3.3)."""
+        return value if "\\" in value else _STRING.sub(self._string_address, value)
+
+    def challenge(self, value: str) -> str:
+        """Where an authentication says that its resource is described (RFC 9728 section 5.1)."""
+        return _RESOURCE_METADATA.sub(self._string_address, value)
+
+    def _string_address(self, match: re.Match[str]) -> str:
+        return match[1] + self.reference_to_client(match[2]) + '"'
+
     def _link_address(self, match: re.Match[str]) -> str:
         if match[4] is not None:
             return f"<{self.reference_to_client(match[5])}>"
@@ -321,22 +336,20 @@ class AddressMapping:
         return path + rest if _is_under(path, self._inside) else None
 
 
+_REFERENCES = (
+    *(b"azure-asyncoperation", b"content-location", b"hx-location", b"hx-push-url", b"hx-redirect", b"hx-replace-url"),
+    *(b"location", b"operation-location", b"service-worker-allowed", b"sourcemap", b"turbolinks-location"),
+    *(b"x-inertia-location", b"x-pingback", b"x-sourcemap"),
+)
 RESPONSE_FIELDS: Mapping[bytes, Callable[[AddressMapping, str], str]] = {
-    b"content-location": AddressMapping.reference_to_client,
+    **dict.fromkeys(_REFERENCES, AddressMapping.reference_to_client),
     b"link": AddressMapping.link,
-    b"hx-location": AddressMapping.reference_to_client,
-    b"hx-push-url": AddressMapping.reference_to_client,
-    b"hx-redirect": AddressMapping.reference_to_client,
-    b"hx-replace-url": AddressMapping.reference_to_client,
-    b"location": AddressMapping.reference_to_client,
     b"refresh": AddressMapping.refresh,
-    b"service-worker-allowed": AddressMapping.reference_to_client,
+    b"reporting-endpoints": AddressMapping.strings,
     b"set-cookie": AddressMapping.cookie,
-    b"sourcemap": AddressMapping.reference_to_client,
-    b"turbolinks-location": AddressMapping.reference_to_client,
+    b"speculation-rules": AddressMapping.strings,
     b"upload-concat": AddressMapping.concatenation,
-    b"x-inertia-location": AddressMapping.reference_to_client,
-    b"x-sourcemap": AddressMapping.reference_to_client,
+    b"www-authenticate": AddressMapping.challenge,
 }
 """The fields of a response that carry addresses, by name in lower case."""
 REQUEST_FIELDS: Mapping[bytes, Callable[[AddressMapping, str], str]] = {

@@ -78,7 +78,13 @@ class Inline:
 
 
 _BLANKS = {
-    ".js": ((" => ", "=>"), (" = ", "="), (" === ", "==="), (" !== ", "!=="), (" && ", "&&"), (" || ", "||")),
+    ".js": (
+        *(
+            (f" {sign} ", sign)
+            for sign in ("=>", "=", "===", "!==", "&&", "||", "?", ":", "+", "-", "*", "/", "<", ">=")
+        ),
+        *(("; ", ";"), (" {", "{"), ("{ ", "{"), (" }", "}")),
+    ),
     ".css": ((" { ", "{"), ("; ", ";"), (": ", ":")),
 }
 """Signs around which a file of this kind needs no blank. No text in the files holds one with its blanks."""

@@ -29,6 +29,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.base import ReadOnlyColumnCollection
 
+from tentaculo.config.storage import HistorySettings
 from tentaculo.model.history import (
     DAY,
     HOUR,
@@ -256,6 +257,11 @@ class Retention:
     minutes: int
     hours: int
     days: int
+
+    @classmethod
+    def by(cls, kept: HistorySettings) -> Retention:
+        """That of the configuration."""
+        return cls(kept.hours_of_minutes * HOUR, kept.days_of_hours * DAY, kept.years_of_days * 365 * DAY)
 
 
 @dataclass(frozen=True, slots=True)

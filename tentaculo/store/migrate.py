@@ -21,8 +21,10 @@ import tentaculo
 from tentaculo.model.text import printable
 from tentaculo.store.database import connect, database_file, parse_url
 from tentaculo.store.errors import StoreUnavailable, describe
-from tentaculo.store.tables import VERSION_TABLE, schema_notes
+from tentaculo.store.tables import VERSION_TABLE, metadata, schema_notes
 
+_OWN = "tentaculo_"
+"""How the names of the gateway's own tables begin."""
 _OLD_VERSION_TABLE = "alembic_version"
 """Where earlier versions kept their revision."""
 
@@ -38,6 +40,8 @@ def upgrade(url: str, revision: str = "head") -> None:
         if file is not None:
             file.parent.mkdir(parents=True, exist_ok=True)
         command.upgrade(_config(address), revision)
+        if revision == "head":
+            _make_dropped_tables(address)
 
 
 def downgrade(url: str, revision: str) -> None:
@@ -105,6 +109,17 @@ def take_over(context: MigrationContext, connection: Connection) -> None:
         connection.execute(text(f"DELETE FROM {_OLD_VERSION_TABLE} WHERE version_num = :own"), {"own": revision})  # noqa: S608
         if connection.scalar(text(f"SELECT count(*) FROM {_OLD_VERSION_TABLE}")) == 0:  # noqa: S608
             connection.execute(text(f"DROP TABLE {_OLD_VERSION_TABLE}"))
+
+
+def _make_dropped_tables(address: URL) -> None:
+    """Make those of the gateway's tables that somebody has dropped: a database at the last revision has no step to do."""
+    with closing(connect(address)) as connection:
+        found = inspect(connection)
+        names = {*found.get_table_names(), *found.get_view_names()}
+        dropped = [one for one in metadata.sorted_tables if one.name.startswith(_OWN) and one.name not in names]
+        if dropped:
+            metadata.create_all(connection, dropped)
+            connection.commit()
 
 
 def _config(address: URL) -> Config:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from tentaculo.gateway.generation import StaleGenerationError
-from tentaculo.model.health import Health
+from tentaculo.gateway.state_repository import ROWS_AT_ONCE
+from tentaculo.gateway.turn_queue import MOST as TURN
+from tentaculo.model.health import Health, ServiceView
 from tentaculo.security.tokens import hash_token
 from tests.conftest import TOKEN
 from tests.support.reloading import OTHER, ask, service, serving
@@ -277,3 +281,51 @@ async def test_a_reload_makes_few_objects_for_a_service_and_leaves_none(tmp_path
     few, many = await made(20, tmp_path / "few"), await made(220, tmp_path / "many")
     assert (many[0] - few[0]) / 200 <= MOST_OBJECTS
     assert (many[1] - few[1]) / 200 <= MOST_GARBAGE
+
+
+async def test_a_turn_of_the_loop_reports_a_few_of_the_services_that_a_reload_has_changed(tmp_path: Path) -> None:
+    names = [f"s{number}" for number in range(5 * TURN)]
+    address = "http://127.0.0.1:9"
+    async with serving(
+        tmp_path, {name: {"url": address, "probe": {"kind": "none"}} for name in names}, probes=True
+    ) as served:
+        generation = await served.prepare(services={name: {"url": address, "enabled": False} for name in names})
+        health = served.gateway.health_service
+        turns, reported, stored = [0], list[tuple[int, str]](), list[tuple[int, str]]()
+
+        def turned() -> None:
+            turns[0] += 1
+            if len(reported) < len(names):
+                asyncio.get_running_loop().call_soon(turned)
+
+        health.on_transition.append(lambda transition, _: reported.append((turns[0], transition.service)))
+        record = health._rows._record
+
+        def recorded(views: Sequence[ServiceView]) -> None:
+            stored.extend((turns[0], view.name) for view in views)
+            record(views)
+
+        health._rows._record = recorded
+        asyncio.get_running_loop().call_soon(turned)
+        served.gateway.swap(generation)
+        assert all(health.board.service(name).health is Health.OFF for name in names), "the reload itself is whole"
+        assert len(reported) == TURN
+        assert len(stored) <= ROWS_AT_ONCE
+        await eventually(lambda: len(reported) == len(names) and {name for _, name in stored} == set(names))
+        assert [name for _, name in reported] == names, "in their order"
+        assert max(Counter(turn for turn, _ in reported).values()) <= 2 * TURN
+
+
+async def test_the_end_reports_what_waits(tmp_path: Path) -> None:
+    names = [f"s{number}" for number in range(5 * TURN)]
+    reported: list[str] = []
+    async with serving(tmp_path, {name: {"url": "http://127.0.0.1:9"} for name in names}, probes=True) as served:
+        generation = await served.prepare(
+            services={name: {"url": "http://127.0.0.1:9", "enabled": False} for name in names}
+        )
+        served.gateway.health_service.on_transition.append(
+            lambda one, _: reported.append(one.service) if one.after is Health.OFF else None
+        )
+        served.gateway.swap(generation)
+        assert len(reported) < len(names)
+    assert sorted(reported) == sorted(names)

@@ -26,7 +26,7 @@ def fleet() -> HealthService:
     return HealthService(Config.of({"services": services}), StoreClient("sqlite://"))
 
 
-def test_every_listener_hears_of_a_change_with_the_service_as_it_is_then(fleet: HealthService) -> None:
+async def test_every_listener_hears_of_a_change_with_the_service_as_it_is_then(fleet: HealthService) -> None:
     heard: list[tuple[Transition, ServiceView]] = []
 
     def broken(_: Transition, __: ServiceView) -> None:
@@ -42,7 +42,7 @@ def test_every_listener_hears_of_a_change_with_the_service_as_it_is_then(fleet: 
     assert [entry["event"] for entry in logs] == ["health changed", "health listener failed"]
 
 
-def test_a_change_reaches_the_table_without_waiting_for_a_probe() -> None:
+async def test_a_change_reaches_the_table_without_waiting_for_a_probe() -> None:
     store_client = StoreClient("sqlite://")
     rows: list[tuple[str, Health]] = []
     store_client.record_services = lambda views: rows.extend((view.name, view.health) for view in views)  # type: ignore[method-assign]
@@ -66,7 +66,7 @@ class TestRequests:
         fleet.board.accept_result(ProbeResult(upstream, health, "as found", utc_now(), "/health", 200))
         return fleet.breakers.of(upstream)
 
-    def test_an_opening_breaker_is_shown_at_once(self, fleet: HealthService) -> None:
+    async def test_an_opening_breaker_is_shown_at_once(self, fleet: HealthService) -> None:
         breaker, heard = self.found(fleet, Health.UP), self.heard(fleet)
         for _ in range(5):
             breaker.record(breaker.try_acquire(), Outcome.FAILURE, "answered 500")
@@ -74,7 +74,7 @@ class TestRequests:
         assert health is Health.DEGRADED
         assert reason == "requests failed (5 failures in a row: answered 500), though its probes pass: as found"
 
-    def test_so_is_a_service_that_works_whatever_its_health_path_says(self, fleet: HealthService) -> None:
+    async def test_so_is_a_service_that_works_whatever_its_health_path_says(self, fleet: HealthService) -> None:
         breaker, heard = self.found(fleet, Health.DOWN), self.heard(fleet)
         breaker.note_probe(is_failing=True, is_healthy=False)
         deadline = time.monotonic() + 20

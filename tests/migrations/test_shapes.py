@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import inspect, make_url
+from sqlalchemy import inspect, make_url, select
 
 from tentaculo.store import migrate, tables
 from tentaculo.store.database import write_services
@@ -332,3 +332,18 @@ def test_the_fixture_is_what_it_says(url: str) -> None:
     assert {"up", "down", "unknown", "OK", "BROKEN", "UNKNOWN"} <= {row["status"] for row in rows}
     if make_url(url).get_backend_name() == "sqlite":
         assert {row["last_check"][10] for row in rows if row["last_check"]} == {"T", " "}
+
+
+@pytest.mark.parametrize("dropped", [("tentaculo_mutes",), ("tentaculo_events", "tentaculo_event_sequence")])
+def test_tables_that_somebody_dropped_are_made_again_and_the_others_stay(url: str, dropped: tuple[str, ...]) -> None:
+    migrate.upgrade(url)
+    with opened(url) as connection:
+        notes = connection.execute(select(tables.schema_notes)).all()
+        for name in dropped:
+            connection.exec_driver_sql(f"DROP TABLE {name}")
+    migrate.upgrade(url)
+    migrate.check(url)
+    with opened(url) as connection:
+        assert connection.execute(select(tables.schema_notes)).all() == notes != []
+    migrate.downgrade(url, "base")
+    assert table_names(url) & OURS == set()
