@@ -55,10 +55,10 @@ class EventLog(Protocol):
 class EventTail:
     """Publishes committed events to the subscribers of `hub`, in the order of their ids.
 
-    `mark` is the id up to which all are published. `ring_others` rings the bell of the other processes.
+    `mark` is the id up to which all are published. `ring_others` rings the bell of the other processes, where there are any.
     """
 
-    def __init__(self, hub: Hub, log: EventLog, ring_others: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, hub: Hub, log: EventLog, ring_others: Callable[[], None] | None = None) -> None:
         self.mark: int | None = None
         """None until the database has responded."""
         self._hub = hub
@@ -161,4 +161,5 @@ class EventTail:
         else:
             # Ids are given in the order of commits, so all events up to these are there, and nobody to publish them to.
             self.mark = max(ids[-1], self.mark or 0)
-        self._ring_others()
+        if self._ring_others is not None:
+            self._ring_others()

@@ -118,7 +118,7 @@ class Gateway:
         self._slow_watch = SlowWatch(config, self.health_service, self._store_client, self._usual.usual, clock.now)
         self._cardinality = Cardinality(time.monotonic)
         self.hub = Hub(limit=config.limits.subscribers, queue=config.limits.subscriber_queue)
-        ring_others = coordination.report_events if coordination else lambda: None
+        ring_others = coordination.report_events if coordination else None
         self._tail = EventTail(self.hub, self._store_client, ring_others)
         self._shutdown = Shutdown(
             lambda: self.config.server,
