@@ -52,8 +52,8 @@ async def post(
 ) -> ResponseHead:
     """Post once to `url`, by way of no proxy, and return the head of the response.
 
-    `tls` is for an `https` address, None for others. Raises `TimeoutError` where that head has not arrived within `seconds`, `OSError`
-    (`ssl.SSLError` and `socket.gaierror` among them) and `NotHttpError`.
+    `tls` is for an `https` address, None for others. Raises `TimeoutError` where that head has not arrived within
+    `seconds`, `OSError` (`ssl.SSLError` and `socket.gaierror` among them) and `NotHttpError`.
     """
     address = URL(url)
     host, port = address.raw_host or "", address.port or _PORTS[address.scheme]

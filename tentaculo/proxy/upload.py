@@ -90,7 +90,10 @@ class Upload:
         is_chunked: bool,
         trailers: Callable[[], bytes],
     ) -> None:
-        """`client` is the connection by which `body` arrives. `trailers` returns the trailer lines of the body, once it has arrived whole."""
+        """`client` is the connection by which `body` arrives.
+
+        `trailers` returns the trailer lines of the body, once it has arrived whole.
+        """
         self._body = body
         self._client = client
         self._trailers = trailers
