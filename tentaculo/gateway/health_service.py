@@ -148,7 +148,7 @@ class HealthService:
                 self._write_now(*changes.added, *changes.changed)
             if self._is_in_charge:
                 for name in changes.added:
-                    self.history.note_health(name, self.board.service(name).health)
+                    self.history.note_health(name, self.board.health(name))
             for upstream in probed_otherwise:
                 self._steps.add(partial(self.probe_endpoint_now, upstream))
 
@@ -329,7 +329,7 @@ class HealthService:
 
     def is_watched(self, name: str) -> bool:
         """Whether a service is neither off nor in maintenance."""
-        return self.board.service(name).health not in (Health.OFF, Health.MAINTENANCE)
+        return self.board.health(name) not in (Health.OFF, Health.MAINTENANCE)
 
     def why_off(self, name: str) -> str:
         """The reason why a service is off; for the last requests of one that was removed, that."""

@@ -273,6 +273,10 @@ class Board:
         """One service by its canonical name. Raises KeyError for any other."""
         return self._view(self._entries[name])
 
+    def health(self, name: str) -> Health:
+        """The health of one service, as `service` has it, at a hundredth of the cost. Raises KeyError for any other name."""
+        return self._entries[name].health
+
     def snapshot(self) -> tuple[ServiceView, ...]:
         """Every service in the order of the configuration, including those that are off."""
         return tuple(self._view(entry) for entry in self._entries.values())

@@ -69,6 +69,7 @@ class Model(RuleBasedStateMachine):
     @invariant()
     def what_was_told_is_what_is_shown(self) -> None:
         for view in self.board.snapshot():
+            assert view.health is self.board.health(view.name)
             assert (view.health, view.root, view.kind) == self.told[view.name]
             assert view.kind is None or view.health is Health.DEGRADED
             assert view.since == self.since[view.name]
