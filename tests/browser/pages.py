@@ -33,7 +33,7 @@ from tentaculo.model.incident import (
     Notified,
 )
 from tentaculo.model.mute import Mute
-from tentaculo.model.page import PageInfo, ServiceInfo
+from tentaculo.model.page import PageInfo, RequestRule, RouteRules, ServiceInfo
 from tentaculo.model.precursor import Precursor, PrecursorReport, ServicePrecursors
 from tentaculo.model.reason import because
 from tentaculo.model.request_phases import Phases
@@ -294,6 +294,9 @@ def learning() -> State:
         TargetView("small", 64, 60, 20.0, 60, 0.33, 0.12, 0.19),
         TargetView("new", 0, 0, 0.0, 0, None, None, 0.0),
     )
+    rules = (RequestRule("caller", "100/min", 20, None), RequestRule("address", "", None, 5))
+    networks = ("10.0.0.0/8", "2001:db8:85a3::/48")
+    state.rules = [RouteRules("/mail/classify/and/a/long/prefix", rules, networks, ("10.9.0.0/16",), 12)]
     state.groups = [GroupView("hermes", "/mail/classify/and/a/long/prefix", targets)]
     return state
 

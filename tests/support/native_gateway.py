@@ -41,7 +41,7 @@ from tentaculo.model.incident_past import (
     IncidentTotals,
     incident_days,
 )
-from tentaculo.model.page import PageInfo, ServedConfiguration
+from tentaculo.model.page import PageInfo, RouteRules, ServedConfiguration
 from tentaculo.model.precursor import PrecursorReport
 from tentaculo.model.request_phases import Phases
 from tentaculo.model.service_rates import RecentRates, UsualRates, recent_end
@@ -237,6 +237,7 @@ class State:
     concurrency: dict[str, ConcurrencyView] = field(default_factory=dict)
     phases: dict[str, dict[str, tuple[int, Phases]]] = field(default_factory=dict)
     groups: list[GroupView] = field(default_factory=list)
+    rules: list[RouteRules] = field(default_factory=list)
     is_public: bool = True
     asked_for_incidents: int = 0
     stored_incidents: list[Incident] = field(default_factory=list)
@@ -494,6 +495,7 @@ def application(state: State) -> web.Application:
         concurrency=lambda name: state.concurrency.get(name),
         phases=lambda name: state.phases.get(name, {}),
         groups=lambda: state.groups,
+        rules=lambda _: state.rules,
         store=state.page_store,
         warnings=state.read_warnings,
         usual=state.usual,
