@@ -231,9 +231,7 @@ class FastPathConnection(RequestReceiver):
             self._keep(data)
             return
         waiter, serve = self.request_waiter, self._serve
-        # aiohttp's task waits, or has not begun: it begins behind the first bytes of a client that sends at once.
-        is_idle = self.request_count == 0 if waiter is None else not waiter.done()
-        if serve is None or not is_idle or self.messages or self.is_writing_paused:
+        if serve is None or waiter is None or waiter.done() or self.messages or self.is_writing_paused:
             super().data_received(data)
             return
         is_start = self._boundaries.is_at_start and not self._held
@@ -248,14 +246,13 @@ class FastPathConnection(RequestReceiver):
                         self._guest = guest
                     return
                 self.request_count -= 1
-        # The task is not to be woken for a request that is served here.
+        # aiohttp's task waits for a request, and is not to be woken for one that is served here.
         self.request_waiter = None
         try:
             super().data_received(data)
         finally:
             self.request_waiter = waiter
-        is_left = bool(self.messages) and not self._offer(serve, data if is_start else b"")
-        if is_left and waiter is not None and not waiter.done():
+        if self.messages and not self._offer(serve, data if is_start else b"") and not waiter.done():
             waiter.set_result(None)
 
     def eof_received(self) -> bool:  # type: ignore[override] # aiohttp's own never keeps the transport open

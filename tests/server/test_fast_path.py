@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -83,22 +82,6 @@ async def test_what_is_taken_and_what_is_not_come_in_order_on_one_connection() -
             body = (await wire.response()).body.decode().rstrip()
             assert body == (f"slowly {path}" if path == "/slow" else path)
     assert [visit.arrival.raw_path for visit in waiter.visits] == ["/a", "/a", "/a", "/b", "/b"]
-
-
-async def test_the_first_request_of_a_client_that_sends_at_once_is_taken_too() -> None:
-    waiter = Waiter(at_once=True)
-    async with serving(slowly, serve=waiter.serve) as served:
-        with socket.create_connection(("127.0.0.1", served.port)) as client:
-            # Both are there before the server accepts the connection.
-            client.sendall(b"GET /a HTTP/1.1\r\n" + HEAD)
-            await waiter.next()
-            client.setblocking(False)
-            loop = asyncio.get_running_loop()
-            assert (await loop.sock_recv(client, 1000)).endswith(b"\r\n\r\n/a ")
-            client.setblocking(True)
-            client.sendall(b"GET /slow HTTP/1.1\r\n" + HEAD)
-            client.setblocking(False)
-            assert b"slowly /slow" in await loop.sock_recv(client, 1000)
 
 
 async def test_the_same_bytes_are_the_same_request() -> None:
