@@ -31,7 +31,7 @@ _BEGIN = b"HTTP/1."
 _STATUS_LINE = re.compile(rb"HTTP/1\.[0-9] ([1-5][0-9]{2})[ \t\r\n]")
 _END = re.compile(rb"\n\r?\n")
 _LONGEST_END = 3
-_FIELD = re.compile(rb"^([!-9;-~]+):[ \t]*(.*?)[ \t]*\r?$", re.MULTILINE)
+_NAME = re.compile(rb"[!-9;-~]+")
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -142,19 +142,21 @@ class _Connection(asyncio.Protocol):
         self._ended.set()
 
     def _read_heads(self, start: int) -> None:
-        while (end := _END.search(self._received, start)) is not None:
-            head, body = bytes(self._received[: end.end()]), self._received[end.end() :]
+        received = self._received
+        while (end := _END.search(received, start)) is not None:
+            head = bytes(received[: end.end()])
+            del received[: len(head)]
+            self._head_left -= len(head)
             line = _STATUS_LINE.match(head)
-            if line is None:
+            if line is None or self._head_left < 0:
                 break
             status = int(line[1])
             if status >= 200 or status == 101:
                 self._head.set_result(ResponseHead(status, _fields_of(head)))
-                self._count(len(body))
+                self._count(len(received))
                 return
-            self._received, start = body, 0
-            self._head_left -= len(head)
-        if end is not None or len(self._received) > self._head_left or not _may_begin(self._received):
+            start = 0
+        if end is not None or len(received) > self._head_left or not _may_begin(received):
             self._head.set_exception(NotHttpError())
 
     def _count(self, size: int) -> None:
@@ -172,8 +174,10 @@ def _may_begin(data: bytearray) -> bool:
 
 def _fields_of(head: bytes) -> dict[str, str]:
     found: dict[str, str] = {}
-    for name, value in _FIELD.findall(head):
-        found.setdefault(name.decode("ascii").lower(), value.decode("latin-1"))
+    for line in head.split(b"\n"):
+        name, colon, value = line.partition(b":")
+        if colon and _NAME.fullmatch(name):
+            found.setdefault(name.decode("ascii").lower(), value.strip(b" \t\r").decode("latin-1"))
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -92,6 +93,27 @@ async def test_a_head_that_is_not_whole_is_no_delivery(response: bytes) -> None:
         with pytest.raises(ConnectionError) as caught:
             await send(port)
     assert words_of(caught.value) == "closed the connection before it answered"
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"HTTP/1.1 200 OK\r\nX: y" + b" " * 60_000 + b"y\r\n\r\n",
+        b"HTTP/1.1 100\n\n" * 4_000 + b"HTTP/1.1 200\n\n",
+    ],
+    ids=["blanks in a value", "interim heads"],
+)
+async def test_a_head_of_any_bytes_is_read_in_proportion_to_them(head: bytes) -> None:
+    async with receiver(head) as (port, _):
+        start = time.process_time()
+        assert (await send(port)).status == 200
+        assert time.process_time() - start < 5, "it takes milliseconds; a quadratic reader took most of a minute"
+
+
+async def test_interim_heads_have_a_limit_together() -> None:
+    async with receiver(b"HTTP/1.1 100\n\n" * 5_000 + OK + b"\r\n") as (port, _):
+        with pytest.raises(NotHttpError):
+            await send(port)
 
 
 async def test_what_is_sent() -> None:
