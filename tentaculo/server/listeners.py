@@ -237,6 +237,7 @@ class ConnectionLimits:
         self.use(connections, per_address)
         self._addresses: Counter[str] = Counter()
         self._ending: Counter[str] = Counter()
+        self._all_ending = 0
         self._is_full = False
         self.open = 0
         """Connections now."""
@@ -276,17 +277,19 @@ class ConnectionLimits:
 
         Those that are being closed count as gone: else one that is too slow would be cut with each that makes room.
         """
-        if (self.open - self._ending.total()) * 2 > self._limit:
+        if (self.open - self._all_ending) * 2 > self._limit:
             return True
         return self._per_address > 0 and (self._addresses[address] - self._ending[address]) * 2 > self._per_address
 
     def note_ending(self, address: str) -> None:
         """A counted connection from `address` is being closed. Call `leave` with `was_ending` at its end."""
         self._ending[address] += 1
+        self._all_ending += 1
 
     def leave(self, address: str, *, was_ending: bool = False) -> None:
         """A counted connection from `address` has ended."""
         if was_ending:
+            self._all_ending -= 1
             self._ending[address] -= 1
             if not self._ending[address]:
                 del self._ending[address]
