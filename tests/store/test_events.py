@@ -15,12 +15,13 @@ from sqlalchemy.event import listen, remove
 from sqlalchemy.exc import OperationalError
 from structlog.testing import capture_logs
 
+from tentaculo.model.clock import CorrectedTime
 from tentaculo.model.event import EventFilter, FoundEvents, StoredEvent, StoreOutcome
 from tentaculo.model.health import GATEWAY_NAME
 from tentaculo.store import events as events_module
 from tentaculo.store import migrate, tables
 from tentaculo.store.client import StoreClient
-from tentaculo.store.events import TRIM_ROWS, EventRetention
+from tentaculo.store.events import TRIM_ROWS, EventRetention, EventRow
 from tests.support import store_samples
 from tests.support.postgresql import Server
 from tests.support.runtime_tables import opened
@@ -39,6 +40,23 @@ async def kept(url: str, store_client_on: StoreClientOn) -> StoreClient:
 
 async def ids(client: StoreClient, wanted: EventFilter, **bounds: Any) -> list[int]:
     return [found.id for found in (await client.read_events(wanted, limit=1000, **bounds)).events]
+
+
+def test_a_row_has_every_column() -> None:
+    assert set(EventRow._fields) == set(tables.events.columns.keys())
+
+
+async def test_events_with_different_members_in_one_batch_come_back_whole(kept: StoreClient) -> None:
+    sent = [
+        event(1),
+        event(2, key="a", digest="x", severity="warning"),
+        event(3, stated_ms=1_700_000_000_000, corrected=CorrectedTime(0, 0)),
+        event(4, canonical=True, broadcast=True, metadata={}),
+        event(5, key="b"),
+        event(6, severity="info", stated_ms=1_700_000_000_001),
+    ]
+    await kept.store_events(sent)
+    assert (await kept.read_events(EventFilter(), limit=10)).events == sent
 
 
 async def test_a_key_makes_a_repeat_the_same_event(kept: StoreClient) -> None:
