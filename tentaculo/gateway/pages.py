@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
@@ -81,7 +82,10 @@ def route_rules(
     config: Config, refused: Callable[[], Mapping[tuple[str, str, str, str], int]], name: str
 ) -> list[RouteRules]:
     """What limits the requests of each route of a service, as configured, and how many it has refused."""
-    counts, found = refused(), list[RouteRules]()
+    counts, found = Counter[str](), list[RouteRules]()
+    for (service, label, *_), count in refused().items():
+        if service == name:
+            counts[label] += count
     for route in config.services[name].routes:
         rules = config.limits.routes if route.limits is None else route.limits
         if rules or route.allow or route.deny:
@@ -91,7 +95,7 @@ def route_rules(
                     tuple(RequestRule(one.per, one.rate or "", one.burst, one.in_flight) for one in rules),
                     tuple(map(str, route.allow)),
                     tuple(map(str, route.deny)),
-                    sum(count for key, count in counts.items() if key[:2] == (name, route.label)),
+                    counts[route.label],
                 )
             )
     return found

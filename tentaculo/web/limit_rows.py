@@ -15,9 +15,10 @@ _PER: Final = {"caller": "service.per_caller", "address": "service.per_address",
 
 
 class LimitRow(NamedTuple):
-    """The limits of one route."""
+    """The limits of one route, or how many are left out."""
 
     route: str
+    """Empty where it is none."""
     said: str
     refused: str
     tone: str
@@ -32,6 +33,8 @@ def limit_rows(found: Sequence[RouteRules], worker: int | None, t: Language) -> 
             refused = t("service.of_worker", number=worker, what=refused)
         said = "; ".join((*(_rule(rule, t) for rule in one.rules), *_networks(one, t)))
         rows.append(LimitRow(printable(one.route, 120), said, refused, "down" if one.refused else ""))
+    if len(found) > _MOST_ROUTES:
+        rows.append(LimitRow("", t("events.and_more", count=len(found) - _MOST_ROUTES), "", ""))
     return rows
 
 
