@@ -148,7 +148,10 @@ async def test_a_node_red_editor_deploys_and_listens(tmp_path: Path) -> None:
         async with asyncio.timeout(20):
             while "runtime-deploy" not in (await socket.receive_str()):
                 pass
-        assert await _page(session, f"{gateway.url}/red/hello") == "{}"
+            # It says so before its nodes listen.
+            while (found := await session.get(f"{gateway.url}/red/hello")).status == 404:
+                await asyncio.sleep(0.05)
+        assert (found.status, await found.text()) == (200, "{}")
 
 
 async def test_socket_io_by_each_transport(tmp_path: Path) -> None:
