@@ -177,7 +177,11 @@ async def test_a_lock_that_stays_is_503_and_a_repeat_is_stored_once(start: Start
             async with gateway.session.post(f"{gateway.url}/events/ingest", json=event()) as answer:
                 assert (answer.status, "Retry-After" in answer.headers) == (503, True)
         await eventually(lambda: store.problem is None, "the database back")
-        assert (await gateway.ingest(event()))[0] in (200, 201)
+        # A busy machine may take longer than `event_wait` for a commit too; its producer repeats.
+        async with asyncio.timeout(20):
+            while (status := (await gateway.ingest(event()))[0]) == 503:
+                pass
+        assert status in (200, 201)
         assert len(await kept(store)) == 1
     finally:
         await store.close()
