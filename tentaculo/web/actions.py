@@ -139,7 +139,7 @@ class Actions:
 
     def _window(self, fields: MultiDict[str], author: str) -> MaintenanceWindow:
         return check_window(
-            fields.getall("services", []),
+            [name for value in fields.getall("services", []) for name in value.replace(",", " ").split()],
             fields.get("reason", ""),
             names=self._names,
             now=self._now(),

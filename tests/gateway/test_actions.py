@@ -128,7 +128,10 @@ async def test_planning_maintenance(start: Start, file: Path, refusing_port: int
     assert where(done) == (303, "/status/services/hermes")
     done = await browser.send("/status/actions", **plan, services="*", starts="2027-06-01T05:30")
     assert where(done) == (303, "/status")
-    first, second = (await read(live, "/vx11/maintenance"))["maintenance"]
+    # Where there are many services, their names are typed.
+    await browser.send("/status/actions", **plan, services="herald,hermes , mcp", starts="2027-07-01T05:30")
+    first, second, third = (await read(live, "/vx11/maintenance"))["maintenance"]
+    assert third["services"] == ["hermes", "mcp"]
     assert (first["services"], first["author"], first["reason"]) == (["hermes"], WHO, "a new disk")
     assert second["starts_at"] == "2027-06-01T00:00:00Z", "the time was one of the page's zone"
     assert second["ends_at"] == "2027-06-01T01:00:00Z"
@@ -237,6 +240,8 @@ async def test_nobody_else_can_have_a_page_say_it(start: Start, file: Path, refu
         ({"action": "mute", "until": "999999"}, 400),
         ({"action": "mute", "until": "-1"}, 400),
         ({"action": "maintain", "services": "nobody", "reason": "x", "minutes": "60"}, 400),
+        ({"action": "maintain", "services": "hermes, nobody", "reason": "x", "minutes": "60"}, 400),
+        ({"action": "maintain", "services": " , ", "reason": "x", "minutes": "60"}, 400),
         ({"action": "maintain", "reason": "x", "minutes": "60"}, 400),
         ({"action": "maintain", "services": "hermes", "reason": "", "minutes": "60"}, 400),
         ({"action": "maintain", "services": "hermes", "reason": "x", "minutes": "0"}, 400),

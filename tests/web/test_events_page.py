@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from html import unescape
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from yarl import URL
@@ -17,10 +18,11 @@ from tentaculo.model.clock import CorrectedTime
 from tentaculo.model.event import PAGE_INCIDENTS, Event, EventFilter, EventLink, LogPage
 from tentaculo.model.health import GATEWAY_NAME
 from tentaculo.model.incident import MaintenanceWindow
+from tentaculo.model.page import PageInfo
 from tentaculo.model.precursor import Precursor, PrecursorReport, ServicePrecursors
 from tentaculo.web.event_text import PUBLIC_TYPES
-from tentaculo.web.events_page import MOST_CHOICES
 from tentaculo.web.viewer import Viewer
+from tentaculo.web.wording import MOST_CHOICES
 from tests.support.native_gateway import NOW, Gateway, State, event, running, view
 from tests.web.test_incidents import HERMES
 from tests.web.test_status_page import HOSTILE, Outline, words
@@ -212,6 +214,18 @@ async def test_filters_are_those_of_the_log() -> None:
     assert other is not None
     assert "service=madre" in other[1]
     assert "before" not in other[1]
+
+
+async def test_the_end_is_typed_in_the_zone_of_the_page() -> None:
+    state = State(info=PageInfo("", ZoneInfo("Asia/Kolkata"), {}))
+    async with running(state) as gateway:
+        text = await page(gateway, "?to=2026-03-10T12:00:00")
+        assert 'Until (IST)<input type="datetime-local" name="to" step="1" value="2026-03-10T12:00:00">' in text
+        (asked,) = state.asked_of_log
+        assert asked.wanted.until == datetime(2026, 3, 10, 6, 30, tzinfo=UTC)
+        # Addresses of the page name their zone, as links to other ranges do.
+        assert "to=2026-03-10T06%3A30%3A00Z" in text
+        assert 'value="2026-03-10T12:00:00">' in await page(gateway, "?to=2026-03-10T06:30:00Z")
 
 
 async def test_the_address_of_the_json_changes_once_a_minute(gateway: Gateway) -> None:

@@ -28,7 +28,8 @@ from tentaculo.model.service_rates import RecentRates, UsualRates, recent_end
 from tentaculo.tasks import TaskGroup
 from tentaculo.web.documents import takes_gzip
 from tentaculo.web.viewer import Viewer
-from tests.support.native_gateway import CLOSED, NOW, OPEN, TOKEN, UNSEEN, Gateway, event, view
+from tentaculo.web.wording import MOST_CHOICES
+from tests.support.native_gateway import CLOSED, NOW, OPEN, TOKEN, UNSEEN, Gateway, State, event, running, view
 from tests.support.waits import eventually
 from tests.web.test_incidents import HERMES, MCP, NOTE
 
@@ -553,6 +554,26 @@ async def test_a_thousand_services_are_bounded_and_it_is_said(gateway: Gateway) 
     assert len(text) < 300_000
     (wanted,) = gateway.state.asked_for_past
     assert len(wanted.services) == 400
+
+
+async def test_of_many_services_those_of_a_maintenance_are_typed() -> None:
+    state = State(
+        services=tuple(view(f"s-{n}", 9000) for n in range(MOST_CHOICES + 1)),
+        viewer=Viewer(is_signed_in=True, has_session=True, may_act=True),
+    )
+    async with running(state) as gateway:
+        text = await page(gateway)
+        assert '<select name="services"' not in text
+        assert '<input name="services" list="proposed"' in text
+        (listed,) = re.findall(r'<datalist id="proposed">(.*)</datalist>', text)
+        assert set(re.findall(r'value="([^"]*)"', listed)) == set(
+            re.findall(r'id="service-(s-\d+)" data-name="s-\d+"><div class="who"', text)
+        )
+        state.services = state.services[:MOST_CHOICES]
+        state.clock += 60
+        text = await page(gateway)
+    assert text.count("<option>s-") == MOST_CHOICES
+    assert "datalist" not in text
 
 
 async def test_a_flood_of_incidents_is_bounded_on_the_page(gateway: Gateway) -> None:
