@@ -12,7 +12,8 @@ from collections.abc import Callable
 from tentaculo.config.limits import LimitSettings
 from tentaculo.model.failure import Failure, UpstreamError
 from tentaculo.model.health import Endpoint
-from tentaculo.net.connecting import Addresses, LookUp, is_shortage, look_up
+from tentaculo.net.connecting import Addresses, LookUp, is_shortage
+from tentaculo.net.resolving import look_up
 from tentaculo.net.turns import TurnScheduler
 from tentaculo.upstream.connection import MAX_IDLE, UpstreamConnection
 from tentaculo.upstream.response_reader import ResponseHeadCache
@@ -103,7 +104,7 @@ class Pool:
                     await asyncio.sleep(0)
                 return await self._addresses.connect(self._open, UpstreamConnection.abort, seconds)
         except OSError as error:
-            raise _connect_error(error, seconds) from None
+            raise _connect_error(error, seconds, is_unresolved=self._addresses.is_unresolved) from None
 
     async def _open(self, address: str) -> UpstreamConnection:
         loop = asyncio.get_running_loop()
@@ -167,11 +168,13 @@ class Pool:
             self._idle.pop().abort()
 
 
-def _connect_error(error: OSError, seconds: float) -> UpstreamError:
+def _connect_error(error: OSError, seconds: float, *, is_unresolved: bool) -> UpstreamError:
     """Why there is no connection. Nothing of a request has been sent."""
     code = ""
     if isinstance(error, socket.gaierror):
         failure, words = Failure.DNS_FAILED, "the service's name was not found"
+    elif isinstance(error, TimeoutError) and is_unresolved:
+        failure, words = Failure.CONNECT_TIMEOUT, f"the service's name was not looked up within {seconds:g} s"
     elif isinstance(error, TimeoutError):
         failure, words = Failure.CONNECT_TIMEOUT, f"the service did not accept a connection within {seconds:g} s"
     elif isinstance(error, ssl.SSLError):

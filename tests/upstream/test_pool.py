@@ -18,7 +18,7 @@ import pytest
 from tentaculo.config.limits import LimitSettings
 from tentaculo.model.failure import Blame, Failure, UpstreamError
 from tentaculo.model.health import Endpoint
-from tentaculo.net.connecting import look_up
+from tentaculo.net.resolving import look_up
 from tentaculo.upstream.connection import MAX_IDLE, MAX_IDLE_UNSAFE, UpstreamConnection
 from tentaculo.upstream.pool import Pool
 from tests.support.waits import eventually
@@ -347,7 +347,10 @@ class TestNames:
 
     async def test_a_silent_name_server(self, refusing: int) -> None:
         error = await failure(self.pool(refusing, Names(None), 30), 0.05)
-        assert error.failure is Failure.CONNECT_TIMEOUT
+        assert (error.failure, error.detail) == (
+            Failure.CONNECT_TIMEOUT,
+            "the service's name was not looked up within 0.05 s",
+        )
 
     async def test_an_answer_is_believed_for_a_time(self) -> None:
         names = Names(["127.0.0.1"])
