@@ -92,10 +92,30 @@ def public_reason(event: Event, t: Language) -> str:
         reason = event.payload.get("reason")
         return reasons.foreign(reason, LONGEST_VALUE) if isinstance(reason, str) else ""
     name = "ending" if event.type == "gateway.incident.ended" else "reason"
+    return reasons.said("", reasons.public(_cause(event, name)), t, LONGEST_VALUE)
+
+
+def private_reason(event: Event, t: Language) -> str:
+    """Why, in an own event of the gateway, for who is signed in; empty where the event has no code of a reason."""
+    name = _reason_member(event)
+    return reasons.said(_text(event, name), _cause(event, name), t, LONGEST_VALUE) if name else ""
+
+
+def _reason_member(event: Event) -> str:
+    """Which member of an own event says why, where its words can be made from a code; else empty."""
+    name = "ending" if event.type == "gateway.incident.ended" else "reason"
+    return name if is_own(event) and _cause(event, name) is not None else ""
+
+
+def _text(event: Event, name: str) -> str:
+    value = event.payload.get(name)
+    return value if isinstance(value, str) else ""
+
+
+def _cause(event: Event, name: str) -> Reason | None:
+    """The code and the values of a reason, if they have the form of one."""
     code, values = event.payload.get(f"{name}_code"), event.payload.get(f"{name}_values")
-    if not isinstance(code, str) or not isinstance(values, dict):
-        return ""
-    return reasons.said("", reasons.public(Reason("", code, values)), t, LONGEST_VALUE)
+    return Reason("", code, values) if isinstance(code, str) and code and isinstance(values, dict) else None
 
 
 def incident_of(event: Event) -> int | None:
@@ -105,8 +125,13 @@ def incident_of(event: Event) -> int | None:
 
 
 def members(event: Event, t: Language) -> tuple[list[Member], int]:
-    """The first members of the payload, and how many more there are."""
-    shown = [(name, value) for name, value in event.payload.items() if not (is_own(event) and name in _HIDDEN)]
+    """The first members of the payload, and how many more there are; without what `private_reason` says."""
+    said = _reason_member(event)
+    shown = [
+        (name, value)
+        for name, value in event.payload.items()
+        if not (is_own(event) and (name in _HIDDEN or name == said))
+    ]
     found = [Member(printable(name, 40), _value(value, t)) for name, value in shown[:MOST_MEMBERS]]
     return found, max(len(shown) - MOST_MEMBERS, 0)
 

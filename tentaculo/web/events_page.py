@@ -81,8 +81,9 @@ class Row:
     """Empty where the title says it."""
     source: str
     severity: str
+    """What a service said; of the gateway's own events the title says it."""
     reason: str
-    """For those to whom the members are not shown."""
+    """Of one of the gateway's own events."""
     members: list[event_text.Member]
     more_members: int
     json: str
@@ -367,8 +368,10 @@ class _Rows:
             title,
             "" if type_ == title else type_,
             printable(event.source, 60),
-            "" if severity.lower() in ("", "info") else printable(severity, 20),
-            "" if self._is_signed_in else event_text.public_reason(event, self._t),
+            "" if event_text.is_own(event) or severity.lower() in ("", "info") else printable(severity, 20),
+            event_text.private_reason(event, self._t)
+            if self._is_signed_in
+            else event_text.public_reason(event, self._t),
             found,
             more,
             text,

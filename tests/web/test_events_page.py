@@ -151,6 +151,34 @@ async def test_who_is_signed_in_sees_every_event_with_its_members_and_its_json(g
     assert said.count("JSON") == 3
 
 
+async def test_why_is_in_the_language_of_the_page(gateway: Gateway) -> None:
+    gateway.state.viewer = SIGNED_IN
+    ended = {
+        **OPENED,
+        "ending": "It ended",
+        "ending_code": "switched_off",
+        "ending_values": {"what": {"code": "off_on_purpose", "values": {}}},
+    }
+    gateway.state.events = [
+        own(2, "gateway.health.changed", CHANGED),
+        own(3, "gateway.incident.ended", ended),
+        own(4, "gateway.alert.failed", {"channel": "phone", "reason": "answered 500"}),
+        event(
+            5,
+            source=GATEWAY_NAME,
+            type="gateway.breaker.changed",
+            payload={**CHANGED, "state": "open"},
+            severity="warning",
+        ),
+    ]
+    said = words(await page(gateway, "?lang=es"))
+    assert "respondió 503, pero a secret text" in said
+    assert "the secret reason" in said, "why an incident began, beside how it ended"
+    assert said.count(" reason: the secret reason") == 1
+    assert "reason: answered 500" in said, "what has no code stays as it came"
+    assert "warning" not in said
+
+
 async def test_long_payloads_are_cut_and_the_whole_page_is_bounded(gateway: Gateway) -> None:
     gateway.state.viewer = SIGNED_IN
     gateway.state.events = [
@@ -370,7 +398,7 @@ async def test_connections_lead_from_event_to_event_and_to_the_incident(gateway:
 async def test_the_statistics_have_their_numbers(gateway: Gateway) -> None:
     connected(gateway)
     said = words(await page(gateway, "?range=3h"))
-    assert "5 incidents of 1 service in 28 days; 37 tests" in said
+    assert "5 incidents of 1 service counted in 28 days; 37 tests" in said
     assert (
         "incidents 5 · before them 60 % (3 of 5) · otherwise 1.2 % (1 of 80) · lift 48 · p under 0.0001"
         " · p after correction (claimed up to 0.05) under 0.0001 · lead time 4 min (4 min to 4 min)" in said

@@ -9,7 +9,9 @@ import re
 from dataclasses import replace
 from datetime import timedelta
 from hashlib import sha256
+from html import unescape
 from html.parser import HTMLParser
+from typing import Any
 
 import pytest
 
@@ -24,6 +26,7 @@ from tentaculo.model.incident import (
     Notified,
 )
 from tentaculo.model.page import ServedConfiguration
+from tentaculo.model.reason import Reason
 from tentaculo.model.service_rates import RecentRates, UsualRates, recent_end
 from tentaculo.tasks import TaskGroup
 from tentaculo.web.documents import takes_gzip
@@ -596,6 +599,28 @@ async def test_several_addresses_are_counted_and_not_shown(gateway: Gateway) -> 
     assert "10.9.8" not in text
 
 
+@pytest.mark.parametrize(
+    ("code", "values", "said"),
+    [
+        ("all_down", {"total": 3}, "all 3 addresses are down: refused"),
+        ("some_down", {"total": 3, "count": 3}, "3 of 3 addresses are down: refused"),
+        ("one_down", {"total": 3}, "1 of 3 addresses is down: refused; 0 of 3 addresses healthy"),
+        ("stated", {"stated": "refused"}, "refused; 0 of 3 addresses healthy"),
+    ],
+)
+async def test_how_many_addresses_fail_is_said_once(
+    gateway: Gateway, code: str, values: dict[str, Any], said: str
+) -> None:
+    upstreams = tuple(EndpointView(Endpoint("madre", f"10.9.8.{n}", 8001), Health.DOWN, CLOSED) for n in range(3))
+    values = values if code == "stated" else {**values, "what": {"code": "stated", "values": {"stated": "refused"}}}
+    gateway.state.viewer = SIGNED_IN
+    gateway.state.services = (view("madre", health=Health.DOWN, upstreams=upstreams, cause=Reason("x", code, values)),)
+    text = await page(gateway)
+    assert [
+        unescape(one) for one in re.findall(r"<small>([^<]*addresses[^<]*)</small>", re.sub("</?bdi[^>]*>", "", text))
+    ] == [said]
+
+
 async def test_no_services_at_all(gateway: Gateway) -> None:
     gateway.state.services = ()
     assert "No services are configured yet." in words(await page(gateway))
@@ -661,6 +686,9 @@ async def test_the_configuration_that_is_served_is_shown_after_sign_in_only(gate
     text = await page(gateway)
     assert "Configuration 3 since" in text
     assert "changed nothing" not in text
+    gateway.state.served, gateway.state.clock = replace(SERVED, by="start"), gateway.state.clock + 60
+    assert ", por <bdi" in (spanish := await page(gateway, "?lang=es"))
+    assert ">arranque<" in spanish
     gateway.state.viewer, gateway.state.clock = Viewer(), gateway.state.clock + 60
     assert "SIGHUP" not in await page(gateway)
 
