@@ -25,7 +25,7 @@ from tentaculo.model.clock import DateReading
 from tentaculo.model.health import Certificate, Endpoint
 from tentaculo.model.reason import because
 from tentaculo.model.text import printable
-from tentaculo.net.connecting import Addresses, LookUp, is_shortage
+from tentaculo.net.connecting import Addresses, LookUp, NoPortError, is_shortage
 from tentaculo.net.http1 import Head, HeadTooLargeError, Http1Error
 from tentaculo.net.resolving import look_up
 from tentaculo.net.tcp import unread
@@ -354,6 +354,8 @@ def note_failure(attempt: ProbeAttempt, upstream: Endpoint, error: Exception) ->
 
 def _words(error: Exception, *, is_connected: bool) -> str | None:
     match error:
+        case NoPortError():
+            return "not sent: the gateway's machine has no port left"
         case socket.gaierror(errno=number):
             return because("name_server_silent" if number == socket.EAI_AGAIN else "name_not_found")
         case ssl.SSLCertVerificationError():

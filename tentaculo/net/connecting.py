@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import math
+import socket
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
@@ -22,6 +23,12 @@ GATEWAY_SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _UNREACHABLE = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 Connection = TypeVar("Connection")
+
+
+class NoPortError(OSError):
+    """All ports of this machine for connections to an address are in use."""
+
+
 LookUp = Callable[[str, int], Awaitable[list[str]]]
 """From a name and a port to addresses, the best first. Raises OSError."""
 
@@ -97,7 +104,7 @@ class Addresses:
         close: Callable[[Connection], None],
     ) -> Connection:
         if len(addresses) == 1:
-            return await connect(addresses[0])
+            return await _connect_to(addresses[0], connect)
         now = asyncio.get_running_loop().time()
         order = sorted(addresses, key=lambda address: self._avoided.get(address, 0.0) > now)
         address, connection = await connect_first(order, connect, close)
@@ -176,7 +183,7 @@ async def connect_first(
     failed: an address without a route says less than one that refuses.
     """
     if len(addresses) == 1:
-        return addresses[0], await connect(addresses[0])
+        return addresses[0], await _connect_to(addresses[0], connect)
     race = _Race(connect, close)
     tasks = TaskGroup("connecting")
     try:
@@ -214,7 +221,7 @@ class _Race(Generic[Connection]):
 
     async def attempt(self, address: str) -> None:
         try:
-            connection = await self._connect(address)
+            connection = await _connect_to(address, self._connect)
         except Exception as error:  # noqa: BLE001 - every error is one of this address
             self.errors.append(error)
         else:
@@ -237,9 +244,29 @@ class _Race(Generic[Connection]):
         return self.winner is not None or any(is_shortage(error) for error in self.errors)
 
 
+async def _connect_to(address: str, connect: Callable[[str], Awaitable[Connection]]) -> Connection:
+    try:
+        return await connect(address)
+    except OSError as error:
+        if error.errno == errno.EADDRNOTAVAIL and _has_source(address):
+            raise NoPortError(errno.EADDRNOTAVAIL, "no port is left") from None
+        raise
+
+
+def _has_source(address: str) -> bool:
+    """Whether this machine has an address from which `address` could be reached. Nothing is sent."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as sock:
+            sock.connect((address, 9))
+    except OSError as error:
+        return is_shortage(error)
+    return True
+
+
 def is_shortage(error: BaseException) -> bool:
-    """Whether the gateway's own machine lacks descriptors or memory."""
-    return isinstance(error, OSError) and error.errno in GATEWAY_SHORTAGES
+    """Whether the gateway's own machine lacks descriptors, memory or ports."""
+    return isinstance(error, NoPortError) or (isinstance(error, OSError) and error.errno in GATEWAY_SHORTAGES)
 
 
 def _most_telling(errors: list[Exception]) -> Exception:

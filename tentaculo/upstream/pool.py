@@ -12,7 +12,7 @@ from collections.abc import Callable
 from tentaculo.config.limits import LimitSettings
 from tentaculo.model.failure import Failure, UpstreamError
 from tentaculo.model.health import Endpoint
-from tentaculo.net.connecting import Addresses, LookUp, is_shortage
+from tentaculo.net.connecting import Addresses, LookUp, NoPortError, is_shortage
 from tentaculo.net.resolving import look_up
 from tentaculo.net.turns import TurnScheduler
 from tentaculo.upstream.connection import MAX_IDLE, UpstreamConnection
@@ -98,7 +98,8 @@ class Pool:
                 try:
                     return await self._addresses.connect(self._open, UpstreamConnection.abort, seconds)
                 except OSError as error:
-                    if not is_shortage(error) or not self._make_room():
+                    # A closed connection keeps its port for a minute (TIME_WAIT).
+                    if not is_shortage(error) or isinstance(error, NoPortError) or not self._make_room():
                         raise
                 for _ in range(CLOSING_TURNS):
                     await asyncio.sleep(0)
@@ -181,6 +182,8 @@ def _connect_error(error: OSError, seconds: float, *, is_unresolved: bool) -> Up
         failure, words = Failure.TLS_FAILED, "the secure connection could not be made"
     elif isinstance(error, ConnectionRefusedError):
         failure, words, code = Failure.CONNECT_REFUSED, "the connection was refused", "connection_refused"
+    elif isinstance(error, NoPortError):
+        failure, words = Failure.EXHAUSTED, "the gateway's machine has no port left for a connection"
     elif is_shortage(error):
         failure, words = Failure.EXHAUSTED, "the gateway has no file descriptor or no memory for a connection"
     else:

@@ -5,12 +5,13 @@ import errno
 
 import pytest
 
-from tentaculo.net.connecting import Addresses, connect_first
+from tentaculo.net.connecting import Addresses, NoPortError, connect_first, is_shortage
 from tests.support.addresses import Names
 
 REFUSED = ConnectionRefusedError(errno.ECONNREFUSED, "refused")
 NO_ROUTE = OSError(errno.ENETUNREACH, "no route")
 NO_DESCRIPTOR = OSError(errno.EMFILE, "no descriptor")
+NOT_AVAILABLE = OSError(errno.EADDRNOTAVAIL, "cannot assign requested address")
 
 
 class Net:
@@ -199,3 +200,19 @@ class TestAddresses:
         assert await self.connect(addresses, net) == "to a"
         assert not addresses.is_unresolved
         assert calls == ["name"]
+
+    async def test_no_port_for_an_address_that_can_be_reached_is_a_shortage(self) -> None:
+        names = Names(["127.0.0.1"])
+        net, addresses = Net(**{"127.0.0.1": 0}), Addresses("name", 1, 3600, look_up=names)
+        await self.connect(addresses, net)
+        net.outcomes["127.0.0.1"] = NOT_AVAILABLE
+        with pytest.raises(NoPortError) as raised:
+            await self.connect(addresses, net)
+        assert is_shortage(raised.value)
+        assert names.calls == 1
+
+    async def test_an_address_of_a_family_that_this_machine_lacks_is_no_shortage(self) -> None:
+        net = Net(**{"fe80::1%no-such-interface": NOT_AVAILABLE})
+        with pytest.raises(OSError, match="cannot assign") as raised:
+            await self.connect(Addresses("name", 1, 3600, look_up=Names(list(net.outcomes))), net)
+        assert not is_shortage(raised.value)

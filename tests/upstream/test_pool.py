@@ -460,6 +460,24 @@ class TestNames:
         assert error.failure is Failure.EXHAUSTED
         assert (error.failure.blame, error.failure.status) == (Blame.GATEWAY, 503)
 
+    async def test_no_port_is_not_the_services_fault(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        async with upstream(answering(ok())) as server:
+            pool = pool_of(server.port)
+            (kept := await used(pool)).rest()
+            pool.give_back(kept)
+
+            async def no_port(*_: object, **__: object) -> None:
+                raise OSError(errno.EADDRNOTAVAIL, "Cannot assign requested address")
+
+            monkeypatch.setattr(Pool, "_open", no_port)
+            error = await failure(pool)
+            assert (error.failure, error.detail) == (
+                Failure.EXHAUSTED,
+                "the gateway's machine has no port left for a connection",
+            )
+            assert idle(pool) == 1, "a connection that is closed keeps its port, and those that are idle can be used"
+            pool.close()
+
     async def test_who_connects_during_a_look_up_goes_on_with_what_is_known(self) -> None:
         names = Names(["127.0.0.1"], None)
         async with upstream(answering(ok())) as server:
