@@ -25,7 +25,6 @@ from tentaculo.config.environment import (
     read,
     take_inherited_descriptors,
     take_notification_socket,
-    widen_lookups,
 )
 from tentaculo.config.errors import ConfigFault
 from tentaculo.config.loader import Loaded, load_tables, load_usable
@@ -178,7 +177,6 @@ async def _with_fleet(demo: Demo, config: Config, file: Path, manager: ServiceMa
 def _run(work: Coroutine[Any, Any, None]) -> None:
     import uvloop
 
-    widen_lookups()
     with _report_listen_errors():
         uvloop.run(work)
 

@@ -19,6 +19,7 @@ from tentaculo.config.comparison import Changes
 from tentaculo.config.errors import ConfigError
 from tentaculo.config.layers import Sources
 from tentaculo.health.steady_clock import time_since_boot
+from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.text import utc_now
 
 log = structlog.get_logger(__name__)
@@ -52,6 +53,18 @@ class NotNowError(Exception):
 
 class NotServedError(Exception):
     """The new configuration is valid, and could not be served. The text is the reason; what was served is served on."""
+
+
+class UncertainError(Problem):
+    """The database did not say whether it has made a change. The response is 503."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            Failure.STORE_UNAVAILABLE,
+            "It is not known whether the change was made, since the database did not confirm it: read the configuration"
+            " again.",
+            headers={"Retry-After": "5"},
+        )
 
 
 @dataclass(frozen=True, slots=True)
