@@ -328,7 +328,7 @@ EVERY = "*"
 
 
 class InvalidInputError(ValueError):
-    """Invalid input. The error never repeats the input."""
+    """Invalid input. Of the input the error repeats only a name that is no service, printable and cut."""
 
     def __init__(self, field: str, words: str) -> None:
         super().__init__(f"{field} {words}")

@@ -87,6 +87,9 @@ async def test_a_phone_shows_whole_boxes_and_times_and_a_finger_hits_every_contr
         assert await page.evaluate(_SMALL) == []
         widths = "all => all.filter(one => one.getClientRects().length).map(one => one.offsetWidth)"
         assert set(await page.locator(".sheet").evaluate_all(widths)) <= {320}
+        brand = await page.locator(".brand").bounding_box()
+        assert brand is not None
+        assert brand["height"] < 32, "the mark stands beside the name"
         boxes = await page.locator(".ticks text").evaluate_all(
             "all => all.map(one => one.getBoundingClientRect()).filter(one => one.width)"
             ".map(one => [one.y, one.left, one.right])"

@@ -251,7 +251,7 @@ async def test_what_happened_is_one_list(gateway: Gateway) -> None:
     parts = (
         "15:09 madre sent system.alert (critical) a disk fails",
         "15:07 ana wrote about hermes: The disk is full.",
-        "14:49 mcp is up again It is healthy again: answered 200 in 4 ms",
+        "14:49 mcp works again It is healthy again: answered 200 in 4 ms",
         "14:44 hermes is down: connection refused Affected: operator. At worst 96 % of its requests and probes failed.",
         "14:39 switch is slow as found",
     )
