@@ -18,8 +18,8 @@ from tentaculo.security.sessions import IDLE as IDLE_SESSION
 from tentaculo.security.sessions import LIFETIME
 from tentaculo.security.sign_in import MOST_ADDRESSES, MOST_FAILURES, REGAINED
 from tentaculo.security.tickets import MOST_HELD
-from tentaculo.server.aiohttp_handler import READ_AHEAD
-from tentaculo.server.connection import LINGER, MAX_FIELDS, MOST_DROPPED
+from tentaculo.server.aiohttp_handler import MAX_FIELDS, READ_AHEAD
+from tentaculo.server.connection import LINGER, MOST_DROPPED
 from tentaculo.server.listeners import MOST_LINGERING
 from tentaculo.server.request_receiver import CHUNK_COST, MAX_CHUNK_EXCESS
 from tentaculo.store.sessions import MOST_SESSIONS

@@ -17,7 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Live, Start
+from tentaculo.server.fast_path import MAX_LATER, MOST_COUNTED
+from tests.conftest import Live, Start, is_fast_path
 from tests.support.gateway_process import running_gateway
 from tests.support.needs import need
 from tests.support.waits import eventually
@@ -183,6 +184,8 @@ async def test_a_head_that_arrives_in_small_pieces_behind_a_request_is_counted(
         writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         await reader.read()
 
+    # Behind a request that is served without a task, a client is read no further.
+    most = MAX_LATER if is_fast_path() else MOST_COUNTED
     async with upstream(hang) as up:
         live = await start(service(up.port))
         with ExitStack() as stack, socket.create_connection(("127.0.0.1", live.port)) as client:
@@ -196,11 +199,13 @@ async def test_a_head_that_arrives_in_small_pieces_behind_a_request_is_counted(
             client.sendall(HEAD)
             for number in range(1, 71):
                 client.sendall(piece)
-                await eventually(partial(holds, live, number * len(piece)))
+                await eventually(partial(holds, live, min(number * len(piece), most)))
             gc.collect()
             taken = tracemalloc.get_traced_memory()[0] - before
             assert taken <= 2 * live.gateway.memory.held + 32 * 1024
-        await eventually(lambda: live.gateway.memory.held == 0)
+        # One that leaves while it is not read is noticed once it is written to.
+        if number * len(piece) < most:
+            await eventually(lambda: live.gateway.memory.held == 0)
 
 
 async def test_an_incomplete_head_is_refused_beyond_the_budget(start: Start, service: Service) -> None:
