@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from tentaculo.demo.process import Demo
 
 
+_NO_THREAD = "can't start new thread"
+"""What Python says where the limit of this user, or of the container, is reached."""
 _DEMO_PATH = "/madre/tasks"
 
 
@@ -80,7 +82,7 @@ def serve(file: Path | None, host: str | None, port: int | None) -> None:
     elif not context.inherited.sockets:
         _run(_serve_upgraded(config, hashes, ready, loaded.path, context, source))
     else:
-        with _report_listen_errors(), open_sockets(config.server.addresses, 1, context.inherited) as sockets:
+        with _report_start_errors(), open_sockets(config.server.addresses, 1, context.inherited) as sockets:
             _run(_serve_upgraded(config, hashes, ready, loaded.path, context, source, sockets))
 
 
@@ -178,7 +180,7 @@ async def _with_fleet(demo: Demo, config: Config, file: Path, manager: ServiceMa
 def _run(work: Coroutine[Any, Any, None]) -> None:
     import uvloop
 
-    with _report_listen_errors():
+    with _report_start_errors():
         uvloop.run(work)
 
 
@@ -193,7 +195,7 @@ def _supervise(
     from tentaculo.workers.supervising import supervise
     from tentaculo.workers.supervisor import WorkersFailed
 
-    with _report_listen_errors():
+    with _report_start_errors():
         try:
             supervise(config, hashes, ready, lambda: SchemaUpgrade.of(config, file), context, source)
         except WorkersFailed as error:
@@ -201,11 +203,15 @@ def _supervise(
 
 
 @contextmanager
-def _report_listen_errors() -> Iterator[None]:
+def _report_start_errors() -> Iterator[None]:
     try:
         yield
     except CannotListenError as error:
         raise StartError(f"cannot listen on {error.address}: {error.strerror}") from error
+    except RuntimeError as error:
+        if str(error) != _NO_THREAD:
+            raise
+        raise StartError("no thread can be started: the limit of processes and threads is reached") from error
 
 
 def _warn_of(loaded: Loaded) -> None:
@@ -261,7 +267,8 @@ def _ready_lines(running: ListeningAddresses, config: Config, token: str | None,
 def _announce(lines: Iterable[str]) -> None:
     """Print `lines` once requests are served, in a thread: who reads standard output may have stopped, or be gone."""
     text = "".join(f"{line}\n" for line in lines)
-    Thread(target=_print, args=(text,), name="announcement", daemon=True).start()
+    with suppress(RuntimeError):  # no thread can be started now
+        Thread(target=_print, args=(text,), name="announcement", daemon=True).start()
 
 
 def _print(text: str) -> None:

@@ -25,7 +25,7 @@ from tentaculo.config.environment import process_environment
 from tentaculo.config.errors import ConfigError, ConfigFault, KeyPath
 from tentaculo.config.loader import load_sources
 from tentaculo.config.masking import masked
-from tentaculo.config.merge_patch import value_at
+from tentaculo.config.merge_patch import Table, value_at, with_value
 from tentaculo.gateway.edits import Action, Edit, NoSuchThingError, changed_keys, endpoints_of
 from tentaculo.gateway.layer_keeper import (
     Adoption,
@@ -260,7 +260,7 @@ class ConfigurationAdministration:
             at = self._now()
             layer = edit.apply(sources, self._environ, at=at, by=by)
             after = replace(sources, layer=layer, refused=())
-            load_sources(after, self._environ, now=at)
+            load_sources(after, self._environ, _with_new(sources, layer), now=at)
         except NoSuchThingError as error:
             raise Problem(Failure.NOT_FOUND, str(error)) from None
         except ConfigError as error:
@@ -320,6 +320,19 @@ class ConfigurationAdministration:
     def _compared(self, before: Sources, after: Sources) -> Changes:
         configs = [load_sources(one, self._environ, now=self._now()).config for one in (before, after)]
         return compare(*configs)
+
+
+def _with_new(sources: Sources, layer: ChangeLayer) -> Table:
+    """The tables of the configuration file, with what `layer` adds and would have no effect: its faults are wanted.
+
+    Something new without an address looks like a change to a part of something that the file no longer has.
+    """
+    tables = sources.tables
+    for place in layer.orphans(tables):
+        added = value_at(layer.changes, place)
+        if added != value_at(sources.layer.changes, place):
+            tables = with_value(tables, place, added)
+    return tables
 
 
 def _not_now(error: NotNowError) -> Problem:

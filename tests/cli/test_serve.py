@@ -15,6 +15,7 @@ from aiohttp import ClientSession
 from structlog.testing import capture_logs
 
 from tentaculo.cli import serve
+from tentaculo.cli.output import StartError
 from tentaculo.cli.serve import SchemaUpgrade
 from tests.support.gateway_process import ROOT, TOKEN, clean_environment, running_gateway
 from tests.support.service_manager import service_manager
@@ -61,6 +62,11 @@ async def test_nobody_need_read_what_it_prints(tmp_path: Path, reader: str) -> N
             await process.wait()
             if reader == "stops":
                 os.close(read_end)
+
+
+def test_a_start_without_threads_says_why() -> None:
+    with pytest.raises(StartError, match="no thread can be started"), serve._report_start_errors():
+        raise RuntimeError("can't start new thread")
 
 
 FAILS_TWICE = """

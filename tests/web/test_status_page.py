@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tentaculo.model.health import DegradedKind, Endpoint, EndpointView, Health, StateChange
-from tentaculo.model.history import DAY, HOUR, MINUTE, Histogram, HistorySummary, Period, Tally, UptimeShare, bucket
+from tentaculo.model.history import DAY, HOUR, MINUTE, Histogram, HistorySummary, Tally, UptimeShare, bucket
 from tentaculo.model.incident import (
     Acknowledgement,
     DeliveryOutcome,
@@ -33,6 +33,7 @@ from tentaculo.web.documents import takes_gzip
 from tentaculo.web.viewer import Viewer
 from tentaculo.web.wording import MOST_CHOICES
 from tests.support.native_gateway import CLOSED, NOW, OPEN, TOKEN, UNSEEN, Gateway, State, event, running, view
+from tests.support.page_samples import fill
 from tests.support.waits import eventually
 from tests.web.test_incidents import HERMES, MCP, NOTE
 
@@ -644,18 +645,7 @@ async def test_a_page_that_did_not_change_is_not_sent_again(gateway: Gateway) ->
 
 @pytest.mark.parametrize(("accepted", "encoding"), [("gzip, br", "gzip"), ("identity", None)])
 async def test_the_page_of_a_hundred_services_is_small(gateway: Gateway, accepted: str, encoding: str | None) -> None:
-    state = gateway.state
-    state.services = tuple(view(f"service-{n}", 8000, (Health.UP, Health.DOWN)[n < 13]) for n in range(100))
-    day = int(NOW.timestamp()) // DAY * DAY
-    state.past = {
-        one.name: HistorySummary(
-            tuple(Period(one.name, DAY, day - ago * DAY, rates(60, 0, 0.01 + ago % 7).requests) for ago in range(90))
-        )
-        for one in state.services
-    }
-    state.changes = [
-        change(one.name, (Health.UP, Health.DOWN)[n % 2], 1440 * (80 - n)) for one in state.services for n in range(6)
-    ]
+    fill(gateway.state, 100)
     async with gateway.client.get("/status?range=90d", headers={"Accept-Encoding": accepted}) as response:
         assert response.headers.get("Content-Encoding") == encoding
         assert int(response.headers["Content-Length"]) <= (15_000 if encoding else 150_000)
