@@ -14,7 +14,6 @@ from bench.early_warning.methods import Ours
 from bench.early_warning.simulation import Service, with_ramp, without_ramp
 from tentaculo.insight.detector import Thresholds
 
-
 SERVICES: dict[str, Callable[[], Service]] = {
     "a ramp": partial(with_ramp, 7, 0, 8.0, "linear"),
     "no ramp": partial(without_ramp, 2, 3),
