@@ -8,7 +8,8 @@ from math import exp, log
 
 import pytest
 
-from tentaculo.insight.detector import HOURS, KEPT, Detector, Outcome, Rule
+from tentaculo.insight.detector import HOURS, Detector, Outcome, Rule
+from tentaculo.insight.measures import KEPT
 
 LIMIT, USUAL = 500.0, 100.0
 FIRST = 12 * 1000
