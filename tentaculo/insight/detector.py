@@ -64,7 +64,7 @@ class Thresholds:
     """Hours that must be known before anything is said."""
     sooner: float = 0.3
     later: float = 4.0
-    """Between these multiples of the expected time the limit was reached in four of five simulated ramps."""
+    """Between these multiples of the expected time the limit was reached in three of four simulated ramps."""
 
 
 NEAR: Final = 0.3
