@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import statistics
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -63,6 +64,26 @@ def describe() -> dict[str, str]:
         "system": f"{system}, Linux {platform.release()}",
         "measured": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
     }
+
+
+def slow_share(core: int, seconds: float = 5.0) -> float:
+    """The part of the time (0 to 1) in which `core` does fixed work at less than half of its usual speed.
+
+    A virtual machine whose host has other guests shows no stolen time in /proc/stat, and yet pauses: percentiles that
+    lie beyond this share are the machine's.
+    """
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
+    try:
+        times = []
+        end = time.perf_counter() + seconds
+        while (begin := time.perf_counter()) < end:
+            sum(range(20_000))
+            times.append(time.perf_counter() - begin)
+    finally:
+        os.sched_setaffinity(0, allowed)
+    usual = statistics.quantiles(times, n=10)[0]
+    return sum(one for one in times if one > 2 * usual) / sum(times)
 
 
 def load_average() -> float:

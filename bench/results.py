@@ -9,6 +9,9 @@ from typing import Any
 
 from bench.catalogue import BY_NAME, CASES
 
+BEFORE = ("measured", "load average", "slow")
+"""What `machine` holds of the moment before a case; the rest is of the machine."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:

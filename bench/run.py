@@ -30,7 +30,7 @@ def run(options: Options, peers: list[Peer], folder: Path) -> None:
         for case in options.cases:
             result = CaseResult(
                 case,
-                {**machine.describe(), "load before": f"{machine.load_average():.1f}"},
+                {**machine.describe(), **_before(options)},
                 options.seconds,
                 options.rounds,
                 {peer.name: peer.title for peer in chosen if peer.takes(case)},
@@ -64,6 +64,12 @@ def _bed(options: Options) -> Iterator[Bed]:
                 bed.stop_all()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _before(options: Options) -> dict[str, str]:
+    """How busy the machine and its host are, by the keys of `results.BEFORE`."""
+    slow = max(machine.slow_share(core) for core in (options.proxy_core, options.load_core))
+    return {"load average": f"{machine.load_average():.1f}", "slow": f"{slow:.1%}"}
 
 
 def _sample(bed: Bed, case: str, peer: Peer, number: int) -> Sample:

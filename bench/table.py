@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench.catalogue import BY_NAME, Case, Metric, Target
-from bench.results import CaseResult
+from bench.results import BEFORE, CaseResult
 from bench.stats import Spread, ratios
 
 OURS, REFERENCE = "ours", "nginx"
@@ -25,6 +25,11 @@ breaker, health probes, database, access log (to a file); the others log no requ
 Where the row of the upstream itself is close to the fastest proxies, it is the load and the upstream that bound those:
 `proxy busy` says how much of its core a proxy used.
 """
+_SLOW = (
+    "Slow is the part of five seconds, before the case, in which one of the two cores did fixed work at less than half of "
+    "its usual speed. Where it is more than 1 %, a p99 is as much the machine's as the proxy's; the host of a virtual "
+    "machine pauses it without a trace in /proc/stat."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,12 +159,13 @@ def _machine(results: Sequence[CaseResult]) -> str:
     lines = ["## Machine", ""]
     seen: dict[tuple[tuple[str, str], ...], list[str]] = {}
     for result in results:
-        same = tuple((key, value) for key, value in result.machine.items() if key not in ("measured", "load before"))
-        when = f"{result.case} {result.machine.get('measured', '?')}, load average before {result.machine.get('load before', '?')}"
-        seen.setdefault(same, []).append(when)
+        same = tuple((key, value) for key, value in result.machine.items() if key not in BEFORE)
+        measured, load, slow = (result.machine.get(key, "?") for key in BEFORE)
+        seen.setdefault(same, []).append(f"{result.case} {measured}, load average {load}, slow {slow}")
     for same, cases in seen.items():
         lines += [f"- {key}: {value}" for key, value in same]
         lines += ["- measured: " + "; ".join(cases), ""]
+    lines += [_SLOW, ""]
     return "\n".join(lines)
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from tentaculo.config.environment import LOOKUPS, variable_name
+from tentaculo.config.environment import variable_name
 from tentaculo.config.key_reference import ANY, SCHEMA_FILE, Key, KeyKind, example_text, json_schema_text, walk
 from tentaculo.events.schemas import DEPTH
 from tentaculo.net import header_fields
 from tentaculo.net.http1 import MAX_CHUNK_LINE, MAX_TRAILERS
+from tentaculo.net.resolving import LOOKUPS, LOOKUPS_OF_SLOW, SLOW
 from tentaculo.net.tcp import COUNT, IDLE, INTERVAL
 from tentaculo.net.turns import READ_SIZE
 from tentaculo.proxy.address_mapping import MOST_REFERENCES
@@ -17,8 +18,8 @@ from tentaculo.security.sessions import IDLE as IDLE_SESSION
 from tentaculo.security.sessions import LIFETIME
 from tentaculo.security.sign_in import MOST_ADDRESSES, MOST_FAILURES, REGAINED
 from tentaculo.security.tickets import MOST_HELD
-from tentaculo.server.aiohttp_handler import READ_AHEAD
-from tentaculo.server.connection import LINGER, MAX_FIELDS, MOST_DROPPED
+from tentaculo.server.aiohttp_handler import MAX_FIELDS, READ_AHEAD
+from tentaculo.server.connection import LINGER, MOST_DROPPED
 from tentaculo.server.listeners import MOST_LINGERING
 from tentaculo.server.request_receiver import CHUNK_COST, MAX_CHUNK_EXCESS
 from tentaculo.store.sessions import MOST_SESSIONS
@@ -163,7 +164,7 @@ def _fixed_limit_table() -> Iterator[str]:
         ),
         (
             "DNS lookups at the same time",
-            f"{LOOKUPS}, or half of `UV_THREADPOOL_SIZE` if the environment sets it",
+            f"{LOOKUPS}, of which {LOOKUPS_OF_SLOW} for names whose last lookup took more than {SLOW:g} second",
             "the next lookup waits",
         ),
         (

@@ -136,7 +136,10 @@ def export(file: Path | None, output: Path | None, secrets: bool) -> None:
     """
     from tentaculo.config.effective import export_text
 
-    text = export_text(_layered(_load(file)), with_secrets=secrets)
+    loaded = _load(file)
+    if output is not None and not secrets and loaded.path is not None and output.resolve() == loaded.path.resolve():
+        raise FaultError(f"{output} is the configuration file, and would lose its secrets: add --secrets")
+    text = export_text(_layered(loaded), with_secrets=secrets)
     if output is None:
         click.echo(text, nl=False)
         return
@@ -148,8 +151,11 @@ def export(file: Path | None, output: Path | None, secrets: bool) -> None:
 
 
 def _write(file: Path, text: str) -> None:
+    from tentaculo.config.files import replaceable
+
+    file = replaceable(file)
     # mkstemp makes the file with mode 0600.
-    descriptor, name = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.absolute().parent)
+    descriptor, name = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as target:
             target.write(text)

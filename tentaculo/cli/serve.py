@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from asyncio.subprocess import DEVNULL, PIPE
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -25,7 +27,6 @@ from tentaculo.config.environment import (
     read,
     take_inherited_descriptors,
     take_notification_socket,
-    widen_lookups,
 )
 from tentaculo.config.errors import ConfigFault
 from tentaculo.config.loader import Loaded, load_tables, load_usable
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
     from tentaculo.demo.process import Demo
 
 
+_NO_THREAD = "can't start new thread"
+"""What Python says where the limit of this user, or of the container, is reached."""
 _DEMO_PATH = "/madre/tasks"
 
 
@@ -67,9 +70,8 @@ def serve(file: Path | None, host: str | None, port: int | None) -> None:
     example = next((f"/{service.name}/health" for service in config.services.values() if service.enabled), None)
 
     def ready(running: ListeningAddresses) -> None:
-        _print_ready(running, config, token, example)
-        for line in accepted_lines(hashes) if config.auth.enabled else ():
-            click.echo(f"  accepts       {line}")
+        accepted = accepted_lines(hashes) if config.auth.enabled else ()
+        _announce((*_ready_lines(running, config, token, example), *(f"  accepts       {line}" for line in accepted)))
         context.manager.ready(_summary(running, config))
 
     for warning in ends_soon(hashes, utc_now()):
@@ -80,7 +82,7 @@ def serve(file: Path | None, host: str | None, port: int | None) -> None:
     elif not context.inherited.sockets:
         _run(_serve_upgraded(config, hashes, ready, loaded.path, context, source))
     else:
-        with _report_listen_errors(), open_sockets(config.server.addresses, 1, context.inherited) as sockets:
+        with _report_start_errors(), open_sockets(config.server.addresses, 1, context.inherited) as sockets:
             _run(_serve_upgraded(config, hashes, ready, loaded.path, context, source, sockets))
 
 
@@ -169,7 +171,7 @@ async def _with_fleet(demo: Demo, config: Config, file: Path, manager: ServiceMa
         config = config.replace(auth=made.auth, services=made.services)
 
         def ready(running: ListeningAddresses) -> None:
-            _print_ready(running, config, fleet.token, _DEMO_PATH)
+            _announce(_ready_lines(running, config, fleet.token, _DEMO_PATH))
             manager.ready(_summary(running, config))
 
         await _serve_upgraded(config, accepted_tokens(config), ready, file, ProcessContext(manager))
@@ -178,8 +180,7 @@ async def _with_fleet(demo: Demo, config: Config, file: Path, manager: ServiceMa
 def _run(work: Coroutine[Any, Any, None]) -> None:
     import uvloop
 
-    widen_lookups()
-    with _report_listen_errors():
+    with _report_start_errors():
         uvloop.run(work)
 
 
@@ -194,7 +195,7 @@ def _supervise(
     from tentaculo.workers.supervising import supervise
     from tentaculo.workers.supervisor import WorkersFailed
 
-    with _report_listen_errors():
+    with _report_start_errors():
         try:
             supervise(config, hashes, ready, lambda: SchemaUpgrade.of(config, file), context, source)
         except WorkersFailed as error:
@@ -202,11 +203,15 @@ def _supervise(
 
 
 @contextmanager
-def _report_listen_errors() -> Iterator[None]:
+def _report_start_errors() -> Iterator[None]:
     try:
         yield
     except CannotListenError as error:
         raise StartError(f"cannot listen on {error.address}: {error.strerror}") from error
+    except RuntimeError as error:
+        if str(error) != _NO_THREAD:
+            raise
+        raise StartError("no thread can be started: the limit of processes and threads is reached") from error
 
 
 def _warn_of(loaded: Loaded) -> None:
@@ -244,19 +249,33 @@ def _summary(running: ListeningAddresses, config: Config) -> str:
     return f"serves {len(config.services)} service{'' if len(config.services) == 1 else 's'} at {running.url}"
 
 
-def _print_ready(running: ListeningAddresses, config: Config, token: str | None, example: str | None) -> None:
+def _ready_lines(running: ListeningAddresses, config: Config, token: str | None, example: str | None) -> Iterator[str]:
     url = running.url
     off = [service.name for service in config.services.values() if not service.enabled]
     aside = f" ({', '.join(off)} off on purpose)" if off else ""
     count = len(config.services)
     by = f", with {config.server.workers} workers" if config.server.workers > 1 else ""
-    click.echo(f"Tentáculo Link {__version__} serves {count} {'service' if count == 1 else 'services'}{aside}{by}.")
-    click.echo(f"  status page   {url}/status")
+    yield f"Tentáculo Link {__version__} serves {count} {'service' if count == 1 else 'services'}{aside}{by}."
+    yield f"  status page   {url}/status"
     if example is None:
         return
     shown = token or ("$TENTACULO_TOKEN" if read(process_environment(), "TENTACULO_TOKEN") else "<token>")
     header = f'-H "X-VX11-Token: {shown}" ' if config.auth.enabled else ""
-    click.echo(f"  call one      curl {header}{url}{example}")
+    yield f"  call one      curl {header}{url}{example}"
+
+
+def _announce(lines: Iterable[str]) -> None:
+    """Print `lines` once requests are served, in a thread: who reads standard output may have stopped, or be gone."""
+    text = "".join(f"{line}\n" for line in lines)
+    with suppress(RuntimeError):  # no thread can be started now
+        Thread(target=_print, args=(text,), name="announcement", daemon=True).start()
+
+
+def _print(text: str) -> None:
+    # Not by `sys.stdout`: the end of the process would wait for its lock, and abort.
+    with suppress(OSError, ValueError):
+        sys.stdout.flush()
+        os.write(sys.stdout.fileno(), text.encode(sys.stdout.encoding, "replace"))
 
 
 log = structlog.get_logger(__name__)

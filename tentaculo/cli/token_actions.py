@@ -124,15 +124,19 @@ def rotate(file: Path | None, name: str, grace: str, expires: str | None, *, as_
                 # One that ends with the calendar keeps its end.
                 with suppress(OverflowError):
                     ends_at = now + (newest.expires - newest.created)
+        if ends_at is not None and ends_at <= now:
+            _refuse([f"{name} has expired, and it is not known how long it was to last: give --expires"])
         made, settings = _made(name_of(newest), newest.scopes, now, ends_at)
-        for one in chosen:
-            if one.expires is None or one.expires > until:
-                kept.put(one.replace(expires=until))
+        ended = [one.replace(expires=until) if one.expires is None or one.expires > until else one for one in chosen]
+        for one in ended:
+            kept.put(one)
         kept.add(settings)
         kept.write()
     _print_made(made, settings, as_json=as_json)
     if not as_json:
-        click.echo(f"The old one ends at {format_moment(until)}. {_EFFECT.format(what='accepts the new one')}")
+        last = max(one.expires for one in ended if one.expires is not None)
+        end = f"ends at {format_moment(last)}" if last > now else "has expired"
+        click.echo(f"The old one {end}. {_EFFECT.format(what='accepts the new one')}")
 
 
 _BAD_NAME = "the name must be letters, digits, dots, hyphens and underscores, 1 to 64 of them"

@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from tentaculo.config.errors import ConfigError, ConfigFault, KeyPath
-from tentaculo.config.files import FileTooLargeError, read_bytes
+from tentaculo.config.files import FileTooLargeError, read_bytes, replaceable
 from tentaculo.config.merge_patch import MISSING, Table, merged, value_at, with_value
 
 DEFAULT_CHANGES_FILE = Path("data/changes.json")
@@ -187,6 +187,7 @@ def read_layer(path: Path) -> ChangeLayer:
 
 def write_layer(path: Path, layer: ChangeLayer) -> None:
     """Replace the file in one step, readable by its owner only, so that it survives a power cut. Raises OSError."""
+    path = replaceable(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # mkstemp makes the file with mode 0600.
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
@@ -210,6 +211,7 @@ def write_layer(path: Path, layer: ChangeLayer) -> None:
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold the lock of a file of changes, which several processes write. Waits for it. Raises OSError."""
+    path = replaceable(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path.with_name(f".{path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:

@@ -85,9 +85,6 @@ HANDOVER = "TENTACULO_HANDOVER"
 """Variable that the predecessor of a process sets: the descriptor of the channel between the two."""
 _FIRST_LISTENING = 3
 """The first descriptor that a service manager passes on (sd_listen_fds(3))."""
-_LOOKUP_THREADS = "UV_THREADPOOL_SIZE"
-LOOKUPS = 16
-"""Host names that are looked up at once."""
 
 _OTHERS = (CONFIG, FLEET_TOKEN, PLAIN_TOKENS[0])
 # Of two keys that mean the same thing the one that the environment sets must not collide with the other in the file.
@@ -138,15 +135,6 @@ def take_notification_socket() -> str | None:
 def with_notification_socket(environ: Mapping[str, str], address: str | None) -> dict[str, str]:
     """`environ` for a process that takes this one's place with systemd, at `address`."""
     return {**environ, **({_NOTIFICATION_SOCKET: address} if address else {})}
-
-
-def widen_lookups() -> None:
-    """Look up more names at once than libuv does by default, unless the environment sets the number.
-
-    libuv, which uvloop uses, gives look-ups half of its four threads. Two names whose servers do not respond would block
-    the connections to every other service. This has an effect before the first look-up only.
-    """
-    os.environ.setdefault(_LOOKUP_THREADS, str(2 * LOOKUPS))
 
 
 def child_environment(config: Config) -> dict[str, str]:

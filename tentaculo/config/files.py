@@ -1,4 +1,4 @@
-"""Reads the files of a configuration, of which any may be something else by now: a pipe, a device, a file without end."""
+"""The files of a configuration, of which any may be something else by now: a pipe, a device, a link, a file without end."""
 
 from __future__ import annotations
 
@@ -38,6 +38,18 @@ def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
     if len(data) > most:
         raise FileTooLargeError(most)
     return data
+
+
+def replaceable(path: Path) -> Path:
+    """Where the file of `path` is, which is to be replaced in one step. Raises OSError where something else is there.
+
+    Through symbolic links: the link stays, and a program that reads the file by another path sees the change. A device would be
+    gone, for the whole machine.
+    """
+    found = Path(os.path.realpath(path))
+    if found.exists() and not found.is_file():
+        raise OSError(errno.EINVAL, "it is no regular file")
+    return found
 
 
 def _open_without_waiting(path: str, flags: int) -> int:

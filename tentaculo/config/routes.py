@@ -172,6 +172,10 @@ class RouteSettings(Section, frozen=True):
         """The prefix without a slash at its end, or the whole path as it is."""
         return self.prefix if self.exact else self.prefix.rstrip("/")
 
+    def at_target(self, path: str | None) -> RouteSettings:
+        """The route as a target of its group with this `path` sees it."""
+        return self if path is None else self.replace(to=path, strip=False)
+
     @property
     def replacement(self) -> str:
         """The replacement of `base` in the upstream path: `base` itself, `to`, or nothing. A prefix never ends with /."""

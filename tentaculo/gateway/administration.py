@@ -9,9 +9,11 @@ all. With PostgreSQL the row in the table counts: it is changed first, and the f
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import msgspec
@@ -23,7 +25,7 @@ from tentaculo.config.environment import process_environment
 from tentaculo.config.errors import ConfigError, ConfigFault, KeyPath
 from tentaculo.config.loader import load_sources
 from tentaculo.config.masking import masked
-from tentaculo.config.merge_patch import value_at
+from tentaculo.config.merge_patch import Table, value_at, with_value
 from tentaculo.gateway.edits import Action, Edit, NoSuchThingError, changed_keys, endpoints_of
 from tentaculo.gateway.layer_keeper import (
     Adoption,
@@ -32,6 +34,7 @@ from tentaculo.gateway.layer_keeper import (
     NotKeptError,
     NotNowError,
     NotServedError,
+    UncertainError,
 )
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.tasks import TaskGroup
@@ -47,6 +50,8 @@ ATTEMPTS = 10
 FOLLOW_WITHIN = 3.0
 """Seconds that a change waits until this machine serves what another one has changed first."""
 _LOOK_EVERY = 0.05
+SETTLE_EVERY = 1.0
+"""Seconds between two attempts to reach a database that was lost during a change."""
 CHANGED = "configuration.changed"
 """The event of a change, with its author and the names of what changed."""
 
@@ -55,7 +60,14 @@ class ChangesTable(Protocol):
     """The row of several machines that has the layer."""
 
     async def replace(self, before: ChangeLayer, after: ChangeLayer) -> bool:
-        """Put `after` in the place of `before`; False where another machine was first. Raises `Problem` (503)."""
+        """Put `after` in the place of `before`; False where another machine was first.
+
+        Raises `Problem` (503): nothing was changed then, unless it is an `UncertainError`.
+        """
+        ...
+
+    async def has(self, layer: ChangeLayer) -> bool:
+        """Whether the row has the change that made `layer`. Raises `Problem` (503)."""
         ...
 
 
@@ -188,8 +200,19 @@ class ConfigurationAdministration:
             layer, keys = await asyncio.to_thread(self._apply, edit, sources, by.name)
             if layer is sources.layer and not sources.refused:
                 return generation, {"revision": layer.revision, "changed": False, "keys": []}
+            event = {
+                "by": by.name,
+                "action": edit.action.value,
+                "subject": edit.subject,
+                "keys": keys,
+                "revision": layer.revision,
+                **_switch_members(edit, layer),
+            }
             try:
                 changes = await self._adopt(sources, layer, by.name)
+            except UncertainError:
+                self._tasks.start(self._record_if_made(layer, event), "uncertain change")
+                raise
             except LayerConflictError as error:
                 if error.is_foreign:
                     raise Problem(Failure.CHANGES_FAULTY, str(error)) from None
@@ -198,15 +221,7 @@ class ConfigurationAdministration:
                 if by.tags is not None:
                     raise self._conflict() from None
                 break
-            self._record(
-                CHANGED,
-                by=by.name,
-                action=edit.action.value,
-                subject=edit.subject,
-                keys=keys,
-                revision=layer.revision,
-                **_switch_members(edit, layer),
-            )
+            self._record(CHANGED, **event)
             shown = {"revision": layer.revision, "changed": True, "keys": keys, "changes": changes.as_json()}
             return self._generation(), shown
         raise Problem(
@@ -245,7 +260,7 @@ class ConfigurationAdministration:
             at = self._now()
             layer = edit.apply(sources, self._environ, at=at, by=by)
             after = replace(sources, layer=layer, refused=())
-            load_sources(after, self._environ, now=at)
+            load_sources(after, self._environ, _with_new(sources, layer), now=at)
         except NoSuchThingError as error:
             raise Problem(Failure.NOT_FOUND, str(error)) from None
         except ConfigError as error:
@@ -279,12 +294,45 @@ class ConfigurationAdministration:
         finally:
             if self._table is not None and not is_served:
                 # The other machines go back with this one.
-                await self._table.replace(layer, msgspec.structs.replace(sources.layer, revision=layer.revision + 1))
+                await self._take_back(layer, msgspec.structs.replace(sources.layer, revision=layer.revision + 1))
         return changes
+
+    async def _take_back(self, layer: ChangeLayer, before: ChangeLayer) -> None:
+        """Put `before` in the place of `layer` in the table; later, where the database is away now."""
+        assert self._table is not None
+        try:
+            await self._table.replace(layer, before)
+        except Problem:
+            self._tasks.start(self._settled(partial(self._table.replace, layer, before)), "take a change back")
+
+    async def _record_if_made(self, layer: ChangeLayer, event: Mapping[str, Any]) -> None:
+        assert self._table is not None
+        if await self._settled(partial(self._table.has, layer)):
+            self._record(CHANGED, **event)
+
+    async def _settled(self, ask: Callable[[], Awaitable[bool]]) -> bool:
+        """The result of `ask` once the database responds."""
+        while True:
+            await asyncio.sleep(SETTLE_EVERY)
+            with suppress(Problem):
+                return await ask()
 
     def _compared(self, before: Sources, after: Sources) -> Changes:
         configs = [load_sources(one, self._environ, now=self._now()).config for one in (before, after)]
         return compare(*configs)
+
+
+def _with_new(sources: Sources, layer: ChangeLayer) -> Table:
+    """The tables of the configuration file, with what `layer` adds and would have no effect: its faults are wanted.
+
+    Something new without an address looks like a change to a part of something that the file no longer has.
+    """
+    tables = sources.tables
+    for place in layer.orphans(tables):
+        added = value_at(layer.changes, place)
+        if added != value_at(sources.layer.changes, place):
+            tables = with_value(tables, place, added)
+    return tables
 
 
 def _not_now(error: NotNowError) -> Problem:

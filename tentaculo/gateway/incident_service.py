@@ -8,7 +8,7 @@ planned windows of the configuration and of the database → calendar → mainte
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import partial
@@ -114,13 +114,11 @@ class IncidentService:
             self.incident_repository.use(config)
             self._rates.forget(changes.removed)
             notifier()
-            # The board forgets the maintenance of a service that is switched off and on.
             self._in_maintenance = {
-                name: reason
-                for name, reason in self._in_maintenance.items()
-                if name in config.services and name not in changes.changed
+                name: reason for name, reason in self._in_maintenance.items() if name in config.services
             }
-            self.apply_calendar()
+            # The board forgets the maintenance of a service that is switched off and on.
+            self.apply_calendar(frozenset(changes.changed))
             if self._is_running:
                 self._incidents.remove(changes.removed, self._now())
                 self._note_changes()
@@ -211,12 +209,15 @@ class IncidentService:
             self._rounds = iter(self._names)
         return part
 
-    def apply_calendar(self) -> None:
-        """Start and end the maintenance of services as the calendar says."""
+    def apply_calendar(self, forgotten: Collection[str] = ()) -> None:
+        """Start and end the maintenance of services as the calendar says.
+
+        The board may have forgotten the maintenance of the services in `forgotten`.
+        """
         reasons = self._calendar.reasons(self._now())
         before, self._in_maintenance = self._in_maintenance, reasons
         for name in reasons.keys() | before.keys():
-            if reasons.get(name) != before.get(name):
+            if reasons.get(name) != before.get(name) or name in forgotten:
                 self._health_service.set_maintenance(name, reasons.get(name))
 
     def _note_changes(self) -> None:

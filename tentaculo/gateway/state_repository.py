@@ -68,6 +68,8 @@ class StateRepository:
         """The heartbeats in the database as they were last read or written; None before the first read."""
         self._has_changed = asyncio.Event()
         self._is_restored = False
+        self._is_unsure = False
+        """Whether an attempt to store changes failed: the database may have stored them after all."""
         self._next_forget = 0.0
 
     def __repr__(self) -> str:
@@ -178,7 +180,9 @@ class StateRepository:
         """Store what has changed, and that the gateway runs. Raises `StoreUnavailable`; what is not stored then waits."""
         while self._changes:
             batch = [self._changes[place] for place in range(min(_BATCH, len(self._changes)))]
-            await self._store.run_as_holder(partial(states.add_changes, changes=batch))
+            is_repeat, self._is_unsure = self._is_unsure, True
+            await self._store.run_as_holder(partial(states.add_changes, changes=batch, is_repeat=is_repeat))
+            self._is_unsure = False
             for _ in batch:
                 self._changes.popleft()
         if not self._is_restored:

@@ -25,8 +25,9 @@ from tentaculo.model.clock import DateReading
 from tentaculo.model.health import Certificate, Endpoint
 from tentaculo.model.reason import because
 from tentaculo.model.text import printable
-from tentaculo.net.connecting import Addresses, LookUp, is_shortage, look_up
+from tentaculo.net.connecting import Addresses, LookUp, NoPortError, is_shortage
 from tentaculo.net.http1 import Head, HeadTooLargeError, Http1Error
+from tentaculo.net.resolving import look_up
 from tentaculo.net.tcp import unread
 from tentaculo.upstream.response_reader import ResponseHeadCache, ResponseReader
 
@@ -176,6 +177,11 @@ class Connector:
             lambda address: self._open(address, port, tls, server_name or host), ProbeConnection.close, seconds
         )
 
+    def is_unresolved(self, host: str, port: int) -> bool:
+        """Whether no address of `host` is known, and a look-up is under way."""
+        addresses = self._names.get((host, port))
+        return addresses is not None and addresses.is_unresolved
+
     async def _open(self, address: str, port: int, tls: ssl.SSLContext | None, server_name: str) -> ProbeConnection:
         loop = asyncio.get_running_loop()
         connection = ProbeConnection(self._max_head)
@@ -223,6 +229,8 @@ class ProbeAttempt:
     """The endpoint's certificate, which was verified; None without TLS."""
     clock: DateReading | None = None
     """What the response says about the clock of the endpoint."""
+    is_unresolved: bool = False
+    """Whether its time ended while the host name was looked up."""
 
     @property
     def is_answered(self) -> bool:
@@ -323,7 +331,9 @@ _TLS_WORDS = {
 def note_timeout(attempt: ProbeAttempt, seconds: float) -> None:
     """Record in `attempt` how far it got within `seconds`."""
     attempt.is_final = not attempt.connected
-    if not attempt.connected:
+    if attempt.is_unresolved:
+        attempt.problem = because("name_server_silent")
+    elif not attempt.connected:
         attempt.problem = because("no_connection_within", seconds=seconds)
     elif attempt.code is None:
         attempt.problem = because("no_response_within", seconds=seconds)
@@ -344,6 +354,8 @@ def note_failure(attempt: ProbeAttempt, upstream: Endpoint, error: Exception) ->
 
 def _words(error: Exception, *, is_connected: bool) -> str | None:
     match error:
+        case NoPortError():
+            return "not sent: the gateway's machine has no port left"
         case socket.gaierror(errno=number):
             return because("name_server_silent" if number == socket.EAI_AGAIN else "name_not_found")
         case ssl.SSLCertVerificationError():

@@ -36,8 +36,9 @@ from tentaculo.model.clock import DateReading, parse_http_date
 from tentaculo.model.health import Endpoint, ProbeResult
 from tentaculo.model.reason import because
 from tentaculo.model.text import utc_now
-from tentaculo.net.connecting import LookUp, look_up
+from tentaculo.net.connecting import LookUp
 from tentaculo.net.http1 import Head
+from tentaculo.net.resolving import look_up
 
 _BY_PATH = ("http", "websocket")
 """Kinds that probe health paths. The others probe the endpoint itself."""
@@ -54,13 +55,17 @@ async def _connect(target: ProbeTarget, attempt: ProbeAttempt, *, tls: bool) -> 
     """Connect to the endpoint, and record its certificate."""
     upstream = target.upstream
     context = target.tls if tls else None
-    connection = await target.connector.connect(
-        upstream.host,
-        upstream.port,
-        target.service.probe.timeout,
-        tls=context,
-        server_name=target.service.name_for_tls,
-    )
+    try:
+        connection = await target.connector.connect(
+            upstream.host,
+            upstream.port,
+            target.service.probe.timeout,
+            tls=context,
+            server_name=target.service.name_for_tls,
+        )
+    except asyncio.CancelledError:
+        attempt.is_unresolved = target.connector.is_unresolved(upstream.host, upstream.port)
+        raise
     attempt.connected = True
     if connection.transport is not None and (tls_object := connection.transport.get_extra_info("ssl_object")):
         attempt.certificate = certificate_of(tls_object)

@@ -16,7 +16,8 @@ from typing import NamedTuple, cast
 import structlog
 from yarl import URL
 
-from tentaculo.net.connecting import Addresses, look_up
+from tentaculo.net.connecting import Addresses
+from tentaculo.net.resolving import look_up
 from tentaculo.net.tcp import unread
 
 log = structlog.get_logger(__name__)

@@ -49,6 +49,9 @@ class Failure(Enum):
     ORIGIN_DENIED = _FailureInfo(
         403, "origin_denied", "Pages of this origin are not allowed here", _C, "http_request_denied"
     )
+    FORM_OF_ANOTHER_SESSION = _FailureInfo(
+        403, "form_of_another_session", "The form is of another sign-in", _C, "http_request_denied"
+    )
     NETWORK_DENIED = _FailureInfo(
         403, "network_denied", "Clients of this network may not use this", _C, "http_request_denied"
     )

@@ -14,6 +14,7 @@ from typing import Final
 from tentaculo.model.health import Health
 from tentaculo.model.mute import Mute
 from tentaculo.model.reason import TEXTS, Reason
+from tentaculo.model.text import printable
 
 EVERY_CHANNEL: Final = ""
 """Key of a delivery for which no channel was recorded."""
@@ -327,7 +328,7 @@ EVERY = "*"
 
 
 class InvalidInputError(ValueError):
-    """Invalid input. The error never repeats the input."""
+    """Invalid input. Of the input the error repeats only a name that is no service, printable and cut."""
 
     def __init__(self, field: str, words: str) -> None:
         super().__init__(f"{field} {words}")
@@ -363,8 +364,9 @@ def check_window(
     """
     if not services:
         raise InvalidInputError("services", f'must name services; "{EVERY}" is every one')
-    if any(name != EVERY and name not in names for name in services):
-        raise InvalidInputError("services", "has a name that is no service's")
+    for name in services:
+        if name != EVERY and name not in names:
+            raise InvalidInputError("services", f'has "{printable(name, NAME_LENGTH)}", which is no service')
     chosen = () if EVERY in services else tuple(dict.fromkeys(names[name] for name in services))
     start = now if starts_at is None else _moment("starts_at", starts_at)
     if (ends_at is None) == (minutes is None):

@@ -7,52 +7,39 @@ import errno
 import math
 import socket
 from collections.abc import Awaitable, Callable, Sequence
-from itertools import zip_longest
 from typing import Generic, TypeVar
 
 from tentaculo.net.http1 import is_address
+from tentaculo.net.resolving import look_up
 from tentaculo.tasks import TaskGroup
 
 ATTEMPT_DELAY = 0.25
 """Seconds after which the next address is tried beside those that have not responded (RFC 8305 section 5)."""
 AVOIDED_FOR = 60.0
 """Seconds for which an address that did not accept in time is tried after the others."""
-RENEWED_WITHIN = 5.0
-"""Seconds that a look-up beside connections in use may take."""
 GATEWAY_SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 """Errors of the gateway's own machine. Another address would end in the same way."""
 
 _UNREACHABLE = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 Connection = TypeVar("Connection")
+
+
+class NoPortError(OSError):
+    """All ports of this machine for connections to an address are in use."""
+
+
 LookUp = Callable[[str, int], Awaitable[list[str]]]
 """From a name and a port to addresses, the best first. Raises OSError."""
-
-
-async def look_up(name: str, port: int) -> list[str]:
-    """The addresses of a name by the system's resolver, off the event loop. Raises OSError.
-
-    Address families alternate, so that one family without a route delays a connection by one attempt only.
-    """
-    try:
-        found = await asyncio.get_running_loop().getaddrinfo(name, port, type=socket.SOCK_STREAM)
-    except socket.gaierror:
-        # The resolver needs a descriptor too, and reports its lack as a name that cannot be looked up now.
-        socket.socket().close()
-        raise
-    families: dict[int, list[str]] = {}
-    for family, _, _, _, address in found:
-        families.setdefault(family, []).append(str(address[0]))
-    turns = zip_longest(*families.values())
-    return list(dict.fromkeys(address for turn in turns for address in turn if address is not None))
 
 
 class Addresses:
     """The addresses of one endpoint, in the order in which they are tried.
 
     A name is looked up again after `ttl` seconds, before a connection or beside those in use (`renew_soon`), and at once
-    when no known address accepts: a container that was replaced has another address. An address that failed, or that
-    another one outran, is tried last for a while.
+    when no known address accepts: a container that was replaced has another address. A look-up that takes longer than
+    those who wait for it is not lost: the next connection uses what it finds. An address that failed, or that another one
+    outran, is tried last for a while.
     """
 
     def __init__(
@@ -75,7 +62,8 @@ class Addresses:
         self.due = math.inf if self._is_literal else -math.inf
         """When they are too old, by the clock of the loop."""
         self._look_ups = 0
-        self._renewal = asyncio.Lock()
+        """Those that have ended."""
+        self._under_way: asyncio.Task[Exception | None] | None = None
         self._avoided: dict[str, float] = {}
         """Until when an address is tried after the others."""
         self._tasks = TaskGroup("addresses")
@@ -116,7 +104,7 @@ class Addresses:
         close: Callable[[Connection], None],
     ) -> Connection:
         if len(addresses) == 1:
-            return await connect(addresses[0])
+            return await _connect_to(addresses[0], connect)
         now = asyncio.get_running_loop().time()
         order = sorted(addresses, key=lambda address: self._avoided.get(address, 0.0) > now)
         address, connection = await connect_first(order, connect, close)
@@ -132,34 +120,54 @@ class Addresses:
         # Other connections use the known addresses meanwhile.
         return await self._ask(seconds)
 
+    @property
+    def is_unresolved(self) -> bool:
+        """Whether no address is known, and a look-up is under way."""
+        return self._under_way is not None and not self.known
+
     def renew_soon(self) -> None:
         """Look the name up in the background: it is due, and connections that are used again and again need none."""
-        self.due = math.inf
-        self._tasks.start(self._ask(RENEWED_WITHIN), "look-up")
+        self._begin()
 
     async def _renew(self, before: int, seconds: float) -> list[str]:
-        """The addresses by a look-up after the first `before` ones; one serves all that wait for it."""
-        async with self._renewal:
-            return self.known if self._look_ups > before else await self._ask(seconds)
+        """The addresses by a look-up that ended after the first `before` ones; one serves all that wait for it."""
+        return self.known if self._look_ups > before else await self._ask(seconds)
 
     async def _ask(self, seconds: float) -> list[str]:
-        # Not due again before it has ended: a silent name server must not keep a thread for each `ttl`.
-        known, self.due = self.known, math.inf
-        self._look_ups += 1
+        known = self.known
+        look_up = self._begin()
         try:
             async with asyncio.timeout(seconds if known else None):
-                self.known = await self._look_up(self._host, self._port)
-        except OSError:
-            if known:
-                # A name server that is away or silent for a while takes nothing away that worked.
-                return known
-            raise
+                error = await asyncio.shield(look_up)
+        except TimeoutError:
+            return known
+        # A name server that is away or silent for a while takes nothing away that worked.
+        if error is not None and not self.known:
+            raise error
+        return self.known
+
+    def _begin(self) -> asyncio.Task[Exception | None]:
+        """The look-up that is under way, begun if there is none."""
+        if self._under_way is None:
+            # Not due again before it has ended: a silent name server must not keep a thread for each `ttl`.
+            self.due = math.inf
+            self._under_way = self._tasks.start(self._find(), "look-up")
+        return self._under_way
+
+    async def _find(self) -> Exception | None:
+        """Look the name up. Returns the error of one that failed."""
+        try:
+            self.known = await self._look_up(self._host, self._port)
+        except Exception as error:  # noqa: BLE001 - raised where the connection is needed
+            return error
         finally:
+            self._under_way = None
+            self._look_ups += 1
             self.due = asyncio.get_running_loop().time() + self._ttl
         self._avoided = {address: until for address, until in self._avoided.items() if address in self.known}
         if self._on_change is not None:
             self._on_change(self.known)
-        return self.known
+        return None
 
 
 async def connect_first(
@@ -175,7 +183,7 @@ async def connect_first(
     failed: an address without a route says less than one that refuses.
     """
     if len(addresses) == 1:
-        return addresses[0], await connect(addresses[0])
+        return addresses[0], await _connect_to(addresses[0], connect)
     race = _Race(connect, close)
     tasks = TaskGroup("connecting")
     try:
@@ -213,7 +221,7 @@ class _Race(Generic[Connection]):
 
     async def attempt(self, address: str) -> None:
         try:
-            connection = await self._connect(address)
+            connection = await _connect_to(address, self._connect)
         except Exception as error:  # noqa: BLE001 - every error is one of this address
             self.errors.append(error)
         else:
@@ -236,9 +244,29 @@ class _Race(Generic[Connection]):
         return self.winner is not None or any(is_shortage(error) for error in self.errors)
 
 
+async def _connect_to(address: str, connect: Callable[[str], Awaitable[Connection]]) -> Connection:
+    try:
+        return await connect(address)
+    except OSError as error:
+        if error.errno == errno.EADDRNOTAVAIL and _has_source(address):
+            raise NoPortError(errno.EADDRNOTAVAIL, "no port is left") from None
+        raise
+
+
+def _has_source(address: str) -> bool:
+    """Whether this machine has an address from which `address` could be reached. Nothing is sent."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as sock:
+            sock.connect((address, 9))
+    except OSError as error:
+        return is_shortage(error)
+    return True
+
+
 def is_shortage(error: BaseException) -> bool:
-    """Whether the gateway's own machine lacks descriptors or memory."""
-    return isinstance(error, OSError) and error.errno in GATEWAY_SHORTAGES
+    """Whether the gateway's own machine lacks descriptors, memory or ports."""
+    return isinstance(error, NoPortError) or (isinstance(error, OSError) and error.errno in GATEWAY_SHORTAGES)
 
 
 def _most_telling(errors: list[Exception]) -> Exception:

@@ -193,7 +193,12 @@ class TurnReader(asyncio.BufferedProtocol, ABC):
         if turns.reads <= turns.free or (not self.held and turns.admits(self)):
             self.receive(data)
             return
-        turns.memory.held += nbytes
+        self.put_off(data)
+
+    def put_off(self, data: bytes) -> None:
+        """Handle `data` in a later turn, and read nothing more until then."""
+        turns = self.turns
+        turns.memory.held += len(data)
         if self.held:
             self.held += data
         else:

@@ -258,9 +258,7 @@ def _plan(
     limits: LimitSettings,
     balancers: Mapping[str, LoadBalancer],
 ) -> CompiledRoute:
-    if path is not None:
-        route = route.replace(to=path, strip=False)
-    plan = CompiledRoute(service, route, limits, balancers.get(service.name))
+    plan = CompiledRoute(service, route.at_target(path), limits, balancers.get(service.name))
     plan.is_static = False
     return plan
 

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tentaculo.config.accepted_tokens import DEFAULT_TOKEN_FILE, TokenSettings, format_line, parse_line
-from tentaculo.config.files import read_text
+from tentaculo.config.files import read_text, replaceable
 from tentaculo.config.schema import Config
 from tentaculo.security.tokens import hash_token
 
@@ -74,8 +74,10 @@ def make_token() -> str:
 class TokenFile:
     """A token file that is being changed. `edit` opens it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, target: Path) -> None:
+        """`target` is the file to replace, which `path` may lead to by a link."""
         self._path = path
+        self._target = target
         self._lines = _lines(path)
 
     def __repr__(self) -> str:
@@ -103,7 +105,7 @@ class TokenFile:
 
     def write(self) -> None:
         """Replace the file in one step. Comments and lines that were not changed stay as they are. Raises OSError."""
-        path, lines = self._path, [line for line, _ in self._lines]
+        path, lines = self._target, [line for line, _ in self._lines]
         text = ("" if any(line.startswith("#") for line in lines) else _HEADING) + "".join(f"{one}\n" for one in lines)
         # mkstemp makes the file with mode 0600.
         descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
@@ -197,12 +199,13 @@ class WatchedTokenFile:
 @contextmanager
 def edit(path: Path) -> Iterator[TokenFile]:
     """The token file for a change, while nobody else changes it; it may be missing. Raises OSError and TokenFileError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    target = replaceable(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
     # Of the folder, not of the file: that is replaced, and a lock on the old one would keep nobody out.
-    descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    descriptor = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield TokenFile(path)
+        yield TokenFile(path, target)
     finally:
         os.close(descriptor)
 

@@ -13,8 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import StreamReader, connector, web, web_ws
 from aiohttp.http import RawRequestMessage
+from aiohttp.http_exceptions import LineTooLong
 from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import _ErrInfo
+
+from tentaculo.model.failure import Failure, Problem
 
 PRIVATE_NAMES = (
     "_buffer_paused",
@@ -42,6 +45,8 @@ PRIVATE_NAMES = (
 TLS_CONTEXTS = ("_SSL_CONTEXT_VERIFIED", "_SSL_CONTEXT_UNVERIFIED")
 """Private names of `aiohttp.connector`: the contexts of its client, each with the trust store."""
 
+MAX_FIELDS = 128
+"""Header fields of one request, else 431."""
 READ_AHEAD = 2
 """Requests that are parsed behind the one that is served. What follows them waits as it came, which takes less memory."""
 MESSAGES = 16 * 1024
@@ -65,6 +70,22 @@ def drop_trust_stores() -> None:
 def parser_error(status: int, error: BaseException) -> tuple[_ErrInfo, StreamReader]:
     """An entry of the message queue for a request that is refused with `error`."""
     return _ErrInfo(status, error, ""), EMPTY_PAYLOAD
+
+
+def refusal(status: int, error: BaseException | None, limit: int) -> Problem:
+    """What the client gets for `error`, which aiohttp would answer with `status`. `limit` is the size of a head in bytes."""
+    if isinstance(error, Problem) and status == error.status:
+        return error
+    if status >= 500:
+        return Problem(Failure.INTERNAL)
+    if isinstance(error, LineTooLong):
+        # The two limits differ by one, which distinguishes the request line from a field.
+        if error.args[1] == limit:
+            return Problem(Failure.TARGET_TOO_LONG, f"The request target is longer than {limit} bytes.")
+        return Problem(Failure.HEADERS_TOO_LARGE, f"The request's head is larger than {limit} bytes.")
+    if error is not None and "Too many headers" in str(error):
+        return Problem(Failure.HEADERS_TOO_LARGE, f"The request has more than {MAX_FIELDS} header fields.")
+    return Problem(Failure.BAD_REQUEST, "The request is not valid HTTP/1.1.")
 
 
 class AiohttpHandler(web.RequestHandler):

@@ -356,6 +356,16 @@ class FastPathConnection(RequestReceiver):
             self.transport.pause_reading()
 
     @property
+    def is_settling(self) -> bool:
+        """Whether aiohttp's task is about to wait for a request: the connection is new, or the last response has been sent.
+
+        Until it waits, nothing can be served without it.
+        """
+        is_idle = self.request_waiter is None and self.request_count == self._answered and not self.messages
+        can_begin = self._serve is not None and not self.close_requested and self.payload_parser is None
+        return is_idle and can_begin and not self.has_begun
+
+    @property
     def is_full(self) -> bool:
         """Whether the client has sent enough behind the request that is being served."""
         return len(self._later) > MAX_LATER

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from tentaculo.config.request_limits import RequestLimitSettings, parse_rate
@@ -37,9 +37,9 @@ class _Clients:
 
     __slots__ = ("in_flight", "states")
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, in_flight: dict[str, int] | None = None) -> None:
         self.states = StateTable(most)
-        self.in_flight: dict[str, int] = {}
+        self.in_flight: dict[str, int] = {} if in_flight is None else in_flight
         """Those that have requests at once, with how many. None stays here without one."""
 
 
@@ -58,13 +58,16 @@ class RequestLimit:
         "settings",
     )
 
-    def __init__(self, settings: RequestLimitSettings, *, most_states: int, parts: int) -> None:
+    def __init__(
+        self, settings: RequestLimitSettings, *, most_states: int, parts: int, earlier: RequestLimit | None = None
+    ) -> None:
+        """The requests that are let through by `earlier`, which counts the same apart, are at once with the new ones."""
         self.settings = settings
         self.rate_name = f"{settings.rate} per {settings.per}"
         self.at_once_name = f"{settings.in_flight} at once per {settings.per}"
         # Apart, since a caller with a token may be called like an address, and nobody without one may use its state up.
-        self._callers = _Clients(most_states)
-        self._addresses = _Clients(most_states)
+        self._callers: _Clients = _Clients(most_states, earlier._callers.in_flight if earlier else None)
+        self._addresses: _Clients = _Clients(most_states, earlier._addresses.in_flight if earlier else None)
         self.divide(parts)
 
     def __repr__(self) -> str:
@@ -270,13 +273,12 @@ class RequestLimits:
     """The limits of all routes of one configuration."""
 
     def __init__(self, config: Config, shared: SharedLimits, earlier: RequestLimits | None = None) -> None:
-        """What is known of a limit of `earlier` ones is kept where the limit is the same, and as many machines share it."""
+        """What is known of a limit of `earlier` ones is kept where the limit is the same, and else the requests at once."""
         self._instances = config.limits.instances
         found = dict(_settings(config))
         limits = sum(len(some) for some in found.values())
         most = max(LEAST_STATES, MOST_STATES // (2 * max(1, limits)))
-        is_same = earlier is not None and earlier._instances == self._instances
-        before = earlier._routes if earlier is not None and is_same else {}
+        before = earlier._routes if earlier is not None else {}
         known = {key: route.limits for key, route in before.items()}
         parts = shared.processes * self._instances
         self._routes: dict[RouteKey, RouteLimits] = {
@@ -304,9 +306,12 @@ class RequestLimits:
         return self._routes.get(key)
 
 
-def _limit(settings: RequestLimitSettings, known: Iterable[RequestLimit], most: int, parts: int) -> RequestLimit:
+def _limit(settings: RequestLimitSettings, known: Sequence[RequestLimit], most: int, parts: int) -> RequestLimit:
     kept = next((limit for limit in known if limit.settings == settings), None)
-    return kept or RequestLimit(settings, most_states=most, parts=parts)
+    if kept is not None:
+        return kept
+    alike = (limit for limit in known if limit.settings.per == settings.per and limit.settings.in_flight is not None)
+    return RequestLimit(settings, most_states=most, parts=parts, earlier=next(alike, None))
 
 
 def _settings(config: Config) -> Iterator[tuple[RouteKey, tuple[RequestLimitSettings, ...]]]:

@@ -17,6 +17,7 @@ from tentaculo.model.history import RouteKey
 from tentaculo.net.inbound_request import InboundRequest
 from tentaculo.security.client_networks import Address, NetworkRules, parse_client_address
 from tentaculo.server.path_table import PathTable, loosest, read_loosely
+from tentaculo.server.route_table import Match
 
 _Seen = PathTable[tuple[NetworkRules, ...]]
 """For each path that an endpoint sees, the rules of the routes that lead to it: one of them must let a client through."""
@@ -25,16 +26,29 @@ _Seen = PathTable[tuple[NetworkRules, ...]]
 class _Guard:
     """The rules of one route, and those of all routes to its endpoints."""
 
-    __slots__ = ("all", "any", "seen")
+    __slots__ = ("all", "any", "seen", "targets")
 
-    def __init__(self, any_of: Sequence[NetworkRules], seen: _Seen | None, all_of: Sequence[NetworkRules]) -> None:
+    def __init__(
+        self,
+        any_of: Sequence[NetworkRules],
+        seen: _Seen | None,
+        all_of: Sequence[NetworkRules],
+        targets: Sequence[tuple[Match, _Guard]] = (),
+    ) -> None:
         self.any = tuple(any_of)
         """A client must be let through by one of them."""
         self.seen = seen
         self.all = tuple(all_of)
         """Those of the other routes."""
+        self.targets = tuple(targets)
+        """How each target of its group sees the route, and the rules there. Which one a request goes to is chosen later."""
 
     def permits(self, address: Address | None, inbound: InboundRequest, target: str) -> bool:
+        return self._permits(address, inbound, target) and all(
+            guard._permits(address, inbound, match.upstream_path(inbound.target.path)) for match, guard in self.targets
+        )
+
+    def _permits(self, address: Address | None, inbound: InboundRequest, target: str) -> bool:
         if self.any and not any(rules.permits(address) for rules in self.any):
             return False
         if self.seen is None or all(rules.permits(address) for rules in self.all):
@@ -89,37 +103,57 @@ class RouteNetworks:
 
 def _guards(config: Config, rules: Mapping[tuple[str, str], NetworkRules]) -> Iterator[tuple[RouteKey, _Guard]]:
     groups = grouped_by_endpoint([*config.services.values()])
+    # Services with the same endpoints have the same group, which may be large.
+    routes_of = {
+        id(group): [(one, route, rules[one.name, route.label]) for one in group for route in one.routes]
+        for group in {id(group): group for group in groups.values()}.values()
+    }
+    reached = {name: routes_of[id(group)] for name, group in groups.items()}
+    others = {name: [found for _, _, found in routes if found] for name, routes in reached.items()}
     for service in config.services.values():
-        reached = [(one, route) for one in groups[service.name] for route in one.routes]
-        others = [found for one, route in reached if (found := rules[one.name, route.label])]
+        name = service.name
         for route in service.routes:
-            own = rules[service.name, route.label]
-            seen = _seen(service, route, reached, rules) if others else None
-            if own or seen is not None:
-                yield RouteKey(service.name, route.label), _Guard([own] if own else [], seen, others)
-        own_rules = [rules[service.name, route.label] for route in service.routes]
-        if others:
+            own = rules[name, route.label]
+            seen = _seen(service, route, reached[name]) if others[name] else None
+            targets = [
+                (Match.of(other.name, route_there), _Guard([], _seen(other, route_there, there), others[other.name]))
+                for other, route_there in _targets(config, service, route)
+                if others[other.name]
+                for there in ([*reached[other.name], (other, route_there, own)],)
+            ]
+            if own or seen is not None or targets:
+                yield RouteKey(name, route.label), _Guard([own] if own else [], seen, others[name], targets)
+        own_rules = [rules[name, route.label] for route in service.routes]
+        if others[name]:
             # Who may use no route of the service is not told its health either.
-            health = RouteSettings(prefix=f"/{service.name}/health")
-            seen = _seen(service, health, reached, rules)
-            yield RouteKey(service.name, health.label), _Guard(own_rules if all(own_rules) else [], seen, others)
+            health = RouteSettings(prefix=f"/{name}/health")
+            seen = _seen(service, health, reached[name])
+            yield RouteKey(name, health.label), _Guard(own_rules if all(own_rules) else [], seen, others[name])
+
+
+def _targets(
+    config: Config, service: ServiceSettings, route: RouteSettings
+) -> Iterator[tuple[ServiceSettings, RouteSettings]]:
+    """The services of the targets of a route, each with the route as it sees it."""
+    for target in route.rotation.targets if route.rotation is not None else ():
+        if target.service not in (None, service.name) or target.path is not None:
+            yield config.services[target.service or service.name], route.at_target(target.path)
 
 
 def _seen(
     service: ServiceSettings,
     route: RouteSettings,
-    reached: Iterable[tuple[ServiceSettings, RouteSettings]],
-    rules: Mapping[tuple[str, str], NetworkRules],
+    reached: Iterable[tuple[ServiceSettings, RouteSettings, NetworkRules]],
 ) -> _Seen:
     """The rules of each path at the endpoints of `service`, in requests of its `route`.
 
     Routes of which another host is seen there do not count: the service may then separate the two.
     """
     found: dict[tuple[str, bool], list[NetworkRules]] = {}
-    for one, other in reached:
+    for one, other, rules in reached:
         if service.sees_as(route, one, other):
             path = loosest(other.replacement or "/")
-            found.setdefault((path, other.exact), []).append(rules[one.name, other.label])
+            found.setdefault((path, other.exact), []).append(rules)
     seen = _Seen()
     for (path, is_exact), some in found.items():
         seen.add(path, tuple(some), is_exact=is_exact, fold=read_loosely)

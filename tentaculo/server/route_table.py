@@ -12,7 +12,7 @@ Within these the longest prefix wins, by whole path segments: `/switch` never ta
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from tentaculo.config.routes import RouteSettings
@@ -35,7 +35,7 @@ class Match(NamedTuple):
     position: int
     """The route's position among all of the configuration's, in order."""
     is_guarded: bool
-    """Whether a path needs the careful look: the route is open, and another one to an endpoint of its service is not."""
+    """Whether a path needs the careful look: the route is open, and another one to an endpoint of it is not."""
     needs_token: bool
     inside: str
     """What stands in place of the prefix upstream."""
@@ -106,10 +106,27 @@ class ProxiedRoutes:
         """By service with an endpoint that has open and guarded routes: the services that have an endpoint of it."""
         self._views: dict[tuple[str, str | None], PathTable[Match]] = {}
         """By service and host of an open route: the paths as the service sees them, and the route that leads there."""
+        self._target_views: dict[int, list[tuple[Match, PathTable[Match]]]] = {}
+        """The same for the targets of an open route with a group, by its position: how each target sees the route, and
+        what the paths there need."""
+        self._has_guarded = {name for name, group in groups.items() if any(map(_needs_token, _routes_of(group)))}
+        """The services with an endpoint to which a guarded route leads."""
         matches = {
             service.name: [(service, self._add(service, route)) for route in service.routes]
             for service in config.services.values()
         }
+        for position, (service, route) in enumerate(self.routes):
+            if route.auth == "none" and (targets := self._guarded_targets(service, route)):
+                self._target_views[position] = [
+                    (
+                        seen,
+                        _view(
+                            config.services[seen.service], seen.route, [*reached, (config.services[seen.service], seen)]
+                        ),
+                    )
+                    for seen in targets
+                    for reached in ([pair for one in groups[seen.service] for pair in matches[one.name]],)
+                ]
         views: dict[tuple[frozenset[str], str | None, str | None], PathTable[Match]] = {}
         for name, names in self._half_open.items():
             service, reached = config.services[name], [pair for one in groups[name] for pair in matches[one.name]]
@@ -123,13 +140,24 @@ class ProxiedRoutes:
 
     def _add(self, service: ServiceSettings, route: RouteSettings) -> Match:
         is_half_open = service.name in self._half_open
-        found = Match.of(service.name, route, len(self.routes), is_guarded=is_half_open and route.auth == "none")
+        is_guarded = route.auth == "none" and (is_half_open or bool(self._guarded_targets(service, route)))
+        found = Match.of(service.name, route, len(self.routes), is_guarded=is_guarded)
         table = self.anywhere if route.host is None else self.hosts.setdefault(route.host, _HostRoutes())
         table.paths.add(route.prefix, found, is_exact=route.exact)
         if is_half_open:
             table.loose.add(loosest(route.prefix), found, is_exact=route.exact, fold=read_loosely)
         self.routes.append((service, route))
         return found
+
+    def _guarded_targets(self, service: ServiceSettings, route: RouteSettings) -> list[Match]:
+        """The targets of a route, as each sees it, that have an endpoint to which a guarded route leads."""
+        targets = route.rotation.targets if route.rotation is not None else ()
+        return [
+            Match.of(name, route.at_target(target.path))
+            for target in targets
+            for name in (target.service or service.name,)
+            if (name != service.name or target.path is not None) and name in self._has_guarded
+        ]
 
     def match(self, host: str, path: str) -> Match | None:
         """The route for a raw `path` (escapes untouched) at `host` (without port), or None.
@@ -150,7 +178,9 @@ class ProxiedRoutes:
         if found is not None and table is not None and found.is_guarded:
             loose_path = loosest(path)
             loose = table.loose.find(loose_path)
-            is_guarded = loose is not None and loose.needs_token and loose.service in self._half_open[found.service]
+            is_guarded = (
+                loose is not None and loose.needs_token and loose.service in self._half_open.get(found.service, ())
+            )
             if is_guarded or "/../" in f"{loose_path}/":
                 raise Problem(Failure.BAD_TARGET, "The path can be read as another one, which needs a token.")
         return found
@@ -165,10 +195,21 @@ class ProxiedRoutes:
 
         What counts is the path that the endpoint sees: an open route must not lead around a guarded one.
         """
-        if not match.is_guarded:
+        if not match.is_guarded or (views := self._views.get((match.service, match.route.host))) is None:
             return match.needs_token
-        view = self._views[match.service, match.route.host].find(loosest(upstream_path))
+        view = views.find(loosest(upstream_path))
         return view is not None and view.needs_token
+
+    def target_needs_token(self, match: Match, path: str) -> bool:
+        """Whether a request for `path` needs a token because of what one of the targets of an open route sees.
+
+        Which target it goes to is chosen later, by the client too.
+        """
+        for seen, views in self._target_views.get(match.position, ()):
+            view = views.find(loosest(seen.upstream_path(path)))
+            if view is not None and view.needs_token:
+                return True
+        return False
 
     def health_needs_token(self, service: str, path: str, upstream_path: str, *, otherwise: bool) -> bool:
         """Whether `/<service>/health` needs a token: as the service's route that would take `path` without it.
@@ -249,7 +290,11 @@ class RouteTable:
         needs_token = match.needs_token
         if match.is_guarded:
             # Destination and If of WebDAV name paths of their own, which may be those of a guarded route.
-            needs_token = inbound.fields.has_addresses or routes.needs_token(match, upstream_path)
+            needs_token = (
+                inbound.fields.has_addresses
+                or routes.needs_token(match, upstream_path)
+                or routes.target_needs_token(match, path)
+            )
         return self._proxied[match.position], upstream_path + query, needs_token
 
     def _find_health(self, name: str, path: str, query: str) -> tuple[Route, str, bool]:
@@ -274,6 +319,14 @@ class RouteTable:
         if zone is not None:
             return zone
         return self._own if self._other.is_own or is_address(name) else self._other
+
+
+def _routes_of(services: Iterable[ServiceSettings]) -> Iterator[RouteSettings]:
+    return (route for service in services for route in service.routes)
+
+
+def _needs_token(route: RouteSettings) -> bool:
+    return route.auth != "none"
 
 
 def _view(

@@ -32,8 +32,9 @@ _VALUES = 1000
 """Characters of its values that are stored: a service that flaps must not fill the disk with what it says."""
 
 
-def add_changes(connection: Connection, changes: Sequence[StateChange]) -> None:
-    """Store changes of state."""
+def add_changes(connection: Connection, changes: Sequence[StateChange], *, is_repeat: bool = False) -> None:
+    """Store changes of state. Of a repeat, some may have been stored by the attempt whose outcome was not known."""
+    known = _stored(connection, changes) if is_repeat and changes else set()
     rows = [
         {
             "service": change.service,
@@ -46,10 +47,23 @@ def add_changes(connection: Connection, changes: Sequence[StateChange]) -> None:
             **encoded_reason("reason", change.cause, _VALUES),
         }
         for change in changes
+        if _key(change) not in known
     ]
     if rows:
         connection.execute(insert(state_changes), rows)
         notify_fleet(connection)
+
+
+def _stored(connection: Connection, changes: Sequence[StateChange]) -> set[tuple[object, ...]]:
+    """What is stored of the services of `changes` since the first of them."""
+    c = state_changes.c
+    first, services = naive_utc(min(change.at for change in changes)), {change.service for change in changes}
+    found = select(c.service, c.endpoint, c.after, c.changed_at).where(c.service.in_(services), c.changed_at >= first)
+    return {tuple(row) for row in connection.execute(found)}
+
+
+def _key(change: StateChange) -> tuple[object, ...]:
+    return change.service, change.endpoint, change.after.value, naive_utc(change.at)
 
 
 def latest_changes(connection: Connection) -> list[StateChange]:

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from tentaculo.config.limits import LimitSettings
 from tentaculo.model.failure import Failure, UpstreamError
 from tentaculo.model.health import Endpoint
-from tentaculo.net.connecting import Addresses, LookUp, is_shortage, look_up
+from tentaculo.net.connecting import Addresses, LookUp, NoPortError, is_shortage
+from tentaculo.net.resolving import look_up
 from tentaculo.net.turns import TurnScheduler
 from tentaculo.upstream.connection import MAX_IDLE, UpstreamConnection
 from tentaculo.upstream.response_reader import ResponseHeadCache
@@ -97,13 +98,14 @@ class Pool:
                 try:
                     return await self._addresses.connect(self._open, UpstreamConnection.abort, seconds)
                 except OSError as error:
-                    if not is_shortage(error) or not self._make_room():
+                    # A closed connection keeps its port for a minute (TIME_WAIT).
+                    if not is_shortage(error) or isinstance(error, NoPortError) or not self._make_room():
                         raise
                 for _ in range(CLOSING_TURNS):
                     await asyncio.sleep(0)
                 return await self._addresses.connect(self._open, UpstreamConnection.abort, seconds)
         except OSError as error:
-            raise _connect_error(error, seconds) from None
+            raise _connect_error(error, seconds, is_unresolved=self._addresses.is_unresolved) from None
 
     async def _open(self, address: str) -> UpstreamConnection:
         loop = asyncio.get_running_loop()
@@ -167,17 +169,21 @@ class Pool:
             self._idle.pop().abort()
 
 
-def _connect_error(error: OSError, seconds: float) -> UpstreamError:
+def _connect_error(error: OSError, seconds: float, *, is_unresolved: bool) -> UpstreamError:
     """Why there is no connection. Nothing of a request has been sent."""
     code = ""
     if isinstance(error, socket.gaierror):
         failure, words = Failure.DNS_FAILED, "the service's name was not found"
+    elif isinstance(error, TimeoutError) and is_unresolved:
+        failure, words = Failure.CONNECT_TIMEOUT, f"the service's name was not looked up within {seconds:g} s"
     elif isinstance(error, TimeoutError):
         failure, words = Failure.CONNECT_TIMEOUT, f"the service did not accept a connection within {seconds:g} s"
     elif isinstance(error, ssl.SSLError):
         failure, words = Failure.TLS_FAILED, "the secure connection could not be made"
     elif isinstance(error, ConnectionRefusedError):
         failure, words, code = Failure.CONNECT_REFUSED, "the connection was refused", "connection_refused"
+    elif isinstance(error, NoPortError):
+        failure, words = Failure.EXHAUSTED, "the gateway's machine has no port left for a connection"
     elif is_shortage(error):
         failure, words = Failure.EXHAUSTED, "the gateway has no file descriptor or no memory for a connection"
     else:

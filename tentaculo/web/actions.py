@@ -5,9 +5,12 @@ Each form has the fields `form` (the form token), `action` and `next`, the page 
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, tzinfo
+from hashlib import sha256
 from typing import Any, Final, Protocol
 
 from aiohttp import web
@@ -34,6 +37,10 @@ AUTHOR: Final = "signed in"
 """Of what nobody with a name has done."""
 _UNTIL_IT_ENDS: Final = "end"
 _MOST_MINUTES: Final = 366 * 24 * 60
+_REPEATED_WITHIN: Final = 10.0
+"""Seconds within which the last form of a session, sent again, is the same click."""
+_MOST_REMEMBERED: Final = 100
+"""Sessions of which the last form is remembered."""
 
 
 class Books(Protocol):
@@ -72,18 +79,51 @@ class Actions:
         zone: tzinfo,
         now: Callable[[], datetime],
         audit: Audit = no_audit,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`names` maps each name and alias of a service to its name; times of forms are those of `zone`."""
+        """`names` maps each name and alias of a service to its name; times of forms are those of `zone`.
+
+        `clock` is monotonic.
+        """
         self._books = books
         self._names = names
         self._zone = zone
         self._now = now
         self._audit = audit
+        self._clock = clock
+        self._last: dict[str, tuple[bytes, float, Any]] = {}
+        self._one_at_a_time = asyncio.Lock()
 
     async def submit(self, request: web.Request) -> web.Response:
         """Do what a form says. Raises `Problem`: 400, 403, 404, 409, 503; else `HTTPSeeOther` to the page it came from."""
         fields = await read_own_form(request)
-        by = name_of(request) or AUTHOR
+        form, digest = fields["form"], sha256(repr(sorted(fields.items())).encode()).digest()
+        async with self._one_at_a_time:
+            # A finger that taps twice sends a form twice, and the browser shows the second response.
+            last, at, done = self._last.get(form, (b"", 0.0, None))
+            is_new = last != digest or self._clock() - at > _REPEATED_WITHIN
+            if is_new:
+                done = await self._act(fields, name_of(request) or AUTHOR)
+                self._last.pop(form, None)
+                self._last[form] = digest, self._clock(), done
+                if len(self._last) > _MOST_REMEMBERED:
+                    del self._last[next(iter(self._last))]
+        leads = see_other(own_page(fields.get("next", "")))
+        if (session := session_of(request)) is not None:
+            confirm_later(request, session.form_token, leads, *self._confirmed(fields["action"], done))
+        note_action(request)
+        if is_new:
+            is_window = isinstance(done, MaintenanceWindow)
+            about = (
+                {"maintenance": done.id, "services": list(done.services)}
+                if is_window
+                else {"incident": _number(fields)}
+            )
+            self._audit(request, fields["action"], **about)
+        raise leads
+
+    async def _act(self, fields: MultiDict[str], by: str) -> Any:
+        """Do what a form says, and return what came of it. Raises `Problem`."""
         try:
             match fields.get("action"):
                 case "note":
@@ -108,16 +148,7 @@ class Actions:
             raise Problem(Failure.BAD_REQUEST, f"{error}.") from None
         if done is None:
             raise _unknown("window" if "window" in fields else "incident")
-        note_action(request)
-        is_window = isinstance(done, MaintenanceWindow)
-        leads = see_other(own_page(fields.get("next", "")))
-        if (session := session_of(request)) is not None:
-            confirm_later(request, session.form_token, leads, *self._confirmed(fields["action"], done))
-        about = (
-            {"maintenance": done.id, "services": list(done.services)} if is_window else {"incident": _number(fields)}
-        )
-        self._audit(request, fields["action"], **about)
-        raise leads
+        return done
 
     def _confirmed(self, action: str, done: Any) -> tuple[str, datetime | None]:
         """What the next page confirms, and its time."""
@@ -139,7 +170,7 @@ class Actions:
 
     def _window(self, fields: MultiDict[str], author: str) -> MaintenanceWindow:
         return check_window(
-            fields.getall("services", []),
+            [name for value in fields.getall("services", []) for name in value.replace(",", " ").split()],
             fields.get("reason", ""),
             names=self._names,
             now=self._now(),

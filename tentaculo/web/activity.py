@@ -172,8 +172,12 @@ def _of_incident(incident: Incident, notes: Sequence[Note], now: datetime, t: La
         incident_words.path(incident.id),
     )
     if incident.ended_at is not None:
-        text = t("activity.up_again") if incident.is_recovery else t("activity.no_longer_watched")
-        yield Entry(incident.ended_at, "up", "up", root, text, incident_words.ending(incident, t, is_private=True))
+        symbol, tone, text = "up", "up", t("activity.up_again")
+        if incident.part_of is not None:
+            symbol, tone, text = "note", "off", t("activity.belongs_to_another")
+        elif not incident.is_recovery:
+            text = t("activity.no_longer_watched")
+        yield Entry(incident.ended_at, symbol, tone, root, text, incident_words.ending(incident, t, is_private=True))
     for channel, notified in incident.notified.items():
         name = printable(channel, 40) or t("summary.a_channel")
         is_over = notified.state is NotificationState.ENDED

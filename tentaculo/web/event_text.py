@@ -14,7 +14,7 @@ from tentaculo.model.event import Event
 from tentaculo.model.health import GATEWAY_NAME, Health
 from tentaculo.model.reason import Reason
 from tentaculo.model.text import printable
-from tentaculo.web import reasons, wording
+from tentaculo.web import own_event_title, reasons, wording
 from tentaculo.web.languages import Language
 from tentaculo.web.viewer import OF_THE_OPERATOR
 
@@ -43,14 +43,6 @@ _SIGNS: Final = {
     "gateway.alert.failed": ("bell", "down"),
 }
 """By type, the symbol of an event and its tone."""
-
-
-_BREAKERS: Final = {
-    "closed": "events.breaker_closed",
-    "open": "events.breaker_open",
-    "half_open": "events.breaker_half_open",
-}
-"""By state of a circuit breaker, the key of its text."""
 
 
 class Member(NamedTuple):
@@ -83,38 +75,7 @@ def sign(event: Event) -> tuple[str, str]:
 
 def title(event: Event, t: Language) -> str:
     """What happened, in one sentence where it is one of the gateway's own events; else the type."""
-    if is_own(event):
-        if (service := service_of(event)) and (said := _of_service(event, printable(service, 80), t)):
-            return said
-        channel = _word(event.payload.get("channel"), t)
-        match event.type:
-            case "gateway.incident.acknowledged":
-                return t("events.acknowledged")
-            case "gateway.alert.sent":
-                return t("events.notified", channel=channel)
-            case "gateway.alert.failed":
-                return t("events.not_notified", channel=channel)
-    return printable(event.type, 120)
-
-
-def _of_service(event: Event, service: str, t: Language) -> str:
-    """The sentence of an own event that is about a service; empty where there is none."""
-    match event.type:
-        case "gateway.health.changed" if (after := _health(event.payload.get("after"))) is not None:
-            return t("events.is_so", service=service, is_so=wording.predicate(wording.key_of(after), 1, t))
-        case "gateway.incident.opened":
-            return t("events.incident_began", service=service)
-        case "gateway.incident.ended":
-            return t("events.incident_ended", service=service)
-        case "gateway.breaker.changed":
-            state = event.payload.get("state")
-            key = _BREAKERS.get(state) if isinstance(state, str) else None
-            return t("events.breaker_is", service=service, state=_word(state, t) if key is None else t(key))
-        case "gateway.clock.wrong":
-            return t("events.clock_wrong", service=service)
-        case "gateway.clock.right":
-            return t("events.clock_right", service=service)
-    return ""
+    return (own_event_title.title(event, t) if is_own(event) else "") or printable(event.type, 120)
 
 
 def service_of(event: Event) -> str:
@@ -131,10 +92,30 @@ def public_reason(event: Event, t: Language) -> str:
         reason = event.payload.get("reason")
         return reasons.foreign(reason, LONGEST_VALUE) if isinstance(reason, str) else ""
     name = "ending" if event.type == "gateway.incident.ended" else "reason"
+    return reasons.said("", reasons.public(_cause(event, name)), t, LONGEST_VALUE)
+
+
+def private_reason(event: Event, t: Language) -> str:
+    """Why, in an own event of the gateway, for who is signed in; empty where the event has no code of a reason."""
+    name = _reason_member(event)
+    return reasons.said(_text(event, name), _cause(event, name), t, LONGEST_VALUE) if name else ""
+
+
+def _reason_member(event: Event) -> str:
+    """Which member of an own event says why, where its words can be made from a code; else empty."""
+    name = "ending" if event.type == "gateway.incident.ended" else "reason"
+    return name if is_own(event) and _cause(event, name) is not None else ""
+
+
+def _text(event: Event, name: str) -> str:
+    value = event.payload.get(name)
+    return value if isinstance(value, str) else ""
+
+
+def _cause(event: Event, name: str) -> Reason | None:
+    """The code and the values of a reason, if they have the form of one."""
     code, values = event.payload.get(f"{name}_code"), event.payload.get(f"{name}_values")
-    if not isinstance(code, str) or not isinstance(values, dict):
-        return ""
-    return reasons.said("", reasons.public(Reason("", code, values)), t, LONGEST_VALUE)
+    return Reason("", code, values) if isinstance(code, str) and code and isinstance(values, dict) else None
 
 
 def incident_of(event: Event) -> int | None:
@@ -144,8 +125,13 @@ def incident_of(event: Event) -> int | None:
 
 
 def members(event: Event, t: Language) -> tuple[list[Member], int]:
-    """The first members of the payload, and how many more there are."""
-    shown = [(name, value) for name, value in event.payload.items() if not (is_own(event) and name in _HIDDEN)]
+    """The first members of the payload, and how many more there are; without what `private_reason` says."""
+    said = _reason_member(event)
+    shown = [
+        (name, value)
+        for name, value in event.payload.items()
+        if not (is_own(event) and (name in _HIDDEN or name == said))
+    ]
     found = [Member(printable(name, 40), _value(value, t)) for name, value in shown[:MOST_MEMBERS]]
     return found, max(len(shown) - MOST_MEMBERS, 0)
 
@@ -187,10 +173,6 @@ def _visible(line: str) -> str:
 
 def _escaped(character: str) -> str:
     return character if character.isprintable() else json.dumps(character)[1:-1]
-
-
-def _word(value: object, t: Language) -> str:
-    return printable(value, 60).replace("_", " ") if isinstance(value, str) and value else t("events.unknown")
 
 
 def _health(value: object) -> Health | None:

@@ -43,8 +43,6 @@ MOST_TIED: Final = 4
 """Connections that one event of the list names."""
 MOST_JSON: Final = 60_000
 """Characters of JSON on one page."""
-MOST_CHOICES: Final = 100
-"""Services among which one is chosen. Of more, the name is typed, and those of the events that are shown are proposed."""
 
 
 class EventQueries(Protocol):
@@ -83,8 +81,9 @@ class Row:
     """Empty where the title says it."""
     source: str
     severity: str
+    """What a service said; of the gateway's own events the title says it."""
     reason: str
-    """For those to whom the members are not shown."""
+    """Of one of the gateway's own events."""
     members: list[event_text.Member]
     more_members: int
     json: str
@@ -156,7 +155,7 @@ class EventsPage:
     async def show(self, request: web.Request) -> web.StreamResponse:
         """The handler of `GET /status/events`. Raises `Problem` (400)."""
         viewer = self._viewer(request)
-        query = EventsQuery.read(request.query, self._names, is_signed_in=viewer.is_signed_in)
+        query = EventsQuery.read(request.query, self._names, self._info.zone, is_signed_in=viewer.is_signed_in)
         return await self._renderer.respond(
             request,
             (viewer, "events", query),
@@ -190,7 +189,7 @@ class EventsPage:
             "json_link": query.json_link(now, self._names_of) if viewer.is_signed_in else "",
             "kinds": [key for key, one in KINDS.items() if viewer.is_signed_in or one.is_public],
             "ranges": list(RANGES.values()),
-            "services": sorted(self._names_of) if len(self._names_of) <= MOST_CHOICES else [],
+            "services": wording.choices(self._names_of),
             "no_service": "" if self._is_known(query.service) else printable(query.service, 80) or "?",
             "found": found,
             "chart": found.chart if found is not None else None,
@@ -369,8 +368,10 @@ class _Rows:
             title,
             "" if type_ == title else type_,
             printable(event.source, 60),
-            "" if severity.lower() in ("", "info") else printable(severity, 20),
-            "" if self._is_signed_in else event_text.public_reason(event, self._t),
+            "" if event_text.is_own(event) or severity.lower() in ("", "info") else printable(severity, 20),
+            event_text.private_reason(event, self._t)
+            if self._is_signed_in
+            else event_text.public_reason(event, self._t),
             found,
             more,
             text,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Final, NamedTuple
 from urllib.parse import urlencode
 
@@ -59,10 +59,12 @@ class EventsQuery:
     after: int | None = None
 
     @classmethod
-    def read(cls, query: Mapping[str, str], names: Mapping[str, str], *, is_signed_in: bool) -> EventsQuery:
+    def read(
+        cls, query: Mapping[str, str], names: Mapping[str, str], zone: tzinfo, *, is_signed_in: bool
+    ) -> EventsQuery:
         """Raises `Problem` (400) for a value that is none. `names` gives the service of each name and alias.
 
-        Other parameters are ignored, and so are those of `PRIVATE` for who is not signed in.
+        A time without a zone is one of `zone`, that of the page. Other parameters are ignored, and so are those of `PRIVATE` for who is not signed in.
         """
         key, kind = query.get("range") or DEFAULT_RANGE, query.get("kind") or "all"
         if key not in RANGES:
@@ -73,7 +75,7 @@ class EventsQuery:
         texts = {name: query.get(name, "").strip()[:LONGEST] if is_signed_in else "" for name in PRIVATE}
         return cls(
             range=RANGES[key],
-            to=_moment(query.get("to", "").strip()),
+            to=_moment(query.get("to", "").strip(), zone),
             kind=kind if is_signed_in or KINDS[kind].is_public else "all",
             service=names.get(service, service),
             before=_position(query, "before"),
@@ -172,13 +174,13 @@ def _position(query: Mapping[str, str], name: str) -> int | None:
     return int(text)
 
 
-def _moment(text: str) -> datetime | None:
-    """A time in UTC, or with its zone. A `+` of a query that was not escaped arrives as a space."""
+def _moment(text: str, zone: tzinfo) -> datetime | None:
+    """A time with its zone, or of `zone`, as UTC. A `+` of a query that was not escaped arrives as a space."""
     if not text:
         return None
     try:
         found = datetime.fromisoformat(text.replace(" ", "+", 1) if "T" in text else text)
-        found = found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+        found = (found if found.tzinfo else found.replace(tzinfo=zone)).astimezone(UTC)
         found.timestamp()
     except (ValueError, OverflowError):
         raise Problem(Failure.BAD_REQUEST, "to must be a time such as 2026-01-02T03:04:05Z.") from None

@@ -15,7 +15,8 @@ from tentaculo.server.request_body import check_coding, read_body
 
 MAX_BYTES = 16 * 1024
 """Largest body of a form."""
-_MOST_FIELDS = 64
+_MOST_FIELDS = 128
+"""More than a form that lists `wording.MOST_CHOICES` services has."""
 _MEDIA_TYPE = "application/x-www-form-urlencoded"
 # A page of this gateway and its query. The characters leave no way to another host, and none out of the pages.
 _OWN_PAGE = re.compile(r"/status(?:/(?!sign-)[A-Za-z0-9_-]+){0,4}(?:\?[A-Za-z0-9._~!$&'()*+,;=:@%/?-]*)?")
@@ -46,7 +47,7 @@ async def read_own_form(request: web.Request) -> MultiDict[str]:
     if session is None:
         raise see_other(SIGN_IN, next=own_page(fields.get("next", "")))
     if not hmac.compare_digest(fields.get("form", "").encode(), session.form_token.encode()):
-        raise Problem(Failure.FORBIDDEN, "The form is of another sign-in. Open the page again, and send it from there.")
+        raise Problem(Failure.FORM_OF_ANOTHER_SESSION, "Open the page again, and send it from there.")
     return fields
 
 

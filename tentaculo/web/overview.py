@@ -308,8 +308,15 @@ def _note(view: ServiceView, state: wording.State, t: Language) -> str:
     if view.root is not None and state.is_trouble:
         return t("overview.fails_with", root=printable(view.root, 80))
     total, usable = len(view.upstreams), sum(map(wording.is_usable, view.upstreams))
-    healthy = t("overview.addresses_healthy", usable=usable, total=total) if usable < total > 1 else ""
+    is_said = _said_down(view, total) == total - usable
+    healthy = t("overview.addresses_healthy", usable=usable, total=total) if usable < total > 1 and not is_said else ""
     return reasons.cut("; ".join(filter(None, (wording.reason(view, t, 160), healthy))), 160)
+
+
+def _said_down(view: ServiceView, total: int) -> object:
+    """How many of the addresses of a service its reason says are down; None where it says nothing of that."""
+    code, values = (view.cause.code, view.cause.values) if view.cause is not None else ("", {})
+    return {"all_down": total, "one_down": 1, "some_down": values.get("count")}.get(code)
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,8 +342,10 @@ class ServedRow:
 
     served: ServedConfiguration
     since: str
+    by: str
     refused: str
     """When the last reload was refused; empty where it was not."""
+    refused_by: str
 
 
 def served_row(served: ServedConfiguration | None, now: datetime, t: Language) -> ServedRow | None:
@@ -345,8 +354,20 @@ def served_row(served: ServedConfiguration | None, now: datetime, t: Language) -
         return None
     refused = served.refused_at
     return ServedRow(
-        served, wording.clock(served.since, now, t), "" if refused is None else wording.clock(refused, now, t)
+        served,
+        wording.clock(served.since, now, t),
+        _by(served.by, t),
+        "" if refused is None else wording.clock(refused, now, t),
+        _by(served.refused_by, t),
     )
+
+
+_BY: Final = {"start": "overview.by_start", "file change": "overview.by_file"}
+"""What changes the configuration, beside signals and callers, and the key of its text."""
+
+
+def _by(what: str, t: Language) -> str:
+    return t(_BY[what]) if what in _BY else what
 
 
 def window_row(window: MaintenanceWindow, now: datetime, t: Language) -> WindowRow:

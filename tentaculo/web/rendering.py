@@ -23,7 +23,7 @@ from tentaculo.server.accept_language import NAMES
 from tentaculo.server.caller import session_of
 from tentaculo.server.event_stream import takes_events
 from tentaculo.server.native_routes import Slices
-from tentaculo.web import languages, reasons, wording
+from tentaculo.web import languages, reasons, timeline, wording
 from tentaculo.web.confirmation import DONE, confirmed, forget
 from tentaculo.web.documents import Document
 from tentaculo.web.live import LivePages
@@ -236,6 +236,7 @@ class Renderer:
                 form_token=FORM_TOKEN,
                 confirmed=CONFIRMED,
                 t=t,
+                rects=timeline.rects,
                 marked=partial(reasons.marked, clock=partial(wording.clock, now=datetime.now(zone), t=t)),
                 script_words=_script_words(t),
                 languages=NAMES,

@@ -14,6 +14,8 @@ from itertools import pairwise
 from operator import itemgetter
 from typing import Final, NamedTuple
 
+from markupsafe import Markup
+
 from tentaculo.model.health import Health, StateChange
 from tentaculo.model.history import DAY, HOUR, MINUTE, Period
 from tentaculo.web.languages import Language
@@ -135,6 +137,8 @@ _KEYS: Final = {
 _BEST_FIRST: Final = ("none", "up", "plan", "slow", "down")
 _RANKS: Final = {health: _BEST_FIRST.index(key) for health, key in _KEYS.items()}
 _CELLS: Final = math.ceil(WIDTH / _SHORTEST)
+_WORSE: Final = [bytes(max(rank, one) for one in range(256)) for rank in range(len(_BEST_FIRST))]
+"""By rank, what `bytes.translate` makes of each rank: the worse of the two. A loop over the cells takes thirty times as long."""
 _RUNS: Final = re.compile(rb"(.)\1*", re.DOTALL)
 
 
@@ -168,11 +172,17 @@ def bars(axis: Axis, changes: Sequence[StateChange], health: Health, since: date
                 painted[first] = rank
         else:
             last = min(math.ceil(end), _CELLS)
-            painted[first:last] = bytes(max(worst, rank) for worst in painted[first:last])
+            painted[first:last] = painted[first:last].translate(_WORSE[rank])
     return [
         Bar(_BEST_FIRST[run[0][0]], number(run.start() * _SHORTEST), number((run.end() - run.start()) * _SHORTEST))
         for run in _RUNS.finditer(painted)
     ]
+
+
+def rects(found: Iterable[Bar], y: int, height: int) -> Markup:
+    """The bars as SVG. All values are of this module; a template escapes each, which took a fifth of the overview."""
+    made = [f'<rect class="r-{bar.key}" x="{bar.x}" width="{bar.width}" y="{y}" height="{height}"/>' for bar in found]
+    return Markup("".join(made))  # noqa: S704
 
 
 def curve(axis: Axis, span: int, points: Mapping[int, float], usual: float | None) -> str:

@@ -38,6 +38,8 @@ class State(NamedTuple):
 
 NOTHING = "\N{EN DASH}"
 """Shown where there is no number."""
+MOST_CHOICES: Final = 100
+"""Services among which one chooses in a form. Of more, the name is typed, and some are proposed."""
 ENGLISH = language("en")
 """Of what programs read: documents and feeds."""
 _TONES = {
@@ -144,6 +146,12 @@ def day(moment: datetime, now: datetime, t: Language) -> str:
     if days in (0, 1):
         return t("common.yesterday") if days else t("common.today")
     return t.short_date(moment, year=moment.year != now.year)
+
+
+def choices(services: Iterable[str]) -> list[str]:
+    """The services among which one chooses in a form; none where they are too many for a list."""
+    found = sorted(set(services))
+    return found if len(found) <= MOST_CHOICES else []
 
 
 def zone_name(moment: datetime) -> str:

@@ -13,7 +13,6 @@ from dataclasses import replace
 import click
 import uvloop
 
-from tentaculo.config.environment import widen_lookups
 from tentaculo.gateway import process
 from tentaculo.gateway.reloading import start_report
 from tentaculo.model.text import utc_now
@@ -42,7 +41,6 @@ def work(number: int, descriptor: int, channel: int) -> int:
     sockets = [[socket.socket(fileno=inherited) for inherited in group] for group in spec.sockets]
     for sock in (sock for group in sockets for sock in group):
         sock.set_inheritable(False)
-    widen_lookups()
     try:
         uvloop.run(
             process.serve(

@@ -49,6 +49,13 @@ def test_a_page(get: CaseResult) -> None:
     assert "trial" in document([get], is_trial=True)
 
 
+def test_the_machine_says_how_busy_it_was_before_a_case(get: CaseResult) -> None:
+    get.machine = {"memory": "8 GiB", "measured": "2026-11-29 20:00 UTC", "load average": "0.2", "slow": "2.5%"}
+    page = document([get], is_trial=False)
+    assert "- memory: 8 GiB" in page
+    assert "- measured: get 2026-11-29 20:00 UTC, load average 0.2, slow 2.5%" in page
+
+
 def test_commands_can_be_pasted(get: CaseResult) -> None:
     page = document([get], is_trial=False)
     assert "wrk -H 'A: b'" in page

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from functools import cache
 from importlib.resources import files
 
@@ -69,3 +70,29 @@ async def test_it_would_find_something() -> None:
         )
         found = {one.partition(":")[0] for one in await findings(page)}
         assert found == {"empty-heading", "image-alt", "target-size"}
+
+
+_SMALL = """() => [...document.querySelectorAll("main a, header a, footer a, button, select, summary")]
+    .filter(one => one.getClientRects().length && !one.closest("svg, .axis"))
+    // Links within a sentence, and the times of a log, are as high as their line.
+    .filter(one => getComputedStyle(one).display !== "inline")
+    .filter(one => one.getBoundingClientRect().height < 23.5)
+    .map(one => one.outerHTML.slice(0, 120))"""
+
+
+@pytest.mark.parametrize("shown", PAGES, ids=str)
+async def test_a_phone_shows_whole_boxes_and_times_and_a_finger_hits_every_control(shown: Shown) -> None:
+    async with opened(shown.state(), path=shown.path, width=320) as (page, _):
+        await page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+        assert await page.evaluate(_SMALL) == []
+        widths = "all => all.filter(one => one.getClientRects().length).map(one => one.offsetWidth)"
+        assert set(await page.locator(".sheet").evaluate_all(widths)) <= {320}
+        brand = await page.locator(".brand").bounding_box()
+        assert brand is not None
+        assert brand["height"] < 32, "the mark stands beside the name"
+        boxes = await page.locator(".ticks text").evaluate_all(
+            "all => all.map(one => one.getBoundingClientRect()).filter(one => one.width)"
+            ".map(one => [one.y, one.left, one.right])"
+        )
+        for (y, _left, right), (next_y, left, _right) in itertools.pairwise(boxes):
+            assert y != next_y or right < left, "two times of an axis run into one another"

@@ -193,7 +193,7 @@ async def test_times_are_the_reader_s(state: State) -> None:
         moment = page.locator(".lead time").first
         assert await moment.inner_text() == "09:09"
         assert await moment.get_attribute("title") == "2026-03-14 12:09:26 UTC"
-        assert "Times are yours" in await page.locator(".foot").inner_text()
+        assert "Times are in your zone" in await page.locator(".foot").inner_text()
 
 
 @pytest.mark.parametrize(

@@ -139,6 +139,21 @@ def test_export_can_replace_the_file(commands: Commands) -> None:
     assert after == before.replace(services={**before.services, "madre": madre})
 
 
+def test_export_does_not_mask_the_secrets_of_the_file_that_it_reads(commands: Commands) -> None:
+    """The configuration file was replaced by one without its secrets."""
+    before = commands.file.read_text()
+    link = commands.folder / "link.toml"
+    link.symlink_to(commands.file)
+    for output in (commands.file, link):
+        said = commands.run("export", "-o", str(output), code=2).output
+        assert "is the configuration file, and would lose its secrets: add --secrets" in said
+    assert commands.file.read_text() == before
+    commands.run("export", "--secrets", "-o", str(link))
+    assert link.is_symlink()
+    assert load(commands.file, {}).config.services["new"].addresses == ("http://127.0.0.1:9",)
+    assert SECRET in commands.file.read_text()
+
+
 def test_export_masks_secrets_in_comments(commands: Commands) -> None:
     output = commands.run("export").output
     assert SECRET not in output

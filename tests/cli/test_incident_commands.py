@@ -157,7 +157,10 @@ def test_an_open_incident_is_acknowledged(run: Run, url: str) -> None:
         (("maintenance", "add", "mcp", "--reason", "x"), "needs either --for or --until"),
         (("maintenance", "add", "mcp", "--for", "two hours", "--reason", "x"), "must be a number and a unit"),
         (("maintenance", "add", "mcp", "--for", "900d", "--reason", "x"), "no more than a year"),
-        (("maintenance", "add", "nobody", "--for", "2h", "--reason", "x"), "services has a name that is no service's"),
+        (
+            ("maintenance", "add", "nobody", "--for", "2h", "--reason", "x"),
+            'services has "nobody", which is no service',
+        ),
         (("maintenance", "add", "mcp", "--for", "2h", "--reason", " "), "reason must be a line of 1 to 200"),
         (("maintenance", "add", "mcp", "--until", "tomorrow", "--reason", "x"), "must be a time such as"),
         (("maintenance", "add", "mcp", "--until", "2001-01-01T00:00:00Z", "--reason", "x"), "must be later than"),

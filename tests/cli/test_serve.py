@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 import sys
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,59 @@ from aiohttp import ClientSession
 from structlog.testing import capture_logs
 
 from tentaculo.cli import serve
+from tentaculo.cli.output import StartError
 from tentaculo.cli.serve import SchemaUpgrade
-from tests.support.gateway_process import running_gateway
+from tests.support.gateway_process import ROOT, TOKEN, clean_environment, running_gateway
+from tests.support.service_manager import service_manager
+from tests.support.waits import eventually, free_port
+
+
+@pytest.mark.parametrize("reader", ["stops", "leaves"])
+async def test_nobody_need_read_what_it_prints(tmp_path: Path, reader: str) -> None:
+    """A pipe whose reader hangs is full soon; one whose reader has gone fails."""
+    read_end, write_end = os.pipe()
+    if reader == "leaves":
+        os.close(read_end)
+    else:
+        os.set_blocking(write_end, False)
+        with suppress(BlockingIOError):
+            while True:
+                os.write(write_end, bytes(4096))
+        os.set_blocking(write_end, True)
+    port = free_port()
+    file = tmp_path / "gateway.toml"
+    file.write_text(
+        f'server = {{host = "127.0.0.1", port = {port}}}\nservices.s = {{url = "http://127.0.0.1:9", enabled = false}}\n'
+    )
+    added = {"PYTHONPATH": str(ROOT), "TENTACULO_TOKEN": TOKEN, "TENTACULO_DATABASE_AUTO_UPGRADE": "false"}
+    with service_manager() as manager:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "tentaculo", "serve", "-c", str(file)),
+            cwd=tmp_path,
+            env=clean_environment({**added, "NOTIFY_SOCKET": manager.address}),
+            stdout=write_end,
+            stderr=write_end,
+        )
+        os.close(write_end)
+        try:
+            # It is ready behind what it prints.
+            await eventually(lambda: "READY" in manager.states or process.returncode is not None, seconds=50)
+            async with ClientSession(f"http://127.0.0.1:{port}") as session, session.get("/livez") as response:
+                assert response.status == 200
+            process.terminate()
+            assert await asyncio.wait_for(process.wait(), 50) == 0
+        finally:
+            with suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+            if reader == "stops":
+                os.close(read_end)
+
+
+def test_a_start_without_threads_says_why() -> None:
+    with pytest.raises(StartError, match="no thread can be started"), serve._report_start_errors():
+        raise RuntimeError("can't start new thread")
+
 
 FAILS_TWICE = """
 import pathlib, sys

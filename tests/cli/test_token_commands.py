@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tentaculo.cli.main import cli
+from tentaculo.config.accepted_tokens import format_moment
 from tentaculo.security.token_file import read_tokens
 from tentaculo.security.tokens import Tokens, fingerprint_of, hash_token
 from tentaculo.store import migrate
@@ -106,6 +107,28 @@ def test_rotating_keeps_name_and_scopes_and_the_old_one_ends_after_the_grace(run
     now += 31 * 86400
     assert not tokens.accepts(new.encode()), "it lasts as long as the old one did"
     assert "no token of this name" in run("rotate", "other", code=2).output
+
+
+def test_the_end_of_the_old_one_is_said_as_it_is(run: Run, file: Path) -> None:
+    """A grace that is longer than the old one lasts was said to be its end."""
+    run("new", "ci", "--expires", "1h")
+    ends_at = read_tokens(file)[0].expires
+    assert ends_at is not None
+    assert f"The old one ends at {format_moment(ends_at)}." in run("rotate", "ci", "--grace", "2h").output
+    file.write_text(f"{hash_token('old')} name=ci created=2020-01-01T00:00:00Z expires=2020-01-02T00:00:00Z\n")
+    assert "The old one has expired." in run("rotate", "ci").output
+
+
+def test_no_token_is_made_that_has_expired_already(run: Run, file: Path) -> None:
+    file.parent.mkdir()
+    file.write_text(f"{hash_token('old')} name=ci expires=2020-01-02T00:00:00Z\n")
+    before = file.read_text()
+    assert (
+        "ci has expired, and it is not known how long it was to last: give --expires"
+        in run("rotate", "ci", code=2).output
+    )
+    assert file.read_text() == before
+    made(run("rotate", "ci", "--expires", "1h"))
 
 
 def test_a_revoked_token_is_gone_with_all_of_its_name(run: Run, file: Path) -> None:

@@ -54,7 +54,7 @@ def test_only_its_owner_can_read_it_and_nothing_is_left_beside_it(tmp_path: Path
 def test_a_file_that_cannot_be_written_stays_as_it_was(tmp_path: Path) -> None:
     file = tmp_path / "changes.json"
     file.mkdir()
-    with pytest.raises(OSError, match="directory"):
+    with pytest.raises(OSError, match="it is no regular file"):
         write_layer(file, ChangeLayer())
     assert [one.name for one in tmp_path.iterdir()] == ["changes.json"]
 

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from tentaculo.config.change_layer import read_layer
+from tentaculo.config.accepted_tokens import TokenSettings
+from tentaculo.config.change_layer import ChangeLayer, locked, read_layer, write_layer
 from tentaculo.config.errors import ConfigError
-from tentaculo.config.files import FileTooLargeError, read_bytes, read_text
+from tentaculo.config.files import FileTooLargeError, read_bytes, read_text, replaceable
 from tentaculo.config.loader import load
-from tentaculo.security.token_file import read_tokens
+from tentaculo.security.token_file import edit, keep_token, read_tokens
+from tentaculo.security.tokens import hash_token
 
 
 def test_a_file_is_read_as_python_reads_text(tmp_path: Path) -> None:
@@ -83,3 +85,32 @@ def test_what_has_nothing_to_read_now_is_refused() -> None:
     finally:
         os.close(leader)
         os.close(follower)
+
+
+def test_only_a_regular_file_is_replaced(tmp_path: Path) -> None:
+    """As root, a token file /dev/null was replaced by a file, for all programs of the machine."""
+    with pytest.raises(OSError, match="it is no regular file"):
+        replaceable(Path(os.devnull))
+    with pytest.raises(OSError, match="it is no regular file"):
+        replaceable(tmp_path)
+    assert replaceable(tmp_path / "missing") == tmp_path / "missing"
+
+
+def test_a_link_stays_and_what_it_leads_to_is_replaced(tmp_path: Path) -> None:
+    """The link became a file, and what others read behind it still had the revoked token."""
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    for name in ("token", "changes.json"):
+        (tmp_path / name).symlink_to(shared / name)
+    token = TokenSettings(hash=hash_token("one"))
+    keep_token(tmp_path / "token", token)
+    assert [one.hash for one in read_tokens(shared / "token")] == [token.hash]
+    with edit(tmp_path / "token") as file:
+        file.remove(token)
+        file.write()
+    assert read_tokens(shared / "token") == []
+    layer = ChangeLayer(3)
+    with locked(tmp_path / "changes.json"):
+        write_layer(tmp_path / "changes.json", layer)
+    assert read_layer(shared / "changes.json") == layer
+    assert all((tmp_path / name).is_symlink() for name in ("token", "changes.json"))

@@ -120,6 +120,32 @@ async def test_muting_holds_over_a_restart_and_everywhere(start: Start, file: Pa
     assert {one["payload"]["incident"] for one in acted} == {int(number)}
 
 
+async def test_a_form_that_is_sent_twice_is_done_once(start: Start, file: Path, refusing_port: int) -> None:
+    live = await broken(start, file, refusing_port)
+    number = str((await incident_of(live))["id"])
+    browser, form = await signed_in(live)
+    note = {"form": form, "action": "note", "incident": number}
+    plan = {"form": form, "action": "maintain", "services": "hermes", "minutes": "60", "starts": "2027-06-01T05:30"}
+    forms = [
+        {**fields, name: words} for fields, name in ((note, "text"), (plan, "reason")) for words in ("disk", "disks")
+    ]
+    for fields in forms:
+        sent = [browser.send("/status/actions", **fields) for _ in range(3)]
+        assert {where(done) for done in await asyncio.gather(*sent)} == {(303, "/status")}
+    found = await read(live, f"/vx11/incidents/{number}")
+    assert sorted(one["text"] for one in found["notes"]) == ["disk", "disks"]
+    planned = (await read(live, "/vx11/maintenance"))["maintenance"]
+    assert sorted(one["reason"] for one in planned) == ["disk", "disks"]
+    # What was undone in between is done again.
+    for until in ("end", "0", "end"):
+        await browser.send("/status/actions", form=form, action="mute", incident=number, until=until)
+    assert (await read(live, f"/vx11/incidents/{number}"))["muted"]["until"] is None
+    # Another person may write the same.
+    other, other_form = await signed_in(live)
+    await other.send("/status/actions", **{**note, "form": other_form, "text": "disk"})
+    assert len((await read(live, f"/vx11/incidents/{number}"))["notes"]) == 3
+
+
 async def test_planning_maintenance(start: Start, file: Path, refusing_port: int) -> None:
     live = await broken(start, file, refusing_port)
     browser, form = await signed_in(live)
@@ -128,7 +154,10 @@ async def test_planning_maintenance(start: Start, file: Path, refusing_port: int
     assert where(done) == (303, "/status/services/hermes")
     done = await browser.send("/status/actions", **plan, services="*", starts="2027-06-01T05:30")
     assert where(done) == (303, "/status")
-    first, second = (await read(live, "/vx11/maintenance"))["maintenance"]
+    # Where there are many services, their names are typed.
+    await browser.send("/status/actions", **plan, services="herald,hermes , mcp", starts="2027-07-01T05:30")
+    first, second, third = (await read(live, "/vx11/maintenance"))["maintenance"]
+    assert third["services"] == ["hermes", "mcp"]
     assert (first["services"], first["author"], first["reason"]) == (["hermes"], WHO, "a new disk")
     assert second["starts_at"] == "2027-06-01T00:00:00Z", "the time was one of the page's zone"
     assert second["ends_at"] == "2027-06-01T01:00:00Z"
@@ -159,6 +188,8 @@ async def test_maintenance_is_changed_and_ended(start: Start, file: Path, refusi
         done = await browser.send("/status/actions", form=form, action="end_maintenance", window=str(number))
         assert where(done) == (303, "/status")
     assert (await read(live, "/vx11/maintenance"))["maintenance"] == []
+    again = await browser.send("/status/actions", form=form, action="end_maintenance", window=str(second["id"]))
+    assert where(again) == (303, "/status"), "the same click"
     again = await browser.send("/status/actions", form=form, action="end_maintenance", window=str(first["id"]))
     assert again.status == 404
     public = (await Browser(live.port).ask("/status", HTML)).body.decode()
@@ -237,6 +268,8 @@ async def test_nobody_else_can_have_a_page_say_it(start: Start, file: Path, refu
         ({"action": "mute", "until": "999999"}, 400),
         ({"action": "mute", "until": "-1"}, 400),
         ({"action": "maintain", "services": "nobody", "reason": "x", "minutes": "60"}, 400),
+        ({"action": "maintain", "services": "hermes, nobody", "reason": "x", "minutes": "60"}, 400),
+        ({"action": "maintain", "services": " , ", "reason": "x", "minutes": "60"}, 400),
         ({"action": "maintain", "reason": "x", "minutes": "60"}, 400),
         ({"action": "maintain", "services": "hermes", "reason": "", "minutes": "60"}, 400),
         ({"action": "maintain", "services": "hermes", "reason": "x", "minutes": "0"}, 400),
@@ -267,7 +300,10 @@ async def test_nobody_acts_without_a_session_its_form_and_the_own_origin(start: 
     )
     browser, form = await signed_in(live)
     assert (await browser.send("/status/actions", **plan)).status == 403
-    assert (await browser.send("/status/actions", **plan, form="a" * 32)).status == 403
+    foreign = await browser.send("/status/actions", **plan, form="a" * 32)
+    assert foreign.status == 403
+    assert b"The form is of another sign-in." in foreign.body
+    assert b"token" not in foreign.body, "nothing is wrong with the token"
     browser.origin = "http://evil.example"
     assert (await browser.send("/status/actions", **plan, form=form)).status == 403
     assert (await read(live, "/vx11/maintenance"))["maintenance"] == []

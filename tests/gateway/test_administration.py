@@ -183,6 +183,18 @@ async def test_a_service_is_added_changed_and_removed(live: Running) -> None:
     assert live.served.by == ["write API (ana)"] * 4
 
 
+@pytest.mark.parametrize("path", ["/services/new", "/alerts/webhooks/new"])
+async def test_a_new_thing_without_an_address_is_refused(live: Running, path: str) -> None:
+    """It was kept and had no effect, as a change to a part of something that the file no longer has."""
+    place = path.strip("/").replace("/", ".")
+    refused = await live.send("PUT", path, {}, status=422)
+    assert {fault["path"] for fault in refused["faults"]} & {place, f"{place}.url"}
+    refused = await live.send("PUT", path, {"unheard_of": 1}, status=422)
+    assert f"{place}.unheard_of" in {fault["path"] for fault in refused["faults"]}
+    assert len(refused["faults"]) > 1
+    assert not live.changes.exists()
+
+
 async def test_what_changes_nothing_is_no_change(live: Running) -> None:
     config = (await live.send("GET", "/services/madre"))["config"]
     same = await live.send("PUT", "/services/madre", config)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 from aiohttp import ClientSession
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from tentaculo.config.change_layer import ChangeLayer, read_layer, write_layer
 from tentaculo.gateway import layer_keeper
@@ -21,6 +21,7 @@ from tentaculo.model.text import utc_now
 from tentaculo.store import migrate
 from tentaculo.store.changes import StoredChanges, read_changes, replace_changes
 from tentaculo.store.client import StoreClient
+from tentaculo.store.errors import StoreUnavailable
 from tentaculo.tasks import TaskGroup
 from tests.gateway.test_administration import ADMIN_TOKEN, ANY, BASE, FILE, Running, running
 from tests.support.layered_gateway import Elapsed
@@ -66,11 +67,20 @@ def url(postgresql: Server) -> Iterator[str]:
 
 @asynccontextmanager
 async def machine(
-    folder: Path, url: str, *, ahead: timedelta = timedelta(), layer: ChangeLayer | None = None, starts: bool = True
+    folder: Path,
+    url: str,
+    *,
+    ahead: timedelta = timedelta(),
+    layer: ChangeLayer | None = None,
+    starts: bool = True,
+    more: str = "",
 ) -> AsyncIterator[Machine]:
-    """One machine, whose clock is so much ahead; `layer` is in its file. Without `starts` its database is away."""
+    """One machine, whose clock is so much ahead; `layer` is in its file. Without `starts` its database is away.
+
+    `more` is in its configuration.
+    """
     folder.mkdir()
-    (folder / "tentaculo.toml").write_text(FILE)
+    (folder / "tentaculo.toml").write_text(FILE + more)
     if layer is not None:
         write_layer(folder / "data" / "changes.json", layer)
     elapsed = Elapsed()
@@ -281,3 +291,165 @@ async def test_an_override_ends_at_one_moment_though_the_clocks_differ(
         for one in (a, b):
             await one.follower.look()
             assert not one.live.services["shub"].enabled
+
+
+@contextmanager
+def holding(url: str, statement: str) -> Iterator[Connection]:
+    """A session that has run `statement` and not ended its transaction."""
+    with opened(url) as connection:
+        connection.execute(text(statement))
+        try:
+            yield connection
+        finally:
+            connection.rollback()
+
+
+async def test_a_change_that_got_503_is_not_made_later(
+    two: tuple[Machine, Machine], url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database was slow: the change was refused, was made a moment later all the same, and was no event."""
+    a, b = two
+    await a.say("first")
+    monkeypatch.setattr("tentaculo.store.client.READ_WAIT", 0.2)
+    with holding(url, "SELECT * FROM tentaculo_configuration_changes FOR UPDATE"):
+        await a.say("second", status=503)
+    monkeypatch.undo()
+    for one in two:
+        await one.follower.look()
+        assert (one.about, one.kept.revision) == ("first", 1)
+    await b.say("third")
+    await a.follower.look()
+    assert (a.about, a.kept.revision) == ("third", 2)
+
+
+SLOW_COMMIT = (
+    """CREATE FUNCTION wait_for_test() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NEW; END $$""",
+    """CREATE CONSTRAINT TRIGGER slow_commit AFTER INSERT OR UPDATE ON tentaculo_configuration_changes
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION wait_for_test()""",
+)
+
+
+async def test_a_change_whose_commit_got_no_response_is_an_event_once_it_is_known(
+    two: tuple[Machine, Machine], url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tentaculo.gateway.administration.SETTLE_EVERY", 0.02)
+    a, b = two
+    with opened(url) as connection:
+        for statement in SLOW_COMMIT:
+            connection.execute(text(statement))
+        connection.commit()
+    monkeypatch.setattr("tentaculo.store.client.READ_WAIT", 0.2)
+    with holding(url, "SELECT pg_advisory_lock(1)") as connection:
+        refused = await a.live.send("PATCH", "/services/madre", {"about": "of a"}, status=503)
+        assert "not known" in refused["detail"]
+        assert a.live.events == []
+        connection.execute(text("SELECT pg_advisory_unlock(1)"))
+    monkeypatch.setattr("tentaculo.store.client.READ_WAIT", 30)
+    await eventually(lambda: bool(a.live.events), "the event of the change")
+    assert [(event["by"], event["keys"]) for event in a.live.events] == [("ana", ["services.madre.about"])]
+    for one in two:
+        await one.follower.look()
+        assert (one.about, one.kept.revision) == ("of a", 1)
+    assert b.live.events == []
+
+
+async def test_the_others_go_back_with_a_machine_whose_database_was_away_meanwhile(
+    two: tuple[Machine, Machine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The row kept a change that its machine could not serve, and whose client got 503."""
+    monkeypatch.setattr("tentaculo.gateway.administration.SETTLE_EVERY", 0.02)
+    a, b = two
+    await a.say("first")
+    replace, failures = ChangesTable.replace, [StoreUnavailable("away")]
+
+    async def replace_or_fail(self: ChangesTable, before: ChangeLayer, after: ChangeLayer) -> bool:
+        if before.revision == 2 and failures:
+            raise failures.pop()
+        return await replace(self, before, after)
+
+    monkeypatch.setattr(ChangesTable, "replace", replace_or_fail)
+    a.live.served.problem = "no memory"
+    await a.say("second", status=503)
+    assert failures == []
+    a.live.served.problem = ""
+
+    async with asyncio.timeout(20):
+        while not b.live.changes.exists() or b.kept.revision != 3:
+            await b.follower.look()
+            await asyncio.sleep(0.01)
+    await a.follower.look()
+    assert [one.about for one in two] == ["first", "first"]
+
+
+async def test_a_copy_that_somebody_edited_and_reloaded_gives_way_to_the_row(two: tuple[Machine, Machine]) -> None:
+    """The row of the same revision was not compared again: the machines served different things until the next change."""
+    a, b = two
+    await a.say("of a")
+    await b.follower.look()
+    b.live.changes.write_text(b.live.changes.read_text().replace('"of a"', '"by hand"'))
+    assert (await b.live.reloader.reload("test")).is_accepted
+    assert b.about == "by hand"
+    await b.follower.look()
+    assert (b.about, b.kept) == ("of a", a.kept)
+
+
+async def test_a_row_that_was_refused_is_tried_again_after_a_reload(two: tuple[Machine, Machine]) -> None:
+    a, b = two
+    collides = {"url": "http://127.0.0.1:9", "routes": [{"prefix": "/new"}]}
+    file = b.live.changes.parent.parent / "tentaculo.toml"
+    before = file.read_text()
+    file.write_text(before + '[services.own]\nurl = "http://127.0.0.1:9"\nroutes = [{ prefix = "/new" }]\n')
+    assert (await b.live.reloader.reload("test")).is_accepted
+    await a.live.send("PUT", "/services/new", collides)
+    await b.follower.look()
+    assert set(b.live.services) == {"madre", "own", "shub"}
+    file.write_text(before)
+    assert (await b.live.reloader.reload("test")).is_accepted
+    await b.follower.look()
+    assert set(b.live.services) == {"madre", "new", "shub"}
+
+
+async def test_a_machine_that_had_changes_before_there_was_a_row_brings_them(tmp_path: Path, url: str) -> None:
+    """As after a move from SQLite: the second machine served what the first one had changed only after the next change."""
+    layer = ChangeLayer(3, utc_now(), "ana", {"services": {"madre": {"about": "from SQLite"}}})
+    async with machine(tmp_path / "a", url, layer=layer) as a, machine(tmp_path / "b", url) as b:
+        await b.follower.look()
+        assert b.about is None
+        await a.follower.look()
+        await b.follower.look()
+        assert [(one.about, one.kept.revision) for one in (a, b)] == [("from SQLite", 3), ("from SQLite", 3)]
+        await b.say("of b")
+        await a.follower.look()
+        assert a.about == "of b"
+
+
+async def test_gateways_of_one_folder_share_the_file_of_changes(
+    tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second gateway of a machine took what the first one had written for a hand's work, and never followed."""
+    monkeypatch.setattr(layer_keeper, "LOOK_EVERY", 0.005)
+    async with machine(tmp_path / "a", url) as a:
+        same = f'[admin]\nchanges_file = "{a.live.changes}"\n'
+        async with machine(tmp_path / "b", url, more=same) as b:
+            await a.say("of a")
+            await b.follower.look()
+            assert b.about == "of a"
+            await b.say("of b")
+            await a.follower.look()
+            assert (a.about, a.kept.revision) == ("of b", 2)
+            await a.live.send("POST", "/services/shub/enable", {"for": 20})
+            await b.follower.look()
+            for one in (a, b):
+                assert one.live.services["shub"].enabled
+                one.elapsed.seconds += 20
+                await eventually(lambda one=one: not one.live.services["shub"].enabled)  # type: ignore[misc]
+            await eventually(lambda: a.kept.overrides == {})
+            b.live.served.problem = "no memory"
+            await a.say("once more")
+            await b.follower.look()
+            assert (a.about, a.kept.revision) == ("once more", 4)
+            b.live.served.problem = ""
+            await a.say("last")
+            await b.follower.look()
+            assert (b.about, a.kept.revision) == ("last", 5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -350,6 +351,25 @@ async def test_a_service_is_switched_off_and_on(tmp_path: Path) -> None:
         await served.reload(services={"madre": service(up)})
         assert (await ask(wire)).status == 200
         await eventually(lambda: board.service("madre").health is Health.UP)
+
+
+async def test_maintenance_that_a_reload_ends_or_keeps_of_a_service_that_it_changes(tmp_path: Path) -> None:
+    """The service stayed in maintenance for good, and its alerts were never sent again."""
+    plan = {"services": ["madre"], "starts": "2020-01-01T00:00:00Z", "ends": "2090-01-01T00:00:00Z"}
+    async with upstream(answering(ok())) as up:
+        first = service(up)
+        async with serving(tmp_path, {"madre": first}, probes=True, maintenance=[plan]) as served:
+            health = partial(served.gateway.health_service.board.health, "madre")
+            await eventually(lambda: health() is Health.MAINTENANCE)
+            await served.reload(services={"madre": {**first, "about": "changed"}})
+            assert health() is Health.MAINTENANCE
+            await served.reload(services={"madre": {**first, "enabled": False}})
+            assert health() is Health.OFF
+            await served.reload(services={"madre": first})
+            assert health() is Health.MAINTENANCE
+            await served.reload(services={"madre": {**first, "about": "changed"}}, maintenance=[])
+            assert health() is not Health.MAINTENANCE
+            await eventually(lambda: health() is Health.UP)
 
 
 async def test_heartbeats_of_services_that_are_added_or_switched_off_and_on(tmp_path: Path) -> None:

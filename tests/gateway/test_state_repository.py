@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from sqlalchemy import select
 
 from tentaculo.config.schema import Config
 from tentaculo.gateway import state_repository
@@ -20,7 +21,9 @@ from tentaculo.model.health import GATEWAY_NAME, Health, LastHeartbeat, StateCha
 from tentaculo.store import migrate
 from tentaculo.store.client import StoreClient
 from tentaculo.store.database import once
-from tentaculo.store.states import add_changes, latest_changes, read_heartbeats, save_heartbeats
+from tentaculo.store.errors import StoreUnavailable
+from tentaculo.store.states import add_changes, latest_changes, read_changes, read_heartbeats, save_heartbeats
+from tentaculo.store.tables import state_changes
 from tests.support.waits import eventually
 
 NOW = datetime.now(UTC)
@@ -163,6 +166,28 @@ async def test_what_changes_while_the_database_is_locked_is_stored_afterwards(ur
         found = {(one.service, one.endpoint): one for one in once(url, latest_changes)}
         assert found["madre", ""].at == three_hours_ago, "it was up all the time, as far as is known"
         assert ("job", "") in found
+
+
+async def test_a_change_whose_first_attempt_is_stored_late_is_stored_once(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempts: list[Any] = []
+
+    async def slow(self: StoreClient, work: Any) -> Any:
+        done = await run_as_holder(self, work)
+        if work.func is add_changes:
+            attempts.append(work)
+            if len(attempts) == 1:
+                raise StoreUnavailable("The database did not respond in time.")
+        return done
+
+    run_as_holder = StoreClient.run_as_holder
+    monkeypatch.setattr(StoreClient, "run_as_holder", slow)
+    async with service() as (table, _), running(url, madre=table):
+        await eventually(lambda: len(attempts) > 1)
+    everything = select(state_changes).where(state_changes.c.service == "madre")
+    found = once(url, lambda connection: read_changes(connection, everything))
+    assert sorted(one.endpoint for one in found) == ["", table["url"].removeprefix("http://")]
 
 
 async def test_changes_that_are_too_old_are_removed_and_the_last_ones_stay(

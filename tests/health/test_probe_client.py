@@ -62,6 +62,23 @@ async def test_all_addresses_are_dead(serve: Serve) -> None:
     assert (result.health, result.reason) == (Health.DOWN, "could not connect within 0.4 s")
 
 
+async def test_a_name_server_that_is_silent_is_named(serve: Serve) -> None:
+    port = await serve(talk)
+    found = asyncio.Event()
+
+    async def late(_: str, __: int) -> list[str]:
+        await found.wait()
+        return ["127.0.0.1"]
+
+    service = {"url": f"http://two.test:{port}", "probe": {"timeout": 0.1}}
+    one = Prober(Config.of({"services": {"madre": service}}), look_up=late)
+    result = await ask(one, port)
+    assert (result.health, result.reason) == (Health.DOWN, "name not found: the name server did not answer")
+    found.set()
+    await eventually(lambda: not one._connector.is_unresolved("two.test", port))
+    assert (await ask(prober(port, Names(["127.0.0.1"])), port)).health is Health.UP
+
+
 async def test_a_container_that_was_replaced_is_found_at_once(serve: Serve) -> None:
     port = await serve(talk, host="127.0.0.4")
     names = Names(["127.0.0.3"], ["127.0.0.4"])

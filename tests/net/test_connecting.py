@@ -2,18 +2,16 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import subprocess
-import sys
-from collections.abc import Callable
 
 import pytest
 
-from tentaculo.net.connecting import Addresses, connect_first, look_up
+from tentaculo.net.connecting import Addresses, NoPortError, connect_first, is_shortage
 from tests.support.addresses import Names
 
 REFUSED = ConnectionRefusedError(errno.ECONNREFUSED, "refused")
 NO_ROUTE = OSError(errno.ENETUNREACH, "no route")
 NO_DESCRIPTOR = OSError(errno.EMFILE, "no descriptor")
+NOT_AVAILABLE = OSError(errno.EADDRNOTAVAIL, "cannot assign requested address")
 
 
 class Net:
@@ -111,24 +109,6 @@ async def test_two_at_once_and_one_is_closed() -> None:
     assert [winner, *closed] in (["a", "b"], ["b", "a"], ["a"], ["b"])
 
 
-async def test_families_alternate(monkeypatch: pytest.MonkeyPatch) -> None:
-    families = [(6, "::1"), (6, "::2"), (4, "1.1.1.1"), (6, "::1"), (4, "2.2.2.2"), (4, "3.3.3.3")]
-
-    async def getaddrinfo(*_: object, **__: object) -> list[tuple[int, int, int, str, tuple[str, int]]]:
-        return [(family, 1, 6, "", (address, 1)) for family, address in families]
-
-    monkeypatch.setattr(asyncio, "get_running_loop", _loop_with(getaddrinfo))
-    assert await look_up("name", 1) == ["::1", "1.1.1.1", "::2", "2.2.2.2", "3.3.3.3"]
-
-
-def _loop_with(getaddrinfo: Callable[..., object]) -> Callable[[], object]:
-    class Loop:
-        pass
-
-    Loop.getaddrinfo = staticmethod(getaddrinfo)  # type: ignore[attr-defined]
-    return Loop
-
-
 class TestAddresses:
     """With a resolver and connections that do as told; `tests/upstream/test_pool.py` has real sockets."""
 
@@ -201,30 +181,38 @@ class TestAddresses:
             await self.connect(addresses, net)
         assert names.calls == 2
 
+    async def test_what_a_look_up_finds_too_late_serves_the_next_connection(self) -> None:
+        """A resolver whose first name server is dead takes 5 s each time."""
+        found = asyncio.Event()
+        calls: list[str] = []
 
-_LOOK_UP_WITHOUT_DESCRIPTORS = """
-import asyncio, os, resource
-from tentaculo.net.connecting import is_shortage, look_up
+        async def late(name: str, _: int) -> list[str]:
+            calls.append(name)
+            await found.wait()
+            return ["a"]
 
-async def main():
-    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
-    await asyncio.get_running_loop().run_in_executor(None, int)
-    try:
-        while True:
-            os.dup(0)
-    except OSError:
-        pass
-    try:
-        await look_up("a-name.invalid", 80)
-    except OSError as error:
-        print(is_shortage(error), type(error).__name__)
+        net, addresses = Net(a=0), Addresses("name", 1, 3600, look_up=late)
+        for _ in range(2):
+            with pytest.raises(TimeoutError):
+                await self.connect(addresses, net, 0.01)
+            assert addresses.is_unresolved
+        found.set()
+        assert await self.connect(addresses, net) == "to a"
+        assert not addresses.is_unresolved
+        assert calls == ["name"]
 
-asyncio.run(main())
-"""
+    async def test_no_port_for_an_address_that_can_be_reached_is_a_shortage(self) -> None:
+        names = Names(["127.0.0.1"])
+        net, addresses = Net(**{"127.0.0.1": 0}), Addresses("name", 1, 3600, look_up=names)
+        await self.connect(addresses, net)
+        net.outcomes["127.0.0.1"] = NOT_AVAILABLE
+        with pytest.raises(NoPortError) as raised:
+            await self.connect(addresses, net)
+        assert is_shortage(raised.value)
+        assert names.calls == 1
 
-
-def test_a_look_up_without_descriptors_is_no_fault_of_the_name() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", _LOOK_UP_WITHOUT_DESCRIPTORS], capture_output=True, text=True, check=True, timeout=60
-    )
-    assert done.stdout == "True OSError\n", done.stderr
+    async def test_an_address_of_a_family_that_this_machine_lacks_is_no_shortage(self) -> None:
+        net = Net(**{"fe80::1%no-such-interface": NOT_AVAILABLE})
+        with pytest.raises(OSError, match="cannot assign") as raised:
+            await self.connect(Addresses("name", 1, 3600, look_up=Names(list(net.outcomes))), net)
+        assert not is_shortage(raised.value)

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import http.client
 import os
 import re
 import shutil
 import signal
+import socket
 import sys
 import tracemalloc
 from collections import Counter
@@ -103,6 +105,37 @@ async def test_tasks(upstream_port: int, start: Start) -> None:
             loop.set_task_factory(None)
     total = names.total() / TIMES
     assert total <= MOST_TASKS, grown("tasks", total, MOST_TASKS, names)
+
+
+def _ask(port: int, auth: bytes, paths: list[str]) -> None:
+    """Send each request as soon as the response before it has arrived."""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+        for path in paths:
+            client.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n".encode() + auth + b"\r\n")
+            response = http.client.HTTPResponse(client)
+            response.begin()
+            assert response.status == 200, path
+            response.read()
+
+
+@pytest.mark.parametrize("paths", [["/web"], ["/livez", "/web"] * 10])
+async def test_tasks_of_new_connections(upstream_port: int, start: Start, paths: list[str]) -> None:
+    """aiohttp's own task waits for a request one turn of the loop after a connection or a response, and a client may be
+    faster. What it sends waits for that turn, instead of being served in a task."""
+    live = await start({"web": {"url": f"http://127.0.0.1:{upstream_port}", "routes": [{"prefix": "/web"}]}})
+    loop, works = asyncio.get_running_loop(), Counter[str]()
+
+    def factory(loop: asyncio.AbstractEventLoop, work: Any, **options: Any) -> asyncio.Task[Any]:
+        works[work.__qualname__] += 1
+        return asyncio.Task(work, loop=loop, **options)
+
+    loop.set_task_factory(factory)
+    try:
+        for _ in range(20):
+            await asyncio.to_thread(_ask, live.port, live.auth, paths)
+    finally:
+        loop.set_task_factory(None)
+    assert works["RequestHandler._handle_request"] == 20 * paths.count("/livez"), works
 
 
 @pytest.mark.parametrize(("targets", "most"), [(1, MOST_CALLS), (50, MOST_CALLS_ELSEWHERE)])

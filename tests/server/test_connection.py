@@ -18,7 +18,8 @@ from tentaculo.config.schema import CorsSettings
 from tentaculo.net.response_bytes import SENT_STAYS
 from tentaculo.net.turns import TurnScheduler
 from tentaculo.security.cors import CorsPolicy
-from tentaculo.server.connection import MAX_FIELDS, ClientConnection, ClientSocket
+from tentaculo.server.aiohttp_handler import MAX_FIELDS
+from tentaculo.server.connection import ClientConnection, ClientSocket
 from tentaculo.server.gateway_responses import GatewayResponses
 from tentaculo.server.listeners import ConnectionLimits
 from tentaculo.server.request_receiver import MAX_EMPTY

@@ -53,7 +53,23 @@ def test_every_detail_of_the_catalogue_is_said_somewhere() -> None:
     known = {one["en"] for key, one in templating.texts("error").items() if key.startswith("detail_")}
     # The names of the parameters are literals in the code, and a value here.
     said |= {re.sub(r"^(range|kind|sort|before|to) ", "{} ", text) for text in said}
+    # What is wrong with the input of a form follows the name of its field.
+    said |= {f"{{}} {text}." for text in said}
     assert {re.sub(r"\{\w+\}", "{}", text) for text in known} - said == set()
+
+
+@pytest.mark.parametrize("module", ["model/incident.py", "web/actions.py"])
+def test_what_is_wrong_with_a_form_is_translated(module: str) -> None:
+    calls = [one for one in nodes(ROOT / "tentaculo" / module) if isinstance(one, ast.Call)]
+    found = {text_of(one.args[1]) for one in calls if getattr(one.func, "id", "") == "InvalidInputError"}
+    # These are about times of the API, which a form has not.
+    found -= {"or minutes is needed, and not both", "must say its offset: 2026-12-01T02:00:00Z", "is out of range"}
+    assert found
+    for words in found:
+        for language in ("es", "pt"):
+            said = translated(f"starts {words.replace('{}', '7')}.", language)
+            assert said is not None, words
+            assert said.startswith("starts: ")
 
 
 @pytest.mark.parametrize("name", PAGES)

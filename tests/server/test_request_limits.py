@@ -214,8 +214,39 @@ def test_another_configuration_keeps_what_is_known_where_the_limit_is_the_same()
     changed = RequestLimits(config({"rate": "2/h"}, {"in_flight": 1, "per": "route"}), shared, after)
     assert route(changed).limits[0] is not route(after).limits[0]
     assert route(changed).limits[1] is route(after).limits[1]
-    more = RequestLimits(config({"rate": "2/h"}, instances=2), shared, changed)
-    assert route(more).limits[0] is not route(changed).limits[0], "it is another part of the limit"
+
+
+def test_a_limit_of_requests_at_once_that_changes_counts_those_that_are_there() -> None:
+    """As many as the new limit came in beside those of the old one."""
+    before = made({"in_flight": 4}, {"in_flight": 9, "per": "route"})
+    held = [passes(before, "ann") for _ in range(3)]
+    shared = route(before).shared
+    after = RequestLimits(config({"in_flight": 2, "rate": "100/s"}, {"in_flight": 4, "per": "route"}), shared, before)
+    assert not passes(after, "ann")
+    assert passes(after, "bob"), "the fourth of the route"
+    assert not passes(after, "eve")
+    for one in held[:2]:
+        assert one is not None
+        one.release()
+    assert passes(after, "ann"), "the second of ann"
+    assert not passes(after, "ann")
+    other = RequestLimits(config({"in_flight": 1, "per": "address"}), shared, after)
+    assert passes(other, "ann"), "it counts something else"
+
+
+def test_another_number_of_machines_keeps_what_was_used() -> None:
+    """Each caller had its whole burst again when `limits.instances` was changed."""
+    clock = Clock()
+    shared = SharedLimits(1, clock)
+    before = RequestLimits(config({"rate": "4/h", "in_flight": 4}), shared)
+    shared.use(before)
+    assert [bool(passes(before, "ann")) for _ in range(5)] == [True] * 4 + [False]
+    after = RequestLimits(config({"rate": "4/h", "in_flight": 4}, instances=2), shared, before)
+    assert '"4/h per caller";q=4;' in route(before).limits[0].policy, "what is served until then stays as it is"
+    shared.use(after)
+    assert route(after).policy == '"4/h per caller";q=2;w=3600, "4 at once per caller";q=2;qu="concurrent-requests"'
+    assert not passes(after, "ann")
+    assert passes(after, "bob")
 
 
 @pytest.mark.parametrize("routes", [1, 3, 200])

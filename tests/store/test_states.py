@@ -6,11 +6,19 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import select, text
 
 from tentaculo.model.health import DegradedKind, Health, LastHeartbeat, StateChange
 from tentaculo.model.reason import because
-from tentaculo.store.states import add_changes, forget_changes, latest_changes, read_heartbeats, save_heartbeats
+from tentaculo.store.states import (
+    add_changes,
+    forget_changes,
+    latest_changes,
+    read_changes,
+    read_heartbeats,
+    save_heartbeats,
+)
+from tentaculo.store.tables import state_changes
 from tests.support.runtime_tables import opened
 
 NOW = datetime(2026, 3, 14, 15, 9, 26, 535897, tzinfo=UTC)
@@ -29,6 +37,17 @@ def test_the_last_change_of_each_service_and_endpoint_is_read_back(url: str) -> 
         add_changes(connection, [change("madre", Health.UP, 9), *kept])
         add_changes(connection, [])
         assert latest_changes(connection) == kept
+
+
+def test_what_an_earlier_attempt_stored_is_not_stored_again(url: str) -> None:
+    first = [change("madre", Health.DOWN, 0), change("madre", Health.DOWN, 0, "127.0.0.1:8001")]
+    later = [change("madre", Health.UP, 1), change("mcp", Health.DOWN, 0)]
+    with opened(url) as connection:
+        add_changes(connection, [change("madre", Health.DOWN, -9), *first])
+        add_changes(connection, [*first, *later], is_repeat=True)
+        add_changes(connection, [], is_repeat=True)
+        found = read_changes(connection, select(state_changes).order_by(state_changes.c.id))
+    assert found == [change("madre", Health.DOWN, -9), *first, *later]
 
 
 def test_a_reason_is_bounded_and_storable(url: str) -> None:

@@ -80,9 +80,9 @@ def write_tables(file: Path, tables: Mapping[str, Any]) -> None:
 
 @asynccontextmanager
 async def layered_gateway(
-    file: Path, *, elapsed: Elapsed | None = None, connections: tuple[str, ...] = ()
+    file: Path, *, elapsed: Elapsed | None = None, connections: tuple[str, ...] = (), probes: bool = False
 ) -> AsyncIterator[LayeredGateway]:
-    """A gateway of the configuration in `file`, with so many kept connections. Its services are not probed."""
+    """A gateway of the configuration in `file`, with so many kept connections. It follows its services with `probes` only."""
     source = ConfigurationSource(file)
     loaded = source.load(load_usable)
     reloader = Reloader(source)
@@ -90,7 +90,7 @@ async def layered_gateway(
     layers = reloader.layers = LayerReloads(source, reloader, source.first, elapsed=elapsed or Elapsed())
     async with AsyncExitStack() as stack:
         hashes = tuple(accepted_tokens(loaded.config))
-        gateway = await stack.enter_async_context(Gateway(loaded.config, hashes, probes=False, reloads=reloader))
+        gateway = await stack.enter_async_context(Gateway(loaded.config, hashes, probes=probes, reloads=reloader))
 
         async def apply(candidate: Candidate, by: str, _number: int) -> Changes:
             return gateway.swap(await gateway.prepare(candidate.config, candidate.hashes), by)

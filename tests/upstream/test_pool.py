@@ -18,7 +18,7 @@ import pytest
 from tentaculo.config.limits import LimitSettings
 from tentaculo.model.failure import Blame, Failure, UpstreamError
 from tentaculo.model.health import Endpoint
-from tentaculo.net.connecting import look_up
+from tentaculo.net.resolving import look_up
 from tentaculo.upstream.connection import MAX_IDLE, MAX_IDLE_UNSAFE, UpstreamConnection
 from tentaculo.upstream.pool import Pool
 from tests.support.waits import eventually
@@ -347,7 +347,10 @@ class TestNames:
 
     async def test_a_silent_name_server(self, refusing: int) -> None:
         error = await failure(self.pool(refusing, Names(None), 30), 0.05)
-        assert error.failure is Failure.CONNECT_TIMEOUT
+        assert (error.failure, error.detail) == (
+            Failure.CONNECT_TIMEOUT,
+            "the service's name was not looked up within 0.05 s",
+        )
 
     async def test_an_answer_is_believed_for_a_time(self) -> None:
         names = Names(["127.0.0.1"])
@@ -456,6 +459,24 @@ class TestNames:
         error = await failure(pool_of(1))
         assert error.failure is Failure.EXHAUSTED
         assert (error.failure.blame, error.failure.status) == (Blame.GATEWAY, 503)
+
+    async def test_no_port_is_not_the_services_fault(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        async with upstream(answering(ok())) as server:
+            pool = pool_of(server.port)
+            (kept := await used(pool)).rest()
+            pool.give_back(kept)
+
+            async def no_port(*_: object, **__: object) -> None:
+                raise OSError(errno.EADDRNOTAVAIL, "Cannot assign requested address")
+
+            monkeypatch.setattr(Pool, "_open", no_port)
+            error = await failure(pool)
+            assert (error.failure, error.detail) == (
+                Failure.EXHAUSTED,
+                "the gateway's machine has no port left for a connection",
+            )
+            assert idle(pool) == 1, "a connection that is closed keeps its port, and those that are idle can be used"
+            pool.close()
 
     async def test_who_connects_during_a_look_up_goes_on_with_what_is_known(self) -> None:
         names = Names(["127.0.0.1"], None)

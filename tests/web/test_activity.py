@@ -94,6 +94,13 @@ def test_only_incidents_that_can_be_listed_are_worded(monkeypatch: pytest.Monkey
     assert [one.at for one in found if not one.anchor][:5] == [NOW - timedelta(minutes=n) for n in range(1, 6)]
 
 
+def test_an_incident_that_another_one_explains_did_not_end_well() -> None:
+    ended = replace(HERMES, ended_at=NOW, ending="Explained by another.")
+    for one, said in ((ended, "works again"), (replace(ended, part_of=7), "belongs to another incident")):
+        found = activity.entries([(one, ())], {}, (), NOW - DAY, NOW, language("en"))
+        assert [entry.text for entry in found if entry.at == NOW] == [said]
+
+
 def test_a_change_of_state_is_said_in_the_language_of_the_page() -> None:
     cause = because("answered", status=503)
     change = StateChange("hermes", "", Health.UP, Health.DOWN, str(cause), NOW, cause=cause)

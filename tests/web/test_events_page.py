@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from html import unescape
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from yarl import URL
@@ -17,10 +18,11 @@ from tentaculo.model.clock import CorrectedTime
 from tentaculo.model.event import PAGE_INCIDENTS, Event, EventFilter, EventLink, LogPage
 from tentaculo.model.health import GATEWAY_NAME
 from tentaculo.model.incident import MaintenanceWindow
+from tentaculo.model.page import PageInfo
 from tentaculo.model.precursor import Precursor, PrecursorReport, ServicePrecursors
 from tentaculo.web.event_text import PUBLIC_TYPES
-from tentaculo.web.events_page import MOST_CHOICES
 from tentaculo.web.viewer import Viewer
+from tentaculo.web.wording import MOST_CHOICES
 from tests.support.native_gateway import NOW, Gateway, State, event, running, view
 from tests.web.test_incidents import HERMES
 from tests.web.test_status_page import HOSTILE, Outline, words
@@ -149,6 +151,34 @@ async def test_who_is_signed_in_sees_every_event_with_its_members_and_its_json(g
     assert said.count("JSON") == 3
 
 
+async def test_why_is_in_the_language_of_the_page(gateway: Gateway) -> None:
+    gateway.state.viewer = SIGNED_IN
+    ended = {
+        **OPENED,
+        "ending": "It ended",
+        "ending_code": "switched_off",
+        "ending_values": {"what": {"code": "off_on_purpose", "values": {}}},
+    }
+    gateway.state.events = [
+        own(2, "gateway.health.changed", CHANGED),
+        own(3, "gateway.incident.ended", ended),
+        own(4, "gateway.alert.failed", {"channel": "phone", "reason": "answered 500"}),
+        event(
+            5,
+            source=GATEWAY_NAME,
+            type="gateway.breaker.changed",
+            payload={**CHANGED, "state": "open"},
+            severity="warning",
+        ),
+    ]
+    said = words(await page(gateway, "?lang=es"))
+    assert "respondió 503, pero a secret text" in said
+    assert "the secret reason" in said, "why an incident began, beside how it ended"
+    assert said.count(" reason: the secret reason") == 1
+    assert "reason: answered 500" in said, "what has no code stays as it came"
+    assert "warning" not in said
+
+
 async def test_long_payloads_are_cut_and_the_whole_page_is_bounded(gateway: Gateway) -> None:
     gateway.state.viewer = SIGNED_IN
     gateway.state.events = [
@@ -212,6 +242,18 @@ async def test_filters_are_those_of_the_log() -> None:
     assert other is not None
     assert "service=madre" in other[1]
     assert "before" not in other[1]
+
+
+async def test_the_end_is_typed_in_the_zone_of_the_page() -> None:
+    state = State(info=PageInfo("", ZoneInfo("Asia/Kolkata"), {}))
+    async with running(state) as gateway:
+        text = await page(gateway, "?to=2026-03-10T12:00:00")
+        assert 'Until (IST)<input type="datetime-local" name="to" step="1" value="2026-03-10T12:00:00">' in text
+        (asked,) = state.asked_of_log
+        assert asked.wanted.until == datetime(2026, 3, 10, 6, 30, tzinfo=UTC)
+        # Addresses of the page name their zone, as links to other ranges do.
+        assert "to=2026-03-10T06%3A30%3A00Z" in text
+        assert 'value="2026-03-10T12:00:00">' in await page(gateway, "?to=2026-03-10T06:30:00Z")
 
 
 async def test_the_address_of_the_json_changes_once_a_minute(gateway: Gateway) -> None:
@@ -356,7 +398,7 @@ async def test_connections_lead_from_event_to_event_and_to_the_incident(gateway:
 async def test_the_statistics_have_their_numbers(gateway: Gateway) -> None:
     connected(gateway)
     said = words(await page(gateway, "?range=3h"))
-    assert "5 incidents of 1 service in 28 days; 37 tests" in said
+    assert "5 incidents of 1 service counted in 28 days; 37 tests" in said
     assert (
         "incidents 5 · before them 60 % (3 of 5) · otherwise 1.2 % (1 of 80) · lift 48 · p under 0.0001"
         " · p after correction (claimed up to 0.05) under 0.0001 · lead time 4 min (4 min to 4 min)" in said

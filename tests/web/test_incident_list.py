@@ -15,7 +15,8 @@ from tentaculo.model.incident import Incident, MaintenanceWindow
 from tentaculo.model.page import PageInfo
 from tentaculo.model.reason import because
 from tentaculo.web.viewer import Viewer
-from tests.support.native_gateway import NOW, TOKEN, Gateway, State, running
+from tentaculo.web.wording import MOST_CHOICES
+from tests.support.native_gateway import NOW, TOKEN, Gateway, State, running, view
 from tests.web.test_incidents import HERMES, MCP, NOTE
 from tests.web.test_status_page import HOSTILE, Outline, words
 
@@ -135,6 +136,17 @@ async def test_range_and_service_are_chosen(gateway: Gateway) -> None:
     assert "<h1>Incidents of hermes</h1>" in text
     assert "<option selected>hermes</option>" in text
     assert "/status/incidents?range=7d&amp;service=hermes" in text
+
+
+async def test_of_many_services_one_is_typed_and_those_of_the_incidents_are_proposed() -> None:
+    services = tuple(view(name, 9000) for name in ("hermes", *(f"s-{n}" for n in range(MOST_CHOICES))))
+    state = State(services=services)
+    state.books.incidents = [HERMES]
+    async with running(state) as gateway:
+        text = await page(gateway, "?service=hermes")
+        assert "<select" not in text
+        assert re.search(r'<input id="service" name="service" value="hermes" list="services"', text)
+        assert re.findall(r'<option value="([^"]*)">', text) == ["hermes"]
 
 
 @pytest.mark.parametrize(

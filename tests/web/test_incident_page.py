@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from dataclasses import replace
 from datetime import timedelta
 
@@ -319,3 +320,13 @@ async def test_it_is_as_open_as_the_status_page() -> None:
         path = f"/status/incidents/{HERMES.id}"
         async with gateway.client.get(path, headers={"X-VX11-Token": TOKEN}) as response:
             assert response.status == 200
+
+
+async def test_of_an_incident_that_is_over_the_forms_promise_a_note_only(gateway: Gateway) -> None:
+    gateway.state.viewer = Viewer(is_signed_in=True, has_session=True, may_act=True)
+    gateway.state.books.incidents = [HERMES, MCP]
+    summaries = {}
+    for one in (HERMES, MCP):
+        text = await page(gateway, one.id)
+        summaries[one.is_open] = re.findall(r'<details class="quiet" id="act-\d+"><summary>([^<]*)', text)
+    assert summaries == {True: ["Acknowledge, mute alerts, add a note"], False: ["Add note"]}

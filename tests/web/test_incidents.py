@@ -209,7 +209,7 @@ async def test_maintenance_is_planned_and_ended(gateway: Gateway) -> None:
     ("changes", "detail"),
     [
         ({"services": []}, 'services must name services; "*" is every one.'),
-        ({"services": ["nobody"]}, "services has a name that is no service's."),
+        ({"services": ["nobody"]}, 'services has "nobody", which is no service.'),
         ({"services": "*"}, "The body does not fit: Expected `array`, got `str` - at `services`."),
         ({"minutes": 0}, "minutes must be more than 0, and no more than a year."),
         ({"minutes": 1e300}, "minutes must be more than 0, and no more than a year."),

@@ -9,12 +9,14 @@ import re
 from dataclasses import replace
 from datetime import timedelta
 from hashlib import sha256
+from html import unescape
 from html.parser import HTMLParser
+from typing import Any
 
 import pytest
 
 from tentaculo.model.health import DegradedKind, Endpoint, EndpointView, Health, StateChange
-from tentaculo.model.history import DAY, HOUR, MINUTE, Histogram, HistorySummary, Period, Tally, UptimeShare, bucket
+from tentaculo.model.history import DAY, HOUR, MINUTE, Histogram, HistorySummary, Tally, UptimeShare, bucket
 from tentaculo.model.incident import (
     Acknowledgement,
     DeliveryOutcome,
@@ -24,11 +26,14 @@ from tentaculo.model.incident import (
     Notified,
 )
 from tentaculo.model.page import ServedConfiguration
+from tentaculo.model.reason import Reason
 from tentaculo.model.service_rates import RecentRates, UsualRates, recent_end
 from tentaculo.tasks import TaskGroup
 from tentaculo.web.documents import takes_gzip
 from tentaculo.web.viewer import Viewer
-from tests.support.native_gateway import CLOSED, NOW, OPEN, TOKEN, UNSEEN, Gateway, event, view
+from tentaculo.web.wording import MOST_CHOICES
+from tests.support.native_gateway import CLOSED, NOW, OPEN, TOKEN, UNSEEN, Gateway, State, event, running, view
+from tests.support.page_samples import fill
 from tests.support.waits import eventually
 from tests.web.test_incidents import HERMES, MCP, NOTE
 
@@ -247,7 +252,7 @@ async def test_what_happened_is_one_list(gateway: Gateway) -> None:
     parts = (
         "15:09 madre sent system.alert (critical) a disk fails",
         "15:07 ana wrote about hermes: The disk is full.",
-        "14:49 mcp is up again It is healthy again: answered 200 in 4 ms",
+        "14:49 mcp works again It is healthy again: answered 200 in 4 ms",
         "14:44 hermes is down: connection refused Affected: operator. At worst 96 % of its requests and probes failed.",
         "14:39 switch is slow as found",
     )
@@ -555,6 +560,26 @@ async def test_a_thousand_services_are_bounded_and_it_is_said(gateway: Gateway) 
     assert len(wanted.services) == 400
 
 
+async def test_of_many_services_those_of_a_maintenance_are_typed() -> None:
+    state = State(
+        services=tuple(view(f"s-{n}", 9000) for n in range(MOST_CHOICES + 1)),
+        viewer=Viewer(is_signed_in=True, has_session=True, may_act=True),
+    )
+    async with running(state) as gateway:
+        text = await page(gateway)
+        assert '<select name="services"' not in text
+        assert '<input name="services" list="proposed"' in text
+        (listed,) = re.findall(r'<datalist id="proposed">(.*)</datalist>', text)
+        assert set(re.findall(r'value="([^"]*)"', listed)) == set(
+            re.findall(r'id="service-(s-\d+)" data-name="s-\d+"><div class="who"', text)
+        )
+        state.services = state.services[:MOST_CHOICES]
+        state.clock += 60
+        text = await page(gateway)
+    assert text.count("<option>s-") == MOST_CHOICES
+    assert "datalist" not in text
+
+
 async def test_a_flood_of_incidents_is_bounded_on_the_page(gateway: Gateway) -> None:
     gateway.state.books.incidents = [replace(HERMES, id=number, reason="x" * 9000) for number in range(1, 500)]
     gateway.state.books.planned = [MaintenanceWindow(("hermes",), NOW, NOW + timedelta(minutes=1), "x" * 9000)] * 50
@@ -573,6 +598,28 @@ async def test_several_addresses_are_counted_and_not_shown(gateway: Gateway) -> 
     text = await page(gateway)
     assert "Up: madre 1 of 3 addresses healthy" in words(text)
     assert "10.9.8" not in text
+
+
+@pytest.mark.parametrize(
+    ("code", "values", "said"),
+    [
+        ("all_down", {"total": 3}, "all 3 addresses are down: refused"),
+        ("some_down", {"total": 3, "count": 3}, "3 of 3 addresses are down: refused"),
+        ("one_down", {"total": 3}, "1 of 3 addresses is down: refused; 0 of 3 addresses healthy"),
+        ("stated", {"stated": "refused"}, "refused; 0 of 3 addresses healthy"),
+    ],
+)
+async def test_how_many_addresses_fail_is_said_once(
+    gateway: Gateway, code: str, values: dict[str, Any], said: str
+) -> None:
+    upstreams = tuple(EndpointView(Endpoint("madre", f"10.9.8.{n}", 8001), Health.DOWN, CLOSED) for n in range(3))
+    values = values if code == "stated" else {**values, "what": {"code": "stated", "values": {"stated": "refused"}}}
+    gateway.state.viewer = SIGNED_IN
+    gateway.state.services = (view("madre", health=Health.DOWN, upstreams=upstreams, cause=Reason("x", code, values)),)
+    text = await page(gateway)
+    assert [
+        unescape(one) for one in re.findall(r"<small>([^<]*addresses[^<]*)</small>", re.sub("</?bdi[^>]*>", "", text))
+    ] == [said]
 
 
 async def test_no_services_at_all(gateway: Gateway) -> None:
@@ -598,18 +645,7 @@ async def test_a_page_that_did_not_change_is_not_sent_again(gateway: Gateway) ->
 
 @pytest.mark.parametrize(("accepted", "encoding"), [("gzip, br", "gzip"), ("identity", None)])
 async def test_the_page_of_a_hundred_services_is_small(gateway: Gateway, accepted: str, encoding: str | None) -> None:
-    state = gateway.state
-    state.services = tuple(view(f"service-{n}", 8000, (Health.UP, Health.DOWN)[n < 13]) for n in range(100))
-    day = int(NOW.timestamp()) // DAY * DAY
-    state.past = {
-        one.name: HistorySummary(
-            tuple(Period(one.name, DAY, day - ago * DAY, rates(60, 0, 0.01 + ago % 7).requests) for ago in range(90))
-        )
-        for one in state.services
-    }
-    state.changes = [
-        change(one.name, (Health.UP, Health.DOWN)[n % 2], 1440 * (80 - n)) for one in state.services for n in range(6)
-    ]
+    fill(gateway.state, 100)
     async with gateway.client.get("/status?range=90d", headers={"Accept-Encoding": accepted}) as response:
         assert response.headers.get("Content-Encoding") == encoding
         assert int(response.headers["Content-Length"]) <= (15_000 if encoding else 150_000)
@@ -640,6 +676,9 @@ async def test_the_configuration_that_is_served_is_shown_after_sign_in_only(gate
     text = await page(gateway)
     assert "Configuration 3 since" in text
     assert "changed nothing" not in text
+    gateway.state.served, gateway.state.clock = replace(SERVED, by="start"), gateway.state.clock + 60
+    assert ", por <bdi" in (spanish := await page(gateway, "?lang=es"))
+    assert ">arranque<" in spanish
     gateway.state.viewer, gateway.state.clock = Viewer(), gateway.state.clock + 60
     assert "SIGHUP" not in await page(gateway)
 

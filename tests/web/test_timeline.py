@@ -9,10 +9,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from markupsafe import escape
 
 from tentaculo.model.health import Health, StateChange
 from tentaculo.model.history import DAY, HOUR, MINUTE
-from tentaculo.web.timeline import HEIGHT, RANGES, USUAL_Y, WIDTH, Axis, bars, curve
+from tentaculo.web.timeline import HEIGHT, RANGES, USUAL_Y, WIDTH, Axis, Bar, bars, curve, rects
 from tentaculo.web.wording import ENGLISH
 from tests.support.calls import counting_calls
 
@@ -121,3 +122,11 @@ def test_marks_are_round_moments_and_leave_room_for_now(key: str) -> None:
     assert all(3 < float(tick.place.rstrip("%")) < 84 for tick in ticks)
     expected = r"\d\d:\d\d" if chosen.tick < DAY else r"\d+ [A-Z][a-z]{2}"
     assert all(re.fullmatch(expected, tick.text) for tick in ticks)
+
+
+def test_bars_as_svg() -> None:
+    assert rects([Bar("up", "0", "500"), Bar("down", "500", "2")], 31, 4) == (
+        '<rect class="r-up" x="0" width="500" y="31" height="4"/>'
+        '<rect class="r-down" x="500" width="2" y="31" height="4"/>'
+    )
+    assert escape(rects([Bar("up", "0", "1")], 0, 6)).startswith("<rect"), "a template does not escape it again"

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from contextlib import AsyncExitStack
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 import pytest
 
-from tentaculo.config.environment import LOOKUPS
 from tests.soak.client import Client, expect
 from tests.soak.upstream import moody_upstream
 from tests.support.gateway_process import TOKEN, running_gateway
@@ -78,17 +75,3 @@ async def test_500_hanging_requests_slow_nobody_else(in_flight: int) -> None:
                 hung.close_idle()
                 await asyncio.sleep(0.05)
         expect(await client.ask("GET", "/hung/plain/1"), 200)
-
-
-async def test_names_that_are_looked_up_in_vain_leave_room_for_others() -> None:
-    """libuv's own four threads would be two lookups at once: two dead name servers, and no other name is found."""
-    headers = f"X-VX11-Token: {TOKEN}\r\n".encode()
-    async with moody_upstream() as up:
-        named = {**service(up.port, "/well"), "url": f"http://localhost:{up.port}"}
-        async with running_gateway({"services": {"well": named}}) as gateway:
-            async with Client(gateway.port, headers) as client:
-                expect(await client.ask("GET", "/well/plain/10"), 200)
-            status = Path(f"/proc/{gateway.process.pid}/status").read_text()
-    found = re.search(r"Threads:\s+(\d+)", status)
-    assert found is not None
-    assert int(found[1]) > 2 * LOOKUPS

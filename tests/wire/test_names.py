@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from functools import partialmethod
 
 import pytest
 
+from tentaculo.upstream.pool import Pool
 from tests.conftest import Start
 from tests.support.addresses import Names
 from tests.support.wire import answering, dial, ok, upstream
@@ -16,12 +17,7 @@ pytestmark = pytest.mark.usefixtures("both_ways")
 
 async def test_the_next_request_reaches_a_service_that_moved(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     names = Names(["127.0.0.2"], ["127.0.0.3"])
-    loop = asyncio.get_running_loop()
-
-    async def getaddrinfo(host: str, port: int, **_: Any) -> list[tuple[Any, ...]]:
-        return [(2, 1, 6, "", (address, port)) for address in await names(host, port)]
-
-    monkeypatch.setattr(loop, "getaddrinfo", getaddrinfo, raising=False)
+    monkeypatch.setattr("tentaculo.upstream.pool.Pool.__init__", partialmethod(Pool.__init__, look_up=names))
     async with upstream(answering(ok(b"new")), "127.0.0.3") as after:
 
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -256,6 +256,53 @@ async def test_targets_may_be_services_and_paths(start: Start) -> None:
         assert [record.service for record in live.records] == ["s", "t"]
 
 
+OPEN = {
+    "prefix": "/s",
+    "strip": True,
+    "auth": "none",
+    "rotation": {"targets": [{"name": "A"}, {"name": "B", "path": "/b"}]},
+}
+
+
+async def statuses(live: Live, *paths: bytes, lines: tuple[bytes, ...] = ()) -> list[int]:
+    return [(await exchange(live, post(b"", *lines, b"X-Tentaculo-Target: B", path=path))).status for path in paths]
+
+
+@pytest.mark.parametrize("is_other", [False, True], ids=["the same service", "another one"])
+async def test_a_group_does_not_lead_around_a_route_that_needs_a_token(start: Start, is_other: bool) -> None:
+    """The target of an open route reached what another route opens to tokens only."""
+    async with upstream(answering(ok())) as one, upstream(answering(ok())) as other:
+        guarded = [{"prefix": "/guarded", "to": "/b/secret"}, {"prefix": "/b/open", "auth": "none"}]
+        targets = [{"name": "A"}, {"name": "B", "path": "/b", **({"service": "t"} if is_other else {})}]
+        first = {**OPEN, "rotation": {"targets": targets}}
+        services = {
+            "s": {"url": f"http://127.0.0.1:{one.port}", "routes": [first, *([] if is_other else guarded)]},
+            "t": {"url": f"http://127.0.0.1:{other.port}", "routes": guarded if is_other else []},
+        }
+        live = await start(services)
+        paths = b"/s/open", b"/s/secret", b"/s/%73ecret/x", b"/s//secret", b"/s/x/..%2fsecret"
+        assert await statuses(live, *paths) == [200, 401, 401, 401, 400]
+        assert await statuses(live, *paths[:2], lines=(live.auth.strip(),)) == [200, 200]
+        assert [request.target for request in (*one.requests, *other.requests)] == ["/b/open", "/b/open", "/b/secret"]
+
+
+async def test_a_group_does_not_lead_around_the_networks_of_a_route(start: Start) -> None:
+    async with upstream(answering(ok())) as one, upstream(answering(ok())) as other:
+        targets = [{"name": "A"}, {"name": "B", "path": "/b", "service": "t"}]
+        services = {
+            "s": {"url": f"http://127.0.0.1:{one.port}", "routes": [{**OPEN, "rotation": {"targets": targets}}]},
+            "t": {
+                "url": f"http://127.0.0.1:{other.port}",
+                "routes": [{"prefix": "/inner", "to": "/b/inner", "auth": "none", "allow": ["10.0.0.0/8"]}],
+            },
+        }
+        live = await start(services, server={"trusted_proxies": ["127.0.0.1"]})
+        inside = (b"X-Forwarded-For: 10.1.1.1",)
+        paths = b"/s/x", b"/s/inner", b"/s/%69nner/x"
+        assert await statuses(live, *paths) == [200, 403, 403]
+        assert await statuses(live, *paths, lines=inside) == [200, 200, 200]
+
+
 PATHS = [
     ("/s", "/models/b"),
     ("/s/", "/models/b/"),

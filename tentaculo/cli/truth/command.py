@@ -16,7 +16,7 @@ import uvloop
 
 from tentaculo.cli.output import FaultError, warn
 from tentaculo.cli.truth import report
-from tentaculo.config.environment import database_url, process_environment, widen_lookups
+from tentaculo.config.environment import database_url, process_environment
 from tentaculo.config.listening import ServerSettings
 from tentaculo.config.loader import load_usable
 from tentaculo.config.schema import Config
@@ -112,7 +112,6 @@ def truth(file: Path | None, output: Path, *, as_json: bool = False, compose: Pa
     if not loaded.config.services:
         raise FaultError("there is nothing to probe: no services are configured")
     against = None if compose is None else _compare(loaded.config, compose)
-    widen_lookups()
     results = uvloop.run(probe_all(loaded.config, lambda view: click.echo(report.line(view), err=as_json)))
     now = utc_now()
     _write(output, report.report(results, now, against))
