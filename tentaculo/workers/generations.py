@@ -115,9 +115,16 @@ def write_file(value: object) -> int:
 
 def read_file(descriptor: int) -> Any:
     """What is attached to a message. The descriptor is closed."""
+    return _decode_file(_read_bytes(descriptor))
+
+
+def _read_bytes(descriptor: int) -> bytes:
     with open(descriptor, "rb") as file:
         # Not from its position, which the processes share.
-        text = os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0)
+        return os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0)
+
+
+def _decode_file(text: bytes) -> Any:
     return pickle.loads(text)  # noqa: S301 - from a process of the same supervisor
 
 
@@ -193,7 +200,8 @@ class WorkerReloads:
         match decode(message):
             case Prepare(number) if descriptor is not None:
                 self._drop()
-                self._preparing = self._tasks.start(self._prepare(number, descriptor), "prepare")
+                # Read now: a task that is cancelled before it begins closes nothing.
+                self._preparing = self._tasks.start(self._prepare(number, _read_bytes(descriptor)), "prepare")
             case Swap(number, by):
                 self._swap(number, by)
             case Discard():
@@ -215,10 +223,10 @@ class WorkerReloads:
             self._preparing.cancel()
         self._preparing = self._prepared = None
 
-    async def _prepare(self, number: int, descriptor: int) -> None:
+    async def _prepare(self, number: int, text: bytes) -> None:
         hindrance: Hindrance | None = None
         try:
-            spec = await asyncio.to_thread(read_file, descriptor)
+            spec = await asyncio.to_thread(_decode_file, text)
             assert isinstance(spec, WorkerSpec)
             if self._gateway is None:
                 hindrance = Hindrance(problem="it was not ready yet")
