@@ -66,13 +66,15 @@ async def read_body(request: web.Request, limit: int, *, array_limit: int | None
                     limit, array_limit = (array_limit if is_array(chunk) else limit), None
                 if len(body) > limit:
                     raise _too_large(limit)
+        return bytes(body)
     except TimeoutError:
         raise Problem(Failure.REQUEST_TIMEOUT, f"The body took longer than {READ_SECONDS:g} s to arrive.") from None
     except web.RequestPayloadError:
         raise Problem(Failure.BAD_REQUEST, "The body's framing is broken.") from None
     finally:
         memory.release(owner)
-    return bytes(body)
+        # The traceback of a refusal holds this frame until the response is sent.
+        body.clear()
 
 
 def check_size(body: bytes, limit: int, array_limit: int | None) -> None:

@@ -117,9 +117,16 @@ def write_file(value: object) -> int:
 
 def read_file(descriptor: int) -> Any:
     """What is attached to a message. The descriptor is closed."""
+    return _decode_file(_read_bytes(descriptor))
+
+
+def _read_bytes(descriptor: int) -> bytes:
     with open(descriptor, "rb") as file:
         # Not from its position, which the processes share.
-        text = os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0)
+        return os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0)
+
+
+def _decode_file(text: bytes) -> Any:
     return pickle.loads(text)  # noqa: S301 - from a process of the same supervisor
 
 
@@ -195,9 +202,9 @@ class WorkerReloads:
         match decode(message):
             case Prepare(number, keeps_tokens) if descriptor is not None:
                 self._drop()
-                self._preparing = self._tasks.start(
-                    self._prepare(number, descriptor, keeps_tokens=keeps_tokens), "prepare"
-                )
+                # Read now: a task that is cancelled before it begins closes nothing.
+                prepare = self._prepare(number, _read_bytes(descriptor), keeps_tokens=keeps_tokens)
+                self._preparing = self._tasks.start(prepare, "prepare")
             case Swap(number, by):
                 self._swap(number, by)
             case Discard():
@@ -219,10 +226,10 @@ class WorkerReloads:
             self._preparing.cancel()
         self._preparing = self._prepared = None
 
-    async def _prepare(self, number: int, descriptor: int, *, keeps_tokens: bool) -> None:
+    async def _prepare(self, number: int, text: bytes, *, keeps_tokens: bool) -> None:
         hindrance: Hindrance | None = None
         try:
-            spec = await asyncio.to_thread(read_file, descriptor)
+            spec = await asyncio.to_thread(_decode_file, text)
             assert isinstance(spec, WorkerSpec)
             if self._gateway is None:
                 hindrance = Hindrance(problem="it was not ready yet")

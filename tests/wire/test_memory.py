@@ -234,12 +234,15 @@ async def test_bodies_of_native_requests_are_counted_while_they_arrive(start: St
     async with AsyncExitStack() as stack:
         wires = [await stack.enter_async_context(dial(live.port)) for _ in range(2)]
         begins, follows = wires
+        tracemalloc.start()
+        stack.callback(tracemalloc.stop)
         await begins.send(head + b"Content-Length: 1000000\r\n\r\n[" + b" " * 700_000)
         await eventually(lambda: memory.held >= 700_000)
         await follows.send(head + b"Content-Length: 1000000\r\n\r\n[" + b" " * 900_000)
         refused = await follows.response()
         assert (refused.status, problem(refused)["error"], refused.get("retry-after")) == (503, "overloaded", "1")
         await eventually(lambda: memory.held < 800_000)
+        assert tracemalloc.get_traced_memory()[0] < 1_300_000, "a refusal keeps nothing of its body"
         await begins.send(b" " * 299_998 + b"]")
         assert (await begins.response()).status == 200
     await eventually(lambda: memory.held == 0)
