@@ -162,6 +162,8 @@ class WorkerReloads:
         self._gateway: Reloadable | None = None
         self.on_report: Callable[[ReloadReport], None] = lambda _: None
         """Called after each reload, where this worker records it for all."""
+        self.on_swap: Callable[[], None] = lambda: None
+        """Called when this worker serves another configuration."""
         self._numbers = count(1)
         self._asked: dict[int, asyncio.Future[ReloadReport]] = {}
         self._preparing: asyncio.Task[None] | None = None
@@ -250,6 +252,7 @@ class WorkerReloads:
         try:
             if prepared is not None and prepared[0] == number and self._gateway is not None:
                 self._gateway.swap(prepared[1], by)
+                self.on_swap()
                 is_done = True
         except Exception:
             # The supervisor replaces this process by one that starts with the new configuration.
