@@ -29,7 +29,7 @@ PYTEST = .venv/bin/python -m pytest
 # Tests wait for much of their time, so they use more processes than a small machine has cores; but those that measure
 # time and memory have the machine to themselves.
 FAST = $(PYTEST) --fast -n 4 --dist worksteal --ignore=tests/conformance
-SLOW = $(PYTEST) --slow --ignore=tests/conformance
+SLOW = $(PYTEST) --slow --durations=20 --ignore=tests/conformance
 ALONE = soak
 
 test:

@@ -9,6 +9,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from tentaculo.config.change_layer import TimedOverride
+from tentaculo.model.text import utc_now
 from tentaculo.security.tokens import hash_token
 from tests.support.configuration_model import ENABLED_VARIABLE, Expected, Model, Service, Services
 from tests.support.layered_gateway import ADMIN, write_tables
@@ -129,4 +131,13 @@ def seen_in(response: Response) -> Expected:
         response.get("X-Stamp"),
         policy.split('"')[1].split(" ")[0] if policy else None,
         response.get("Access-Control-Allow-Origin"),
+    )
+
+
+def is_about(model: Model, overrides: Mapping[str, TimedOverride]) -> bool:
+    """Whether the overrides of the model are in force, each for about as many seconds of the wall clock as there."""
+    now, expected = utc_now(), model.overrides
+    return expected.keys() == overrides.keys() and all(
+        abs((one.until - now).total_seconds() - (expected[name].end - model.now)) < 100
+        for name, one in overrides.items()
     )

@@ -36,6 +36,10 @@ GROUPS = {
         "clients and services that flood, stall, or do not read",
         ("wire/test_memory.py", "wire/test_resources.py", "wire/test_stalls.py", "wire/test_turns.py"),
     ),
+    "simulation": (
+        "simulated services under load, and random sequences of changes, which take seconds of the processor",
+        ("gateway/test_configuration_model.py", "upstream/test_hedged_balancing.py"),
+    ),
     "database": ("what the fast tests show of SQLite, on PostgreSQL", ()),
     "browser": ("pages in Chromium", ("browser/",)),
     "peer": ("other servers, clients and proxies", ("thirdparty/", "seed/", "bench/")),
@@ -68,7 +72,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def group_of(item: pytest.Item) -> str | None:
     """The slow group of a test; None for a fast one."""
     file = item.nodeid.partition("::")[0].removeprefix(ROOT)
-    marked = (name for name in GROUPS if item.get_closest_marker(name))
+    marked = (marker.name for marker in item.iter_markers() if marker.name in GROUPS)
     by_file = (name for name, (_, places) in GROUPS.items() if file.startswith(places))
     return next(marked, None) or next(by_file, None) or _group_by_fixtures(item)
 

@@ -242,6 +242,7 @@ HEALTHY: dict[str, Service] = {
 }
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("name", HEALTHY)
 def test_a_healthy_service_is_never_limited(name: str) -> None:
     for seed in range(OFTEN):
