@@ -35,6 +35,8 @@ class Prepare:
     """To a worker: prepare this configuration. The attached file is a `WorkerSpec`."""
 
     number: int
+    keeps_tokens: bool = False
+    """Whether the accepted tokens stay, instead of those of the specification."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,10 +202,11 @@ class WorkerReloads:
     def receive(self, message: bytes, descriptor: int | None) -> None:
         """Take a message of the supervisor, and the file that came with it."""
         match decode(message):
-            case Prepare(number) if descriptor is not None:
+            case Prepare(number, keeps_tokens) if descriptor is not None:
                 self._drop()
                 # Read now: a task that is cancelled before it begins closes nothing.
-                self._preparing = self._tasks.start(self._prepare(number, _read_bytes(descriptor)), "prepare")
+                prepare = self._prepare(number, _read_bytes(descriptor), keeps_tokens=keeps_tokens)
+                self._preparing = self._tasks.start(prepare, "prepare")
             case Swap(number, by):
                 self._swap(number, by)
             case Discard():
@@ -225,7 +228,7 @@ class WorkerReloads:
             self._preparing.cancel()
         self._preparing = self._prepared = None
 
-    async def _prepare(self, number: int, text: bytes) -> None:
+    async def _prepare(self, number: int, text: bytes, *, keeps_tokens: bool) -> None:
         hindrance: Hindrance | None = None
         try:
             spec = await asyncio.to_thread(_decode_file, text)
@@ -233,7 +236,8 @@ class WorkerReloads:
             if self._gateway is None:
                 hindrance = Hindrance(problem="it was not ready yet")
             else:
-                self._prepared = (number, await self._gateway.prepare(spec.config, spec.hashes))
+                hashes = None if keeps_tokens else spec.hashes
+                self._prepared = (number, await self._gateway.prepare(spec.config, hashes))
         except ConfigError as error:
             hindrance = Hindrance(error.faults)
         except Exception:

@@ -36,7 +36,7 @@ class Prepares:
         self._gateway = gateway
         self.is_prepared = asyncio.Event()
 
-    async def prepare(self, config: Config, hashes: AcceptedTokens) -> Any:
+    async def prepare(self, config: Config, hashes: AcceptedTokens | None) -> Any:
         prepared = await self._gateway.prepare(config, hashes)
         self.is_prepared.set()
         return prepared
