@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -57,6 +58,10 @@ CHECK_EVERY = 1.0
 SERVICES_RETRY = 30.0
 """Seconds after which a services' table that could not be written is tried again."""
 
+
+# A lost connection cannot be closed in order. The gateway's own line says that it was lost; the pool's is an error with a
+# traceback.
+logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
 
 _ONLY_READS = {
     "sqlite": "PRAGMA query_only = ON",
