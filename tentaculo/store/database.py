@@ -59,10 +59,6 @@ SERVICES_RETRY = 30.0
 """Seconds after which a services' table that could not be written is tried again."""
 
 
-# A lost connection cannot be closed in order. The gateway's own line says that it was lost; the pool's is an error with a
-# traceback.
-logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
-
 _ONLY_READS = {
     "sqlite": "PRAGMA query_only = ON",
     "postgresql": "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
@@ -357,6 +353,8 @@ def _engine(url: URL) -> Engine:
     # pg8000 applies it to connecting and to each read of the socket; the server's own limit should strike first.
     arguments = {"timeout": SERVER_WAIT + 1} if url.get_driver_name() == "pg8000" else {}
     engine = create_engine(url, poolclass=NullPool, connect_args=arguments)
+    # A lost connection cannot be closed in order. The gateway says itself that it was lost, without a traceback.
+    logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
     event.listen(engine, "connect", _prepare_session)
     return engine
 
