@@ -1,4 +1,4 @@
-"""Fits the five weights of the detector on the training seeds, and prints them with what they catch.
+"""Fits the six weights of the detector on the training seeds, and prints them with what they catch.
 
     python -m bench.early_warning.fit [--weeks N] [--ramps N] [--from-scratch]
 
@@ -24,7 +24,8 @@ from bench.early_warning import parameters as p
 from bench.early_warning.evaluation import Series, caught, of_calm, of_ramp, rate, reached_at, run
 from bench.early_warning.methods import Ours, Warned
 from bench.early_warning.simulation import Service, with_ramp, without_ramp
-from tentaculo.insight.detector import BINS_AN_HOUR, NEAR, Detector, Forecast, Measures, Outcome, Rule, Thresholds
+from tentaculo.insight.detector import BINS_AN_HOUR, NEAR, Detector, Forecast, Outcome, Rule, Thresholds
+from tentaculo.insight.measures import Measures
 from tentaculo.insight.watches import LatencyWatch
 from tentaculo.model.early_warning import BinLatency
 

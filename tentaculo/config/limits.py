@@ -115,11 +115,12 @@ class LimitSettings(Section, frozen=True):
     memory: Annotated[
         Bytes,
         Doc(
-            "Bytes held for clients and services that read slowly, for the heads of requests, and for WebSocket messages"
-            " to `/ws` that have not ended, by all connections together. Several workers share it.",
+            "Bytes held for clients and services that read slowly, for the heads of requests, and for bodies to the"
+            " gateway's own paths and WebSocket messages to `/ws` that have not ended, by all connections together."
+            " Several workers share it.",
             unit="bytes",
             zero="half of the container's memory limit, else 256 MiB",
-            beyond="503 `overloaded` with Retry-After for new requests, except `/livez` and `/metrics`",
+            beyond="503 `overloaded` with Retry-After for new requests and for these bodies, except `/livez` and `/metrics`",
         ),
     ] = 0
     in_flight: Annotated[

@@ -22,8 +22,7 @@ MOST_TEXT = 256
 _POSITION = re.compile(r"(?:([0-9a-f]{12})-)?([0-9]{1,16})")
 _MILLISECONDS = re.compile(r"[0-9]{1,15}")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-# A + of a query that was not escaped arrives as a space.
-_LOST_PLUS = re.compile(r"(.*\d\d:\d\d\S*) (\d\d:?\d\d)")
+_OFFSET = re.compile(r"\d\d:?\d\d")
 
 
 _VALUE = {"type": "string", "maxLength": MOST_TEXT}
@@ -144,9 +143,9 @@ def _moment(query: Mapping[str, str], parameter: str) -> datetime | None:
     try:
         if _MILLISECONDS.fullmatch(text):
             return _EPOCH + timedelta(milliseconds=int(text))
-        if lost := _LOST_PLUS.fullmatch(text):
-            text = f"{lost[1]}+{lost[2]}"
-        moment = datetime.fromisoformat(text)
+        # A + of a query that was not escaped arrives as a space.
+        time, _, offset = text.rpartition(" ")
+        moment = datetime.fromisoformat(f"{time}+{offset}" if ":" in time and _OFFSET.fullmatch(offset) else text)
         return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
         _refuse(f"{parameter} must be a time such as 2026-01-02T03:04:05Z, or milliseconds since 1970.")

@@ -21,8 +21,9 @@ import structlog
 from sqlalchemy import Connection
 
 from tentaculo.config.schema import Config
-from tentaculo.insight.detector import BIN, BINS_AN_HOUR, HOURS, KEPT, Forecast, Outcome, Rule
+from tentaculo.insight.detector import BIN, BINS_AN_HOUR, HOURS, Forecast, Outcome, Rule
 from tentaculo.insight.gauges import GaugeCollector
+from tentaculo.insight.measures import KEPT
 from tentaculo.insight.watches import GaugeWatch, LatencyWatch
 from tentaculo.model.early_warning import DAYS, EarlyWarning, WarningCounts, outcome_sentence, sentence
 from tentaculo.model.event import RecordOwnEvent

@@ -100,38 +100,48 @@ class KeptFile:
         self._path = path
         self._before = before
         self._may_replace = may_replace
+        self._is_written = False
 
     def __repr__(self) -> str:
         return f"<KeptFile {self._path}>"
 
     def write(self, layer: ChangeLayer) -> None:
-        """Write `layer`. Raises `LayerConflictError` where the file is not as it was read, and `NotKeptError`. It blocks."""
+        """Write `layer`, unless another gateway that has the same file has written this change.
+
+        Raises `LayerConflictError` where the file is not as it was read, and `NotKeptError`. It blocks.
+        """
         try:
             with locked(self._path):
-                if not self._may_replace and not self._is_as_before():
+                found = self._read()
+                if found is not None and found != self._before and found.is_same_change(layer):
+                    return
+                if not self._may_replace and found != self._before:
                     raise LayerConflictError(
                         "The file of changes was edited or replaced since it was read: reload the configuration first.",
                         is_foreign=True,
                     )
                 write_layer(self._path, layer)
+                self._is_written = True
         except OSError as error:
             raise NotKeptError(
                 f"The file of changes (admin.changes_file) cannot be written: {error.strerror or 'failed'}."
             ) from None
 
     def put_back(self) -> None:
-        """Write the layer from before again. It blocks."""
+        """Write the layer from before again, if it was replaced. It blocks."""
+        if not self._is_written:
+            return
         try:
             with locked(self._path):
                 write_layer(self._path, self._before)
         except OSError as error:
             log.error("changes not put back", file=str(self._path), reason=error.strerror)
 
-    def _is_as_before(self) -> bool:
+    def _read(self) -> ChangeLayer | None:
         try:
-            return read_layer(self._path) == self._before
+            return read_layer(self._path)
         except ConfigError:
-            return False
+            return None
 
 
 class OverrideTimer:

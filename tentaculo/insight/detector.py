@@ -1,9 +1,10 @@
 """Detects that a signal of a service is about to reach its limit. Pure: no clock, no I/O.
 
 A signal is a series of values, one for each bin of five minutes: a latency, the length of a queue, memory. A warning opens
-where five things together weigh enough: how far the signal has come from its usual value to its limit, how far the rises of
-the last hour and of the last four hours would still bring it, how steady the rise of the last hour is, and how far the
-signal is above every hour of the last seven days that did not lead to the limit, so that seasons are no news.
+where six things together weigh enough (`measures.py`): how far the signal has come from its usual value to its limit, how
+far the rise of the last four hours would still bring it, how steady the rise of the last hour is, whether the last two hours
+look like a line rather than a step, how soon their lines reach the limit, and how far the signal is above every hour of the
+last seven days that did not lead to the limit, so that seasons are no news.
 
 Values are compared in the scale of the signal: logarithms for latencies, plain numbers for gauges, and negated where the
 limit is a lower one, so that in here every signal rises towards its limit. A *way* is the distance from usual to the limit.
@@ -18,21 +19,13 @@ from math import exp, inf, isfinite, log, nan
 from statistics import median
 from typing import Final, NamedTuple
 
-from tentaculo.insight.trend import Slope, mann_kendall, pairwise_slopes, score_deviation, theil_sen
+from tentaculo.insight.measures import KEPT, LEVEL_BINS, SPANS, Measures, Signal, trend_of
 
 BIN: Final = 300
 """Seconds of one bin, of which a signal has one value."""
-POINTS: Final = 12
-"""Points of each of the two windows."""
-SPANS: Final = (1, 4)
-"""Bins of one point: 12 points of 5 minutes look one hour back, 12 of 20 minutes look four hours back."""
-KEPT: Final = POINTS * SPANS[-1]
-"""Bins that are kept."""
 BINS_AN_HOUR: Final = 12
 HOURS: Final = 168
 """Hours that say what is usual."""
-LEVEL_BINS: Final = 6
-"""Bins whose median is the level now: more than a deploy of ten minutes can move."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,28 +35,28 @@ class Thresholds:
     `python -m bench.early_warning.fit` finds weights. They are of ways; a warning opens where the sum is above `enough`.
     """
 
-    level: float = 0.83
+    level: float = 1.17
     """Weight of the level, at the end of the line through the last hour: the median of half an hour is late."""
-    hour: float = 0.07
-    """Weight of what the last hour's rise, at the lower bound of its slope (84 %), brings in the next hour."""
-    hours: float = 0.55
-    """Weight of what the rise of the last four hours, at the lower bound of its slope, brings in the next four."""
-    steadiness: float = 0.09
+    hours: float = 0.71
+    """Weight of what the rise of the last four hours, at the lower bound of its slope (84 %), brings in the next four."""
+    steadiness: float = 0.39
     """Weight of a third of the z of the Mann-Kendall test of the last hour."""
-    novelty: float = 0.97
+    line: float = 0.69
+    """Weight of how much nearer the last two hours are to a line than to a step, in tenths of the way."""
+    soon: float = 0.32
+    """Weight of how soon the lines through the last two hours reach the limit: 1 at once, 0 in two hours."""
+    novelty: float = 1.2
     """Weight of the distance between the median of half an hour and the highest harmless hour."""
-    enough: float = 1.01
+    enough: float = 1.55
     hold: float = 0.12
     """How far below `enough` the sum keeps a warning open."""
-    hold_way: float = 0.5
+    hold_way: float = 0.4
     """Part of the way above which a warning stays open."""
-    margin: float = 0.075
+    margin: float = 0.05
     """Parts of the way by which the level must exceed that of warnings that ended without the limit."""
     memory: int = 72
     """Hours for which it must."""
-    points: int = 9
-    """Points that a window must have; the others are gaps."""
-    patience: int = 6
+    patience: int = 9
     """Bins without a reason for it after which a warning ends."""
     silence: int = 12
     """Bins after which it ends where too little is measured to say."""
@@ -71,15 +64,11 @@ class Thresholds:
     """Hours that must be known before anything is said."""
     sooner: float = 0.3
     later: float = 4.0
-    """Between these multiples of the expected time the limit was reached in four of five simulated ramps."""
+    """Between these multiples of the expected time the limit was reached in three of four simulated ramps."""
 
 
 NEAR: Final = 0.3
 """Part of the way below which nothing is computed. On the design seeds nothing opened there."""
-_BOUND: Final = 1.0
-"""Normal quantile of the lower bound of a slope: it holds with 84 %."""
-_STEADY: Final = 0.3
-"""Least part of the slope of a window that its second half has: one step between two levels is no rise."""
 _Z: Final = 2.5
 """A trend is named in the sentence of a warning where its z is greater."""
 
@@ -122,28 +111,6 @@ class Forecast(NamedTuple):
     """Bins until the limit is reached; None where only the level is known."""
     earliest: float | None = None
     latest: float | None = None
-
-
-class _Trend(NamedTuple):
-    """What a window says, in the scale of the detector and in bins."""
-
-    first: float
-    """Its first point, counted from the last bin."""
-    slope: Slope
-    z: float
-    now: float
-    """The end of the line through it."""
-    is_steady: bool
-
-
-class Measures(NamedTuple):
-    """What is weighed, each in the unit of the weight of the same name in `Thresholds`."""
-
-    level: float
-    hour: float
-    hours: float
-    steadiness: float
-    novelty: float
 
 
 class Detector:
@@ -312,32 +279,24 @@ class Detector:
         rules, found = self._rules, self._measure(level)
         return (
             rules.level * found.level
-            + rules.hour * found.hour
             + rules.hours * found.hours
             + rules.steadiness * found.steadiness
+            + rules.line * found.line
+            + rules.soon * found.soon
             + rules.novelty * found.novelty
         )
 
     def _measure(self, level: float) -> Measures:
         """What speaks for a warning at `level`, before it is weighed."""
-        distance = self._limit - self._usual
-        hour, hours = (self._trend(span) for span in SPANS)
-        # Behind a step the line is above every value.
-        now = min(hour.now, self._highest()) if hour is not None else level
         harmless = self._harmless if isfinite(self._harmless) else self._usual
-        return Measures(
-            level=_within(-0.5, (now - self._usual) / distance, 1.3),
-            hour=_rise(hour, -0.3, POINTS / distance, 1.0),
-            hours=_rise(hours, -0.5, KEPT / distance, 1.5),
-            steadiness=0.0 if hour is None else _within(-1.0, hour.z / 3, 1.4),
-            novelty=_within(-0.6, (level - harmless) / distance, 0.6),
-        )
+        signal = Signal(self._values, level, self._usual, self._limit, harmless)
+        return signal.measure(self._inverse)
 
     def _forecast(self, level: float) -> Forecast:
         """What a warning at `level` says: the first of the trends that names a time, else the level alone."""
         number = self._number or 0
         for span in SPANS:
-            trend = self._trend(span)
+            trend = trend_of(self._values, span)
             if trend is None or trend.z <= _Z or not trend.is_steady or trend.slope.low <= 0:
                 continue
             now = min(self._limit, max(level, trend.now))
@@ -360,36 +319,9 @@ class Detector:
         usual, limit = self._value(self._usual), self._value(self._limit)
         return Forecast(Rule.LEVEL, number, self._value(level), usual, limit, number)
 
-    def _trend(self, span: int) -> _Trend | None:
-        """What the window with points of `span` bins says; None where too few of them are known."""
-        points = self._points(span)
-        if len(points) < self._rules.points:
-            return None
-        times, values = [at for at, _ in points], [value for _, value in points]
-        slopes, deviation = pairwise_slopes(times, values), score_deviation(values)
-        slope = theil_sen(slopes, deviation, _BOUND)
-        half = [one for one in points if one[0] > -POINTS * span / 2]
-        recent = pairwise_slopes([at for at, _ in half], [value for _, value in half])
-        # The level is that of some minutes ago; the line through the points is not late.
-        line = median(value - slope.middle * at for at, value in points)
-        is_steady = bool(recent) and median(recent) >= _STEADY * slope.middle
-        return _Trend(times[0], slope, mann_kendall(slopes, deviation), line, is_steady)
-
-    def _points(self, span: int) -> list[tuple[float, float]]:
-        """The known points of a window: the middle of their bins, counted from the last bin, and their value."""
-        values, points = self._values[-POINTS * span :], list[tuple[float, float]]()
-        for start in range(0, len(values), span):
-            known = [one for one in values[start : start + span] if isfinite(one)]
-            if known and 2 * len(known) >= span:
-                points.append((start + (span - 1) / 2 - len(values) + 1, median(known)))
-        return points
-
     def _level(self) -> float:
         known = [one for one in self._values[-LEVEL_BINS:] if isfinite(one)]
         return median(known) if 2 * len(known) > LEVEL_BINS else nan
-
-    def _highest(self) -> float:
-        return max(one for one in self._values[-LEVEL_BINS:] if isfinite(one))
 
     def _forget(self, bins: int) -> None:
         """Forget the last bins."""
@@ -403,11 +335,7 @@ class Detector:
     def _value(self, scaled: float) -> float:
         return exp(self._sign * scaled) if self._is_logarithmic else self._sign * scaled
 
-
-def _rise(trend: _Trend | None, least: float, bins: float, most: float) -> float:
-    """What the lower bound of a steady rise brings in so many bins; 0 where there is no steady rise."""
-    return 0.0 if trend is None or not trend.is_steady else _within(least, trend.slope.low * bins, most)
-
-
-def _within(least: float, value: float, most: float) -> float:
-    return max(least, min(value, most))
+    def _inverse(self, scaled: float) -> float | None:
+        """1 / value; None where that is no measure of what is left, as of a signal that falls to its limit."""
+        value = self._value(scaled)
+        return 1 / value if self._sign > 0 and value > 0 else None

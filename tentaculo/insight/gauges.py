@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from statistics import median
 from typing import Final
 
-from tentaculo.insight.detector import BIN, KEPT
+from tentaculo.insight.detector import BIN
+from tentaculo.insight.measures import KEPT
 from tentaculo.model.early_warning import GaugeValue, is_lower_limit
 from tentaculo.model.health import Endpoint, ProbeResult
 

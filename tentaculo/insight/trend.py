@@ -1,6 +1,6 @@
-"""Slope and significance of a trend in a short series: Theil-Sen estimator and Mann-Kendall test. Pure.
+"""Slope and significance of a trend in a short series, and how well a step describes it instead. Pure.
 
-Both only look at the slopes between pairs of points, so a few outliers move neither of them, and neither assumes a
+The Theil-Sen estimator and the Mann-Kendall test only look at the slopes between pairs of points, so a few outliers move neither of them, and neither assumes a
 distribution of the noise (Sen, Journal of the American Statistical Association 63, 1968; Kendall, Rank Correlation
 Methods, 1975). One step between two levels is no trend: the lower bound of its slope is about 0.
 """
@@ -15,6 +15,8 @@ from typing import Final, NamedTuple
 
 ONE_SIDED: Final = 1.645
 """Normal quantile of 95 %: each of the two bounds of a slope holds with this probability."""
+_LEAST: Final = 3
+"""Values that make a level."""
 
 
 class Slope(NamedTuple):
@@ -62,3 +64,18 @@ def theil_sen(slopes: Sequence[float], deviation: float, quantile: float = ONE_S
     apart = quantile * deviation
     low = max(0, round((count - apart) / 2) - 1)
     return Slope(slopes[low], median(slopes), slopes[max(low, count - 1 - low)])
+
+
+def step_distance(values: Sequence[float]) -> float | None:
+    """The sum of the distances of `values` from the nearest step up: two levels, each the median of three values or more.
+
+    None where no such step goes up.
+    """
+    halves = ((values[:cut], values[cut:]) for cut in range(_LEAST, len(values) - _LEAST + 1))
+    levels = ((before, median(before), after, median(after)) for before, after in halves)
+    found = (
+        sum(abs(value - low) for value in before) + sum(abs(value - high) for value in after)
+        for before, low, after, high in levels
+        if high > low
+    )
+    return min(found, default=None)

@@ -1,9 +1,9 @@
 """Memory held for clients and services: counted against a budget, and given back to the system.
 
 Bytes are counted where they wait: in a send buffer whose reader is slow, behind a connection that is not read because
-its other side is slow, in a queue for a turn of the event loop, in WebSocket messages that have not ended, and in the
-heads of requests, which wait for their end or for a response. Everything else passes through within one turn of the
-event loop.
+its other side is slow, in a queue for a turn of the event loop, in WebSocket messages and bodies of native requests that
+have not ended, and in the heads of requests, which wait for their end or for a response. Everything else passes through
+within one turn of the event loop.
 """
 
 from __future__ import annotations

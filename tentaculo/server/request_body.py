@@ -10,9 +10,13 @@ import msgspec
 from aiohttp import HttpVersion11, hdrs, web
 
 from tentaculo.model.failure import Failure, Problem
+from tentaculo.net.memory import MemoryBudget, exhausted
+from tentaculo.server.connection import ClientConnection
 
 READ_SECONDS = 10.0
 """How long a body may take to arrive."""
+SMALL_BODY = 16 * 1024
+"""Bytes of a body that may arrive although the gateway holds as much as it may."""
 MAX_JSON_BYTES = 64 * 1024
 """Largest body that `read_json_body` accepts."""
 
@@ -39,28 +43,38 @@ async def read_body(request: web.Request, limit: int, *, array_limit: int | None
     """The whole body, at most `limit` bytes. The route must have `expect_later` as its `expect_handler`.
 
     A body that begins with `[` may have `array_limit` bytes, where that is given. Raises `Problem`: 413 as soon as the
-    body is known to be larger, 408 when it takes longer than `READ_SECONDS`, 400 when its framing is broken.
+    body is known to be larger, 408 when it takes longer than `READ_SECONDS`, 400 when its framing is broken, 503 when the
+    gateway holds as many bytes as it may.
     """
     if request.content_length is not None and request.content_length > max(limit, array_limit or 0):
         raise _too_large(max(limit, array_limit or 0))
     if request.version >= HttpVersion11 and request.headers.get(hdrs.EXPECT, "").lower() == "100-continue":
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0
-    body = bytearray()
+    body, owner = bytearray(), object()
+    # Not so where aiohttp's own server runs the application.
+    memory = request.protocol.memory if isinstance(request.protocol, ClientConnection) else MemoryBudget()
     try:
         async with asyncio.timeout(READ_SECONDS):
             async for chunk in request.content.iter_any():
                 body += chunk
+                memory.hold(owner, len(body))
+                if len(body) > SMALL_BODY and memory.is_exhausted:
+                    raise exhausted()
                 if array_limit is not None and chunk.strip(_SPACE):
                     # The first character decides, once: each byte is looked at one time.
                     limit, array_limit = (array_limit if is_array(chunk) else limit), None
                 if len(body) > limit:
                     raise _too_large(limit)
+        return bytes(body)
     except TimeoutError:
         raise Problem(Failure.REQUEST_TIMEOUT, f"The body took longer than {READ_SECONDS:g} s to arrive.") from None
     except web.RequestPayloadError:
         raise Problem(Failure.BAD_REQUEST, "The body's framing is broken.") from None
-    return bytes(body)
+    finally:
+        memory.release(owner)
+        # The traceback of a refusal holds this frame until the response is sent.
+        body.clear()
 
 
 def check_size(body: bytes, limit: int, array_limit: int | None) -> None:

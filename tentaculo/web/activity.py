@@ -32,6 +32,9 @@ NO_MUTES: Final[Mapping[int, Sequence[Mute]]] = MappingProxyType({})
 _LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
 _TEXTS: Final = ("message", "summary", "reason", "text", "detail")
 """Members of a payload that people wrote, the first that is there is shown."""
+_MOST_SAID: Final = 160
+"""Characters of a payload that are shown."""
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, default=str)
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,12 +245,29 @@ def _of_change(change: StateChange, t: Language) -> Entry:
 def _of_event(event: Event, t: Language) -> Entry:
     said = next((value for name in _TEXTS if isinstance(value := event.payload.get(name), str) and value), None)
     if said is None:
-        said = json.dumps(event.payload, ensure_ascii=False, default=str) if event.payload else ""
+        said = _beginning(event.payload) if event.payload else ""
     severity = event.severity or event.payload.get("severity")  # rows of older versions have it in the payload alone
     kind = reasons.foreign(event.type, 60)
     title = t("activity.sent", type=kind)
     if isinstance(severity, str) and severity:
         title = t("activity.sent_level", type=kind, level=reasons.foreign(severity, 20))
     return Entry(
-        event.received_at, "event", "accent", reasons.foreign(event.source, 60), title, reasons.foreign(said, 160)
+        event.received_at,
+        "event",
+        "accent",
+        reasons.foreign(event.source, 60),
+        title,
+        reasons.foreign(said, _MOST_SAID),
     )
+
+
+def _beginning(payload: Mapping[str, object]) -> str:
+    """A payload as JSON, as far as it is shown: to encode the whole of 25 large ones takes 20 ms."""
+    pieces: list[str] = []
+    left = 2 * _MOST_SAID
+    for piece in _ENCODER.iterencode(payload):
+        pieces.append(piece)
+        left -= len(piece)
+        if left < 0:
+            break
+    return "".join(pieces)

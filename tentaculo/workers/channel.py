@@ -97,7 +97,8 @@ class WorkerChannel:
         self._on_message = on_message
         self._on_file = on_file
         self._on_end = on_end
-        self._waiting: deque[tuple[bytes, int | None]] = deque()
+        self._orders: deque[tuple[bytes, int | None]] = deque()
+        self._waiting: deque[bytes] = deque()
         self._is_losing = False
         self._is_open = True
         self._loop = asyncio.get_running_loop()
@@ -105,30 +106,31 @@ class WorkerChannel:
         self._loop.add_reader(sock, self._read)
 
     def __repr__(self) -> str:
-        return f"<WorkerChannel: {len(self._waiting)} waiting>" if self._is_open else "<WorkerChannel: closed>"
+        waiting = len(self._orders) + len(self._waiting)
+        return f"<WorkerChannel: {waiting} waiting>" if self._is_open else "<WorkerChannel: closed>"
 
     def send(self, message: bytes) -> None:
         """Send `message`, which is not empty. It is dropped if too many wait, or if the other end is closed."""
-        if not self._is_open or (not self._waiting and self._sent(message, None)):
+        if not self._is_open or (not self._has_waiting and self._sent(message, None)):
             return
         if len(self._waiting) >= MOST_WAITING:
             if not self._is_losing:
                 log.warning("worker messages lost", waiting=MOST_WAITING)
             self._is_losing = True
             return
-        if not self._waiting:
+        if not self._has_waiting:
             self._loop.add_writer(self._sock, self._flush)
-        self._waiting.append((message, None))
+        self._waiting.append(message)
 
     def order(self, message: bytes, descriptor: int | None = None) -> None:
-        """Send `message` before all that wait. It is never dropped while the other end is open.
+        """Send `message` after earlier orders, and before all else that waits. It is never dropped while the other end is open.
 
         The other end gets a descriptor of its own for the file of `descriptor`, which the caller may close.
         """
-        if self._is_open and not self._sent(message, descriptor):
-            if not self._waiting:
+        if self._is_open and (self._orders or not self._sent(message, descriptor)):
+            if not self._has_waiting:
                 self._loop.add_writer(self._sock, self._flush)
-            self._waiting.appendleft((message, None if descriptor is None else os.dup(descriptor)))
+            self._orders.append((message, None if descriptor is None else os.dup(descriptor)))
 
     def close(self) -> None:
         """Close this end. Messages that wait are dropped."""
@@ -138,6 +140,10 @@ class WorkerChannel:
             self._loop.remove_writer(self._sock)
             self._drop_waiting()
             self._sock.close()
+
+    @property
+    def _has_waiting(self) -> bool:
+        return bool(self._orders or self._waiting)
 
     def _sent(self, message: bytes, descriptor: int | None) -> bool:
         try:
@@ -153,18 +159,22 @@ class WorkerChannel:
         return True
 
     def _drop_waiting(self) -> None:
-        for _, descriptor in self._waiting:
+        for _, descriptor in self._orders:
             if descriptor is not None:
                 os.close(descriptor)
+        self._orders.clear()
         self._waiting.clear()
 
     def _flush(self) -> None:
-        while self._waiting and self._sent(*self._waiting[0]):
-            if self._waiting:
-                _, descriptor = self._waiting.popleft()
+        while self._orders and self._sent(*self._orders[0]):
+            if self._orders:
+                _, descriptor = self._orders.popleft()
                 if descriptor is not None:
                     os.close(descriptor)
-        if not self._waiting:
+        while not self._orders and self._waiting and self._sent(self._waiting[0], None):
+            if self._waiting:
+                self._waiting.popleft()
+        if not self._has_waiting:
             self._is_losing = False
             self._loop.remove_writer(self._sock)
 
@@ -234,8 +244,7 @@ class FoundDetails:
 class Reasons:
     """Why some services are in maintenance, and why their requests are slow; None for a service that is not."""
 
-    maintenance: Mapping[str, str | None]
-    slow: Mapping[str, str | None]
+    reasons: Mapping[str, tuple[str | None, str | None]]
 
 
 @dataclass(frozen=True, slots=True)

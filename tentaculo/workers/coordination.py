@@ -14,14 +14,13 @@ import pickle
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime, timedelta
 
 import structlog
 
 from tentaculo.events.clock_offsets import ClockOffsets
 from tentaculo.gateway.health_service import HealthService
 from tentaculo.gateway.reloading import ReloadReport, start_report
-from tentaculo.model.health import Endpoint, ProbeDetails, ProbeResult, StateChange
+from tentaculo.model.health import Endpoint, ProbeDetails, StateChange
 from tentaculo.model.history import RouteKey, Tally
 from tentaculo.model.incident import MaintenanceWindow
 from tentaculo.model.text import utc_now
@@ -66,6 +65,7 @@ from tentaculo.workers.channel import (
     shortened,
 )
 from tentaculo.workers.generations import WorkerReloads
+from tentaculo.workers.leader_state import LeaderState
 
 log = structlog.get_logger(__name__)
 
@@ -76,8 +76,6 @@ LIST_EVERY = 1.0
 """Seconds between two checks for new incidents and windows on the leader."""
 REPORT_EVENTS_AFTER = 0.005
 """Seconds in which events that are stored need one report only."""
-_OVERTAKEN = timedelta(seconds=10)
-"""A result that is older than its predecessor by less than this was overtaken on its way."""
 _SUSPICION_GAP = 1.0
 """Least seconds between two reports of one suspected endpoint. The leader probes it at most that often."""
 _RESULTS = 20
@@ -129,7 +127,7 @@ class WorkerCoordination:
         self._may_lead = asyncio.Event()
         self._will_send_reasons = False
         self._suspected: dict[Endpoint, float] = {}
-        self._probed: dict[Endpoint, datetime] = {}
+        self._leader_state = LeaderState()
 
     def __repr__(self) -> str:
         return f"<WorkerCoordination of worker {self.number}, {self.workers} in all>"
@@ -215,6 +213,7 @@ class WorkerCoordination:
             tasks.start(self._list(incident_repository), "list")
         else:
             health_service.follow(self)
+            self.reloads.on_swap = lambda: self._leader_state.take_early(health_service)
             self._send(StateRequest(self.number), LEADER)
             tasks.start(self._report(drain), "report")
         if self._offsets is not None:
@@ -316,15 +315,9 @@ class WorkerCoordination:
 
     def _send_reasons(self, number: int | None = None) -> None:
         self._will_send_reasons = False
-        board = None if self._health_service is None else self._health_service.board
-        views, slow = ((), {}) if board is None else (board.snapshot(), board.slow)
-        for some in batches(views, _REASONS):
-            self._send(
-                Reasons(
-                    {view.name: view.maintenance for view in some}, {view.name: slow.get(view.name) for view in some}
-                ),
-                number,
-            )
+        reasons = {} if self._health_service is None else self._health_service.board.reasons()
+        for some in batches(list(reasons.items()), _REASONS):
+            self._send(Reasons(dict(some)), number)
 
     async def _list(self, incident_repository: SharesIncidents) -> None:
         while True:
@@ -369,20 +362,15 @@ class WorkerCoordination:
         match pickle.loads(message[1:]):  # noqa: S301 - from a worker of the same supervisor
             case ProbeResults(results):
                 for result in results:
-                    self._take_result(health_service, result)
+                    self._leader_state.take_result(health_service, result)
             case LoggedProbes(results, certificates):
                 health_service.probe_log.restore(results, certificates)
             case StateChanges(changes):
                 health_service.accept_changes(changes)
             case FoundDetails(details):
                 health_service.board.note_details(details)
-            case Reasons(maintenance, slow):
-                for name, reason in maintenance.items():
-                    if health_service.board.service(name).maintenance != reason:
-                        health_service.set_maintenance(name, reason)
-                for name, reason in slow.items():
-                    if health_service.board.slow.get(name) != reason:
-                        health_service.set_slow(name, reason)
+            case Reasons(reasons):
+                self._leader_state.take_reasons(health_service, reasons)
             case PageIncidents() as listed:
                 self._listed = listed
             case ProbeRequest(upstream):
@@ -401,14 +389,6 @@ class WorkerCoordination:
                 self._sign_ins.count(network)
             case StateRequest(number):
                 self._send_state(health_service, number)
-
-    def _take_result(self, health_service: HealthService, result: ProbeResult) -> None:
-        # The state sent to a new worker may arrive after a newer result sent to all. One that is much older comes from
-        # a leader whose clock was set back.
-        known = self._probed.get(result.upstream)
-        if known is None or not timedelta() <= known - result.checked_at < _OVERTAKEN:
-            self._probed[result.upstream] = result.checked_at
-            health_service.accept_result(result)
 
     def _send(self, message: object, number: int | None = None) -> None:
         if self._channel is None:

@@ -67,11 +67,20 @@ def url(postgresql: Server) -> Iterator[str]:
 
 @asynccontextmanager
 async def machine(
-    folder: Path, url: str, *, ahead: timedelta = timedelta(), layer: ChangeLayer | None = None, starts: bool = True
+    folder: Path,
+    url: str,
+    *,
+    ahead: timedelta = timedelta(),
+    layer: ChangeLayer | None = None,
+    starts: bool = True,
+    more: str = "",
 ) -> AsyncIterator[Machine]:
-    """One machine, whose clock is so much ahead; `layer` is in its file. Without `starts` its database is away."""
+    """One machine, whose clock is so much ahead; `layer` is in its file. Without `starts` its database is away.
+
+    `more` is in its configuration.
+    """
     folder.mkdir()
-    (folder / "tentaculo.toml").write_text(FILE)
+    (folder / "tentaculo.toml").write_text(FILE + more)
     if layer is not None:
         write_layer(folder / "data" / "changes.json", layer)
     elapsed = Elapsed()
@@ -413,3 +422,34 @@ async def test_a_machine_that_had_changes_before_there_was_a_row_brings_them(tmp
         await b.say("of b")
         await a.follower.look()
         assert a.about == "of b"
+
+
+async def test_gateways_of_one_folder_share_the_file_of_changes(
+    tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second gateway of a machine took what the first one had written for a hand's work, and never followed."""
+    monkeypatch.setattr(layer_keeper, "LOOK_EVERY", 0.005)
+    async with machine(tmp_path / "a", url) as a:
+        same = f'[admin]\nchanges_file = "{a.live.changes}"\n'
+        async with machine(tmp_path / "b", url, more=same) as b:
+            await a.say("of a")
+            await b.follower.look()
+            assert b.about == "of a"
+            await b.say("of b")
+            await a.follower.look()
+            assert (a.about, a.kept.revision) == ("of b", 2)
+            await a.live.send("POST", "/services/shub/enable", {"for": 20})
+            await b.follower.look()
+            for one in (a, b):
+                assert one.live.services["shub"].enabled
+                one.elapsed.seconds += 20
+                await eventually(lambda one=one: not one.live.services["shub"].enabled)  # type: ignore[misc]
+            await eventually(lambda: a.kept.overrides == {})
+            b.live.served.problem = "no memory"
+            await a.say("once more")
+            await b.follower.look()
+            assert (a.about, a.kept.revision) == ("once more", 4)
+            b.live.served.problem = ""
+            await a.say("last")
+            await b.follower.look()
+            assert (b.about, a.kept.revision) == ("last", 5)

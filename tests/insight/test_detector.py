@@ -8,7 +8,8 @@ from math import exp, log
 
 import pytest
 
-from tentaculo.insight.detector import HOURS, KEPT, Detector, Outcome, Rule
+from tentaculo.insight.detector import HOURS, Detector, Outcome, Rule
+from tentaculo.insight.measures import KEPT
 
 LIMIT, USUAL = 500.0, 100.0
 FIRST = 12 * 1000
@@ -83,12 +84,34 @@ def test_noise_seasons_and_deploys_open_nothing() -> None:
     assert feed(detector, noisy(day)) == []
 
 
+def test_a_burst_on_a_high_level_opens_nothing_and_a_rise_to_the_same_height_does() -> None:
+    """An hour that begins at once at 85 % of the way, where a rise of two hours comes to as much."""
+    level, high = (exp(log(USUAL) + way * log(LIMIT / USUAL)) for way in (0.45, 0.85))
+    start = [USUAL] * 24 + [level] * 60
+    burst = [*start, *[high] * 12, *[level] * 24]
+    assert feed(latency_detector(), noisy(burst, 0.03)) == []
+    assert [outcome for _, outcome in feed(latency_detector(), noisy(start + ramp(24, level, high), 0.03))] == [
+        Outcome.OPEN
+    ]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_queue_is_warned_of_long_before_it_is_full(seed: int) -> None:
+    """Its load rises steadily within eight hours, and its value in proportion to 1 / (1 - load): half of the way is late."""
+    limit, full = 40 * USUAL, 48 + 96
+    values = [USUAL] * 48 + [USUAL / (1 - (1 - 1 / 40) * at / 96) for at in range(96)]
+    found = feed(latency_detector(limit=limit), noisy(values, 0.1, seed))
+    assert [outcome for _, outcome in found] == [Outcome.OPEN]
+    # 17 bins are 85 minutes. The logarithms alone open it later.
+    assert found[0][0] <= full - 17
+
+
 def test_a_level_that_was_harmless_before_is_no_news_and_a_higher_one_is() -> None:
     detector = Detector(LIMIT, is_logarithmic=True)
     # Each night 350 of 500 ms, which is three quarters of the way.
     for hour in range(FIRST // 12 - HOURS, FIRST // 12):
         detector.warm_up(hour, 350.0 if hour % 24 < 3 else USUAL)
-    harmless, higher = [350.0] * 30, [430.0] * 12
+    harmless, higher = [350.0] * 30, ramp(16, 350.0, 470.0)
     assert feed(detector, [*[USUAL] * 48, *harmless]) == []
     assert [outcome for _, outcome in feed(detector, [*higher], FIRST + 78)] == [Outcome.OPEN]
 

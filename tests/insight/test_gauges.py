@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from tentaculo.insight.detector import BIN, KEPT
+from tentaculo.insight.detector import BIN
 from tentaculo.insight.gauges import GaugeCollector
+from tentaculo.insight.measures import KEPT
 from tentaculo.model.early_warning import GaugeValue
 from tentaculo.model.health import Endpoint, Health, ProbeResult
 

@@ -7,7 +7,7 @@ from statistics import median
 
 import pytest
 
-from tentaculo.insight.trend import mann_kendall, pairwise_slopes, score_deviation, theil_sen
+from tentaculo.insight.trend import mann_kendall, pairwise_slopes, score_deviation, step_distance, theil_sen
 
 
 def z_of(values: list[float]) -> float:
@@ -75,3 +75,16 @@ def test_noise_seldom_has_a_trend() -> None:
     random_ = random.Random(6)
     false = sum(z_of([random_.gauss(0, 1) for _ in range(12)]) > 2.5 for _ in range(3000))
     assert false < 45
+
+
+def test_a_step_is_two_levels_of_three_values_or_more() -> None:
+    assert step_distance([1.0] * 5 + [4.0] * 3) == 0.0
+    # The last two are no level of their own: the nearest step ends with 1, 4, 4.
+    assert step_distance([1.0] * 6 + [4.0] * 2) == 3.0
+    assert step_distance([0.0, 1.0, 2.0, 3.0, 4.0, 5.0]) == 4.0
+
+
+def test_what_does_not_go_up_has_no_step() -> None:
+    assert step_distance([3.0] * 8) is None
+    assert step_distance([8.0 - one for one in range(8)]) is None
+    assert step_distance([1.0, 2.0, 3.0]) is None

@@ -17,7 +17,7 @@ from tentaculo.web import activity
 from tentaculo.web.languages import Language, language
 from tentaculo.web.reasons import plain
 from tests.support.calls import counting_calls
-from tests.support.native_gateway import NOW
+from tests.support.native_gateway import NOW, event
 from tests.web.test_incidents import HERMES
 
 DAY = timedelta(days=1)
@@ -126,6 +126,27 @@ def muting(*mutes: Mute, ended_at: datetime | None = None, code: str = "en") -> 
 def mute(minutes: int, lasts: int | None, number: int = 1) -> Mute:
     at = HERMES.started_at + timedelta(minutes=minutes)
     return Mute(number, HERMES.id, at, "ana", None if lasts is None else at + timedelta(minutes=lasts))
+
+
+def of_event(payload: dict[str, Any]) -> str:
+    (entry,) = activity.entries((), {}, [event(1, payload=payload)], NOW - DAY, NOW, language("en"))
+    return detail(entry)
+
+
+def test_a_payload_without_a_text_is_said_as_json() -> None:
+    assert of_event({}) == ""
+    assert of_event({"child": "é", "n": [1, 2]}) == '{"child": "é", "n": [1, 2]}'
+    assert of_event({"child": ["é"] * 160}) == ('{"child": [' + '"é", ' * 30)[:159].rstrip() + "…"
+
+
+def test_no_more_of_a_payload_is_encoded_than_is_shown() -> None:
+    """The encoder of JSON calls no function of Python for most values, so that its time is no number of calls."""
+
+    class Unread:
+        def __str__(self) -> str:
+            raise AssertionError("it is not shown")
+
+    assert of_event({"numbers": list(range(200)), "last": Unread()}).startswith('{"numbers": [0, 1, 2, ')
 
 
 def test_a_mute_says_who_set_it_until_when_and_when_it_was_over() -> None:

@@ -11,7 +11,7 @@ import socket
 import sys
 import tracemalloc
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -225,6 +225,27 @@ async def test_an_incomplete_head_is_refused_beyond_the_budget(start: Start, ser
             await wire.send(b"Host: h\r\n\r\n")
             assert (await wire.response()).status == 200
     await eventually(lambda: live.gateway.memory.held == 0)
+
+
+async def test_bodies_of_native_requests_are_counted_while_they_arrive(start: Start, service: Service) -> None:
+    live = await start(service(1), limits={"memory": 1_500_000})
+    memory = live.gateway.memory
+    head = b"POST /events/ingest HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\n" + live.auth
+    async with AsyncExitStack() as stack:
+        wires = [await stack.enter_async_context(dial(live.port)) for _ in range(2)]
+        begins, follows = wires
+        tracemalloc.start()
+        stack.callback(tracemalloc.stop)
+        await begins.send(head + b"Content-Length: 1000000\r\n\r\n[" + b" " * 700_000)
+        await eventually(lambda: memory.held >= 700_000)
+        await follows.send(head + b"Content-Length: 1000000\r\n\r\n[" + b" " * 900_000)
+        refused = await follows.response()
+        assert (refused.status, problem(refused)["error"], refused.get("retry-after")) == (503, "overloaded", "1")
+        await eventually(lambda: memory.held < 800_000)
+        assert tracemalloc.get_traced_memory()[0] < 1_300_000, "a refusal keeps nothing of its body"
+        await begins.send(b" " * 299_998 + b"]")
+        assert (await begins.response()).status == 200
+    await eventually(lambda: memory.held == 0)
 
 
 @pytest.mark.usefixtures("both_ways")

@@ -85,6 +85,24 @@ async def test_who_does_not_read_costs_a_bounded_memory_and_orders_come_first() 
     other.channel.close()
 
 
+async def test_orders_that_wait_keep_their_order() -> None:
+    ours, theirs = pair()
+    one = End(ours)
+    number = 0
+    while "0 waiting" in repr(one.channel):
+        one.channel.send(b"%d" % number)
+        number += 1
+    orders = [b"order %d" % number for number in range(5)]
+    for message in orders:
+        one.channel.order(message)
+    other = End(theirs)
+    await other.until(number + len(orders))
+    assert [message for message in other.heard if message in orders] == orders
+    assert int(other.heard[-1]) == number - 1, "the message that waited comes last"
+    one.channel.close()
+    other.channel.close()
+
+
 async def test_an_end_is_told_once_even_with_messages_that_wait() -> None:
     ours, theirs = pair()
     one = End(ours)

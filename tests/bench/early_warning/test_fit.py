@@ -38,4 +38,4 @@ def test_false_warnings_cost_more_above_the_target() -> None:
 def test_the_weights_are_varied_until_nothing_is_better() -> None:
     best = replace(Thresholds(), level=0.5, novelty=1.3)
     found = fit(lambda tried: -abs(tried.level - best.level) - abs(tried.novelty - best.novelty), Thresholds())
-    assert [found.level, found.novelty, found.hour] == pytest.approx([0.5, 1.3, 0.07], abs=0.02)
+    assert [found.level, found.novelty, found.hours] == pytest.approx([0.5, 1.3, 0.71], abs=0.02)
