@@ -255,8 +255,7 @@ class IncidentRepository:
             start = moment(window.starts_at)
             end = window.ends_at + (start - window.starts_at)
             moved = self._from_now[number] = replace(window, starts_at=start, ends_at=end)
-            stored, _ = self._moved.get(number, (window, window))
-            self._moved[number] = stored, moved
+            self._moved[number] = self._moved.get(number, (window, window))[0], moved
             self._calendar.replace(moved)
         self._on_windows()
         self._has_changed.set()
