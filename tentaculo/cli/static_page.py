@@ -14,8 +14,8 @@ from urllib.parse import urljoin, urlsplit
 
 _DROPPED: Final = frozenset({"script", "noscript", "form"})
 """Elements that do nothing in a file."""
-_DROPPED_NAMES: Final = frozenset({"read", "groups", "languages"})
-"""Ids and classes of such elements: what the cursor meets, and choices that have no file."""
+_DROPPED_NAMES: Final = frozenset({"read", "groups", "languages", "api"})
+"""Ids and classes of such elements: what the cursor meets, choices that have no file, and links to the API."""
 _EMPTY: Final = frozenset({"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "wbr"})
 """Elements that have no end tag."""
 _ASIDE: Final = frozenset({"nav", "footer", "header"})

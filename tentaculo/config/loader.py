@@ -203,6 +203,8 @@ class Loaded:
     """What it was made of."""
     files: tuple[Path, ...] = ()
     """Every file that was read, or would have been if it existed."""
+    unswitched: Config | None = None
+    """The configuration without the overrides that are in force; None where none is."""
 
 
 def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> Loaded:
@@ -249,12 +251,14 @@ def load_sources(
     layer = sources.layer
     tables = sources.tables if tables is None else tables
     loaded = _load(layer.over(tables), environ, sources, origins_of_changes(layer))
-    config = with_overrides(loaded.config, layer.active(now or utc_now()))
+    overrides = layer.active(now or utc_now())
+    config = with_overrides(loaded.config, overrides)
     without_effect = tuple(
         f"the change of {dotted(place)} has no effect: the configuration file no longer has it"
         for place in layer.orphans(tables)
     )
-    return replace(loaded, config=config, warnings=(*loaded.warnings, *without_effect))
+    unswitched = loaded.config if overrides else None
+    return replace(loaded, config=config, warnings=(*loaded.warnings, *without_effect), unswitched=unswitched)
 
 
 def load_tables(tables: Table, environ: Mapping[str, str], *, folder: Path) -> Loaded:

@@ -21,12 +21,14 @@ class Candidate:
     """A valid configuration that has been read, with all that belongs to it, and is not served yet."""
 
     config: Config
-    hashes: tuple[TokenSettings | str, ...]
-    """Hashes of the accepted tokens."""
+    hashes: tuple[TokenSettings | str, ...] | None
+    """Hashes of the accepted tokens; None where those that are accepted stay."""
     warnings: tuple[str, ...] = ()
     """About valid but suspicious values, one sentence each."""
     sources: Sources | None = None
     """What it was made of."""
+    unswitched: Config | None = None
+    """The configuration without the overrides that are in force; None where none is."""
 
 
 Seen = tuple[int, ...] | None
@@ -79,6 +81,8 @@ class ConfigurationSource:
         self._verify = verify
         self.first: Sources | None = None
         """What was read at the start; None before."""
+        self.first_unswitched: Config | None = None
+        """The `unswitched` of what was read at the start."""
         self.seen: Mapping[Path, Seen] = {} if self._file is None else {self._file: None}
         """Each file that was read last, as it was found before it was read."""
 
@@ -93,8 +97,10 @@ class ConfigurationSource:
             loaded = how(self._file)
             # A file that was found once is a fault when it is gone, not a reason to serve the environment alone.
             self._file, files = loaded.path, loaded.files
-            self.first = self.first or loaded.sources
-            return replace(loaded, config=with_address(loaded.config, self._host, self._port))
+            loaded = self._with_address(loaded)
+            if self.first is None:
+                self.first, self.first_unswitched = loaded.sources, loaded.unswitched
+            return loaded
         except ConfigError as error:
             files = error.files
             raise
@@ -111,16 +117,24 @@ class ConfigurationSource:
         `now` is the time by which overrides end.
         """
         loaded = load_sources(sources, process_environment(), now=now)
-        return self._verified(replace(loaded, config=with_address(loaded.config, self._host, self._port)))
+        return self._verified(self._with_address(loaded))
 
     def note_written(self, file: Path) -> None:
         """This process has written a file itself, so that it has not changed for `reload.watch`."""
         self.seen = {**self.seen, file: _look(file)}
 
+    def _with_address(self, loaded: Loaded) -> Loaded:
+        config, unswitched = (
+            None if one is None else with_address(one, self._host, self._port)
+            for one in (loaded.config, loaded.unswitched)
+        )
+        assert config is not None
+        return replace(loaded, config=config, unswitched=unswitched)
+
     def _verified(self, loaded: Loaded) -> Candidate:
         if faults := [*self._verify(loaded)]:
             raise ConfigError(faults, loaded.path)
-        return Candidate(loaded.config, self._hashes(loaded), loaded.warnings, loaded.sources)
+        return Candidate(loaded.config, self._hashes(loaded), loaded.warnings, loaded.sources, loaded.unswitched)
 
     def _hashes(self, loaded: Loaded) -> tuple[TokenSettings | str, ...]:
         config = loaded.config

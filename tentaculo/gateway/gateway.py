@@ -323,7 +323,7 @@ class Gateway:
         self._own_events.record("configuration.loaded", services=sorted(self.config.services))
         self._own_events.record("started", version=__version__, address=self.running.url)
 
-    async def prepare(self, config: Config, hashes: AcceptedTokens) -> Generation:
+    async def prepare(self, config: Config, hashes: AcceptedTokens | None) -> Generation:
         """As `Generations.prepare`; `hashes` are the accepted tokens'. Of several workers all prepare, and then all swap."""
         return await self.generations.prepare(config, hashes)
 

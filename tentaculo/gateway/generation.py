@@ -179,9 +179,14 @@ class Generations:
         self._current = replace(current, tokens=tokens, hashes=lines)
         self._parts.authentication.use(tokens)
 
-    async def prepare(self, config: Config, hashes: AcceptedTokens) -> Generation:
-        """Build and check all that `config` needs. Changes nothing of what is served; raises what is wrong."""
+    async def prepare(self, config: Config, hashes: AcceptedTokens | None) -> Generation:
+        """Build and check all that `config` needs. Changes nothing of what is served; raises what is wrong.
+
+        Without `hashes` the accepted tokens stay.
+        """
         current, parts = self.current, self._parts
+        if hashes is None:
+            hashes = [settings for settings, _, _ in current.tokens.listed]
         changes, served = await beside_the_loop(
             lambda: (compare(current.config, config), appliable(current.config, config))
         )

@@ -155,8 +155,11 @@ def recorded(reloads: Reloads | None, record: RecordOwnEvent) -> Reloads:
 class Reloadable(Protocol):
     """A gateway that can serve another configuration."""
 
-    async def prepare(self, config: Config, hashes: AcceptedTokens) -> Any:
-        """Build everything for `config`, to be given to `swap`. Raises ConfigError and changes nothing."""
+    async def prepare(self, config: Config, hashes: AcceptedTokens | None) -> Any:
+        """Build everything for `config`, to be given to `swap`. Raises ConfigError and changes nothing.
+
+        Without `hashes` the accepted tokens stay.
+        """
 
     def swap(self, generation: Any, by: str) -> Changes:
         """Serve what was prepared, from this turn of the loop on."""

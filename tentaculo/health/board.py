@@ -269,6 +269,10 @@ class Board:
         """The services whose requests are slow, with the reason."""
         return {name: entry.slow for name, entry in self._entries.items() if entry.slow is not None}
 
+    def reasons(self) -> dict[str, tuple[str | None, str | None]]:
+        """Why each service is in maintenance, and why its requests are slow; None where it is not."""
+        return {name: (entry.maintenance, entry.slow) for name, entry in self._entries.items()}
+
     def service(self, name: str) -> ServiceView:
         """One service by its canonical name. Raises KeyError for any other."""
         return self._view(self._entries[name])

@@ -8,6 +8,7 @@ them. Rows below only ever gain, and are deleted long after they are counted, so
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    Executable,
     RowMapping,
     Select,
     Table,
@@ -324,12 +326,20 @@ def find_stale(connection: Connection, span: int, since: int, until: int) -> lis
 def roll_up(connection: Connection, service: str, span: int, start: int) -> None:
     """Compute one row from those below it, in place of what may be there."""
     parts = rows_of(connection, BELOW[span], start, start + span, [service])
-    row = history_row(merged(service, span, start, parts))
-    statement = dialect_module(connection).insert(history)
-    replaced = {name: statement.excluded[name] for name in row if name not in history.primary_key.columns}
-    connection.execute(
-        statement.on_conflict_do_update(index_elements=list(history.primary_key.columns), set_=replaced), row
-    )
+    connection.execute(_put(dialect_module(connection)), history_row(merged(service, span, start, parts)))
+
+
+@functools.cache
+def _put(dialect: Any) -> Executable:
+    """The statement that stores a row in place of what may be there.
+
+    Made once: each leaves 110 objects in cycles. With 1,000 services most of what the garbage collector found was of them,
+    and a collection took 12 to 22 ms of processor time.
+    """
+    statement = dialect.insert(history)
+    replaced = {one.name: statement.excluded[one.name] for one in history.columns if not one.primary_key}
+    made: Executable = statement.on_conflict_do_update(index_elements=list(history.primary_key.columns), set_=replaced)
+    return made
 
 
 def sweep(transaction: Transaction, table: Table, now: int, kept: Retention) -> Iterator[None]:

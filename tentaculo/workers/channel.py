@@ -244,8 +244,7 @@ class FoundDetails:
 class Reasons:
     """Why some services are in maintenance, and why their requests are slow; None for a service that is not."""
 
-    maintenance: Mapping[str, str | None]
-    slow: Mapping[str, str | None]
+    reasons: Mapping[str, tuple[str | None, str | None]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,16 +12,16 @@ from __future__ import annotations
 import asyncio
 import pickle
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime, timedelta
+from typing import TypeVar
 
 import structlog
 
 from tentaculo.events.clock_offsets import ClockOffsets
 from tentaculo.gateway.health_service import HealthService
 from tentaculo.gateway.reloading import ReloadReport, start_report
-from tentaculo.model.health import Endpoint, ProbeDetails, ProbeResult, StateChange
+from tentaculo.model.health import Endpoint, ProbeDetails, StateChange
 from tentaculo.model.history import RouteKey, Tally
 from tentaculo.model.incident import MaintenanceWindow
 from tentaculo.model.text import utc_now
@@ -66,8 +66,11 @@ from tentaculo.workers.channel import (
     shortened,
 )
 from tentaculo.workers.generations import WorkerReloads
+from tentaculo.workers.leader_state import LeaderState
 
 log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 
 REPORT_EVERY = 2.0
@@ -76,15 +79,13 @@ LIST_EVERY = 1.0
 """Seconds between two checks for new incidents and windows on the leader."""
 REPORT_EVENTS_AFTER = 0.005
 """Seconds in which events that are stored need one report only."""
-_OVERTAKEN = timedelta(seconds=10)
-"""A result that is older than its predecessor by less than this was overtaken on its way."""
 _SUSPICION_GAP = 1.0
 """Least seconds between two reports of one suspected endpoint. The leader probes it at most that often."""
 _RESULTS = 20
 _REASONS = 50
 _TALLIES = 10
 _SOURCES = 50
-"""Items in one message, which stays well below the channel's limit."""
+"""Items in one message, which mostly stays well below the channel's limit."""
 
 
 def _ignore(_number: int) -> None:
@@ -129,7 +130,7 @@ class WorkerCoordination:
         self._may_lead = asyncio.Event()
         self._will_send_reasons = False
         self._suspected: dict[Endpoint, float] = {}
-        self._probed: dict[Endpoint, datetime] = {}
+        self._leader_state = LeaderState()
 
     def __repr__(self) -> str:
         return f"<WorkerCoordination of worker {self.number}, {self.workers} in all>"
@@ -215,6 +216,7 @@ class WorkerCoordination:
             tasks.start(self._list(incident_repository), "list")
         else:
             health_service.follow(self)
+            self.reloads.on_swap = lambda: self._leader_state.take_early(health_service)
             self._send(StateRequest(self.number), LEADER)
             tasks.start(self._report(drain), "report")
         if self._offsets is not None:
@@ -251,10 +253,8 @@ class WorkerCoordination:
     async def _send_stated(self, offsets: ClockOffsets) -> None:
         while True:
             await asyncio.sleep(REPORT_EVERY)
-            for some in batches(list(offsets.take_stated().items()), _SOURCES):
-                self._send(StatedTimes(dict(some)))
-            for received in batches(list(offsets.take_received().items()), _RESULTS):
-                self._send(ReceivedOffsets(dict(received)))
+            self._send_batches(lambda some: StatedTimes(dict(some)), offsets.take_stated().items(), _SOURCES)
+            self._send_batches(lambda some: ReceivedOffsets(dict(some)), offsets.take_received().items(), _RESULTS)
 
     def report_events(self) -> None:
         """Report to the other workers, soon, that the log of events has more."""
@@ -303,8 +303,7 @@ class WorkerCoordination:
             self._send_tallies(drain)
 
     def _send_tallies(self, drain: TakeTallies) -> None:
-        for some in batches(list(drain().items()), _TALLIES):
-            self._send(RequestTallies(dict(some)), LEADER)
+        self._send_batches(lambda some: RequestTallies(dict(some)), drain().items(), _TALLIES, LEADER)
 
     # -- from the leader to the followers ----------------------------------------------------------------------
 
@@ -316,15 +315,8 @@ class WorkerCoordination:
 
     def _send_reasons(self, number: int | None = None) -> None:
         self._will_send_reasons = False
-        board = None if self._health_service is None else self._health_service.board
-        views, slow = ((), {}) if board is None else (board.snapshot(), board.slow)
-        for some in batches(views, _REASONS):
-            self._send(
-                Reasons(
-                    {view.name: view.maintenance for view in some}, {view.name: slow.get(view.name) for view in some}
-                ),
-                number,
-            )
+        reasons = {} if self._health_service is None else self._health_service.board.reasons()
+        self._send_batches(lambda some: Reasons(dict(some)), reasons.items(), _REASONS, number)
 
     async def _list(self, incident_repository: SharesIncidents) -> None:
         while True:
@@ -339,23 +331,18 @@ class WorkerCoordination:
         if health_service.is_following:
             self._send_changes(list(health_service.followed.values()), number)
             self._send_details(health_service.details, number)
-        for some in batches(list(health_service.board.results()), _RESULTS):
-            self._send(ProbeResults(some), number)
+        self._send_batches(ProbeResults, health_service.board.results(), _RESULTS, number)
         probes, certificates = health_service.probe_log.content()
-        for logged in batches(probes, _RESULTS):
-            self._send(LoggedProbes(logged, ()), number)
-        for seen in batches(certificates, _RESULTS):
-            self._send(LoggedProbes((), seen), number)
+        self._send_batches(lambda some: LoggedProbes(some, ()), probes, _RESULTS, number)
+        self._send_batches(lambda some: LoggedProbes((), some), certificates, _RESULTS, number)
         self._send_reasons(number)
         self._send(self._listed, number)
 
     def _send_changes(self, changes: Sequence[StateChange], number: int | None = None) -> None:
-        for some in batches(changes, _RESULTS):
-            self._send(StateChanges(some), number)
+        self._send_batches(StateChanges, changes, _RESULTS, number)
 
     def _send_details(self, details: Mapping[str, ProbeDetails], number: int | None = None) -> None:
-        for some in batches(list(details.items()), _RESULTS):
-            self._send(FoundDetails(dict(some)), number)
+        self._send_batches(lambda some: FoundDetails(dict(some)), details.items(), _RESULTS, number)
 
     def _take_all_tallies(self, drain: TakeTallies) -> dict[RouteKey, Tally]:
         tallies, self._received_tallies = self._received_tallies, {}
@@ -369,20 +356,15 @@ class WorkerCoordination:
         match pickle.loads(message[1:]):  # noqa: S301 - from a worker of the same supervisor
             case ProbeResults(results):
                 for result in results:
-                    self._take_result(health_service, result)
+                    self._leader_state.take_result(health_service, result)
             case LoggedProbes(results, certificates):
                 health_service.probe_log.restore(results, certificates)
             case StateChanges(changes):
                 health_service.accept_changes(changes)
             case FoundDetails(details):
                 health_service.board.note_details(details)
-            case Reasons(maintenance, slow):
-                for name, reason in maintenance.items():
-                    if health_service.board.service(name).maintenance != reason:
-                        health_service.set_maintenance(name, reason)
-                for name, reason in slow.items():
-                    if health_service.board.slow.get(name) != reason:
-                        health_service.set_slow(name, reason)
+            case Reasons(reasons):
+                self._leader_state.take_reasons(health_service, reasons)
             case PageIncidents() as listed:
                 self._listed = listed
             case ProbeRequest(upstream):
@@ -402,19 +384,24 @@ class WorkerCoordination:
             case StateRequest(number):
                 self._send_state(health_service, number)
 
-    def _take_result(self, health_service: HealthService, result: ProbeResult) -> None:
-        # The state sent to a new worker may arrive after a newer result sent to all. One that is much older comes from
-        # a leader whose clock was set back.
-        known = self._probed.get(result.upstream)
-        if known is None or not timedelta() <= known - result.checked_at < _OVERTAKEN:
-            self._probed[result.upstream] = result.checked_at
-            health_service.accept_result(result)
+    def _send_batches(
+        self, make: Callable[[Sequence[T]], object], items: Iterable[T], size: int, number: int | None = None
+    ) -> None:
+        """Send `items` in messages of up to `size` of them, of fewer where one would be too long."""
+        for some in batches(list(items), size):
+            text = pickle.dumps(make(some))
+            if len(text) < LONGEST or len(some) == 1:
+                self._send_text(text, number)
+            else:
+                self._send_batches(make, some, len(some) // 2, number)
 
     def _send(self, message: object, number: int | None = None) -> None:
-        if self._channel is None:
-            return
         text = pickle.dumps(message)
         while isinstance(message, PageIncidents) and len(text) >= LONGEST:
             message = shortened(message)
             text = pickle.dumps(message)
-        self._channel.send((ALL if number is None else bytes([number])) + text)
+        self._send_text(text, number)
+
+    def _send_text(self, text: bytes, number: int | None) -> None:
+        if self._channel is not None:
+            self._channel.send((ALL if number is None else bytes([number])) + text)

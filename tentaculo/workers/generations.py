@@ -35,6 +35,8 @@ class Prepare:
     """To a worker: prepare this configuration. The attached file is a `WorkerSpec`."""
 
     number: int
+    keeps_tokens: bool = False
+    """Whether the accepted tokens stay, instead of those of the specification."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +162,8 @@ class WorkerReloads:
         self._gateway: Reloadable | None = None
         self.on_report: Callable[[ReloadReport], None] = lambda _: None
         """Called after each reload, where this worker records it for all."""
+        self.on_swap: Callable[[], None] = lambda: None
+        """Called when this worker serves another configuration."""
         self._numbers = count(1)
         self._asked: dict[int, asyncio.Future[ReloadReport]] = {}
         self._preparing: asyncio.Task[None] | None = None
@@ -198,10 +202,11 @@ class WorkerReloads:
     def receive(self, message: bytes, descriptor: int | None) -> None:
         """Take a message of the supervisor, and the file that came with it."""
         match decode(message):
-            case Prepare(number) if descriptor is not None:
+            case Prepare(number, keeps_tokens) if descriptor is not None:
                 self._drop()
                 # Read now: a task that is cancelled before it begins closes nothing.
-                self._preparing = self._tasks.start(self._prepare(number, _read_bytes(descriptor)), "prepare")
+                prepare = self._prepare(number, _read_bytes(descriptor), keeps_tokens=keeps_tokens)
+                self._preparing = self._tasks.start(prepare, "prepare")
             case Swap(number, by):
                 self._swap(number, by)
             case Discard():
@@ -223,7 +228,7 @@ class WorkerReloads:
             self._preparing.cancel()
         self._preparing = self._prepared = None
 
-    async def _prepare(self, number: int, text: bytes) -> None:
+    async def _prepare(self, number: int, text: bytes, *, keeps_tokens: bool) -> None:
         hindrance: Hindrance | None = None
         try:
             spec = await asyncio.to_thread(_decode_file, text)
@@ -231,7 +236,8 @@ class WorkerReloads:
             if self._gateway is None:
                 hindrance = Hindrance(problem="it was not ready yet")
             else:
-                self._prepared = (number, await self._gateway.prepare(spec.config, spec.hashes))
+                hashes = None if keeps_tokens else spec.hashes
+                self._prepared = (number, await self._gateway.prepare(spec.config, hashes))
         except ConfigError as error:
             hindrance = Hindrance(error.faults)
         except Exception:
@@ -246,6 +252,7 @@ class WorkerReloads:
         try:
             if prepared is not None and prepared[0] == number and self._gateway is not None:
                 self._gateway.swap(prepared[1], by)
+                self.on_swap()
                 is_done = True
         except Exception:
             # The supervisor replaces this process by one that starts with the new configuration.

@@ -188,16 +188,17 @@ class JointReload:
         changes = compare(read, candidate.config)
         # The addresses and the number of workers stay as they are, whatever the file says now.
         config = appliable(job.config, candidate.config)
-        if token_lines(candidate.hashes) != token_lines(job.hashes):
+        hashes = job.hashes if candidate.hashes is None else candidate.hashes
+        if token_lines(hashes) != token_lines(job.hashes):
             changes = changes.with_key("auth.tokens")
-        job = replace(job, config=config, hashes=candidate.hashes, generation=generation)
+        job = replace(job, config=config, hashes=hashes, generation=generation)
         with self._held_starts():
             await self._settle()
             descriptor = await asyncio.to_thread(job.write)
             try:
                 serving = self._serving()
                 self._number = next(self._numbers)
-                await self._prepare(serving, descriptor)
+                await self._prepare(serving, descriptor, keeps_tokens=candidate.hashes is None)
                 kept, descriptor = descriptor, -1
             finally:
                 if descriptor >= 0:
@@ -235,11 +236,11 @@ class JointReload:
                 self._changed.clear()
                 await self._changed.wait()
 
-    async def _prepare(self, peers: Collection[Peer], descriptor: int) -> None:
+    async def _prepare(self, peers: Collection[Peer], descriptor: int, *, keeps_tokens: bool) -> None:
         """The first step. Raises ConfigError or `ReloadFailedError`; then every worker has been told to drop it."""
         replies = self._await_replies(peers)
         for peer in peers:
-            send(peer.channel, Prepare(self._number), descriptor)
+            send(peer.channel, Prepare(self._number, keeps_tokens), descriptor)
         try:
             await self._wait(replies, PREPARE_WITHIN)
             hindered = {

@@ -34,6 +34,7 @@ PAGE = """<!doctype html>
 <p><a href="/status/services/a?range=24h" title="&quot;>">a</a> <a href="/status/services/a#x">b</a></p>
 <a href="https://wiki.example.org/?a=1&amp;b=2" rel="noreferrer">Runbook</a>
 <p class="read" id="read">Point at a time.</p>
+<span><a class="api" href="/vx11/incidents">JSON</a></span>
 </main>
 <p><a href="javascript:alert(3)">odd</a></p>
 <footer><a href="/metrics">Metrics</a><a href="?range=24h&amp;sort=name">x</a><a href="?range=24h">24 h</a></footer>
@@ -48,7 +49,7 @@ def made(notice: Notice = COPY, address: str = "/status", depth: int = 0) -> tup
 
 def test_script_forms_and_what_needs_them_are_left_out() -> None:
     text, _ = made()
-    for gone in ("script", "alert", "noscript", "refresh", "form", "Filter", "Point at a time", "groups"):
+    for gone in ("script", "alert", "noscript", "refresh", "form", "Filter", "Point at a time", "groups", "JSON"):
         assert gone not in re.sub(r"<meta http-equiv=\"Content.*?>", "", text), gone
 
 

@@ -39,7 +39,7 @@ def faults(source: ConfigurationSource) -> list[str]:
 
 
 def hashes(source: ConfigurationSource) -> list[str]:
-    return [one if isinstance(one, str) else one.hash for one in source.read().hashes]
+    return [one if isinstance(one, str) else one.hash for one in source.read().hashes or ()]
 
 
 def test_it_reads_what_the_file_has_now(file: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from itertools import pairwise
@@ -454,3 +455,19 @@ def test_only_minutes_with_failures_in_the_span_are_read(url: str, monkeypatch: 
         found = history.read_failed(connection, FAILED_FROM, FAILED_FROM + 3 * MINUTE, ["mcp", "switch"])
     expected = {("mcp", 1, 1), ("mcp", 2, 2), ("switch", 1, 7)} | ({("hermes", 1, 8)} if named == 1 else set())
     assert set(found) == {FailedMinute(name, FAILED_FROM + minute * MINUTE, count) for name, minute, count in expected}
+
+
+def test_a_row_is_rolled_up_without_garbage(transaction: Transaction) -> None:
+    """A statement that is made for each row is hundreds of objects in cycles: 1,000 services have as many rows an hour."""
+    store(transaction, [period(TODAY + n * MINUTE, probes_ok=1) for n in range(60)])
+    with transaction() as connection:
+        roll_up(connection, "madre", HOUR, TODAY)
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(50):
+                roll_up(connection, "madre", HOUR, TODAY)
+            found = gc.collect()
+        finally:
+            gc.enable()
+    assert found < 50 * 30

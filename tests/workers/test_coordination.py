@@ -60,7 +60,8 @@ class Crew:
     """Workers that are gateways in this process, and what stands between them."""
 
     def __init__(self, config: Config, stack: AsyncExitStack) -> None:
-        self._config = config
+        self.config = config
+        """Of the workers that are started next."""
         self._stack = stack
         self._lines: dict[int, WorkerChannel] = {}
         self._gateways: dict[int, AsyncExitStack] = {}
@@ -77,7 +78,7 @@ class Crew:
         self.members[number] = colleagues = WorkerCoordination(number, 3, "tentaculo-link-shared", theirs)
         colleagues.listen(on_stop=lambda: None, on_stop_now=heard.set, on_retire=lambda: None)
         stack = self._gateways[number] = await self._stack.enter_async_context(AsyncExitStack())
-        return await stack.enter_async_context(Gateway(self._config, [hash_token(TOKEN)], coordination=colleagues))
+        return await stack.enter_async_context(Gateway(self.config, [hash_token(TOKEN)], coordination=colleagues))
 
     async def end(self, number: int) -> None:
         """What it told at its end is on its way to the others then."""

@@ -6,12 +6,14 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tentaculo.config.accepted_tokens import AcceptedTokens
+from tentaculo.config.change_layer import ChangeLayer, TimedOverride, read_layer, write_layer
 from tentaculo.config.comparison import Changes, compare
 from tentaculo.config.errors import ConfigError, ConfigFault
 from tentaculo.config.schema import Config
@@ -41,14 +43,14 @@ class FakeGateway:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.hashes: Sequence[Any] = ()
+        self.hashes: Sequence[Any] | None = ()
         self.error: Exception | None = None
         self.swap_error: Exception | None = None
         self.let_through = asyncio.Event()
         self.let_through.set()
         self.is_preparing = False
 
-    async def prepare(self, config: Config, hashes: AcceptedTokens) -> Any:
+    async def prepare(self, config: Config, hashes: AcceptedTokens | None) -> Any:
         self.is_preparing = True
         await self.let_through.wait()
         if self.error is not None:
@@ -107,7 +109,7 @@ class Stage:
         source = ConfigurationSource(file)
         read = source.load().config
         config = read.replace(server=read.server.replace(listen=BOUND))
-        self.job = WorkerSpec(config, source.read().hashes, "x")
+        self.job = WorkerSpec(config, source.read().hashes or (), "x")
         self.descriptor = self.job.write()
         self.workers: dict[int, FakeWorker] = {}
         self.killed: list[int] = []
@@ -197,6 +199,23 @@ async def test_all_workers_serve_what_was_read(tmp_path: Path) -> None:
         assert here.job.generation == 2
 
 
+async def test_an_override_ends_in_all_workers_with_the_tokens_that_they_have(tmp_path: Path) -> None:
+    """The token file is broken by then. Tokens that were revoked since the last reload must not come back."""
+    now = utc_now()
+    changes = tmp_path / "data" / "changes.json"
+    write_layer(changes, ChangeLayer(1, overrides={"one": TimedOverride(False, now, now + timedelta(hours=1))}))
+    async with stage(tmp_path) as here:
+        hashes = here.job.hashes
+        assert [worker.gateway.config.services["one"].enabled for worker in here.peers] == [False] * 3
+        (tmp_path / "data" / "token").write_text("no token\n")
+        assert here.joint._layers is not None
+        here.joint._layers._end(frozenset({"one"}))
+        await eventually(lambda: all(worker.gateway.config.services["one"].enabled for worker in here.peers))
+        assert [worker.gateway.hashes for worker in here.peers] == [None] * 3
+        assert here.job.hashes == hashes
+        await eventually(lambda: read_layer(changes).overrides == {})
+
+
 async def test_the_addresses_that_are_bound_are_no_change(tmp_path: Path) -> None:
     """Workers have the bound addresses in their configuration, and the file has port 0."""
     async with stage(tmp_path) as here:
@@ -223,7 +242,9 @@ async def test_tokens_are_handed_down(tmp_path: Path) -> None:
         report = await here.reload()
         assert report.changes is not None
         assert "auth.tokens" in report.changes.changed_keys
-        assert [[one.hash for one in worker.gateway.hashes] for worker in here.peers] == [[hash_token("rotated")]] * 3
+        assert [[one.hash for one in worker.gateway.hashes or ()] for worker in here.peers] == [
+            [hash_token("rotated")]
+        ] * 3
 
 
 async def test_a_faulty_file_reaches_no_worker_and_one_of_them_records_it(tmp_path: Path) -> None:
