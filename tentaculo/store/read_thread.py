@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import sys
+from asyncio import Future
 from collections import deque
 from threading import Condition, Thread, get_native_id
 from typing import Any
@@ -21,7 +22,8 @@ MOST_WAITING = 256
 STEPS = 250_000
 """Instructions of SQLite between two checks whether the caller still waits: some milliseconds.
 
-Each check needs the interpreter's lock, for which it waits up to 5 ms where the event loop is busy.
+Each check needs the interpreter's lock, for which it waits up to 5 ms where the event loop is busy. A caller that gives up
+also interrupts SQLite: to look for a text in one row is a single instruction, which takes 50 ms in the worst case.
 """
 SEARCH_NICENESS = 10
 """By how much a thread of searches is nicer than the others: on one core it takes a tenth of what they leave."""
@@ -38,6 +40,8 @@ class ReadThread(Thread):
         self._waiting: deque[PendingWork[Query]] = deque()
         self._changed = Condition()
         self._is_closed = False
+        self._in_progress: tuple[Future[Any], sqlite3.Connection] | None = None
+        """What waits for the query in progress, and where it runs; None where that is no SQLite."""
 
     def __repr__(self) -> str:
         return f"<ReadThread: {len(self._waiting)} waiting>"
@@ -49,7 +53,15 @@ class ReadThread(Thread):
                 return False
             self._waiting.append(work)
             self._changed.notify()
-            return True
+        work.answer.add_done_callback(self._end_query)
+        return True
+
+    def _end_query(self, answer: Future[Any]) -> None:
+        if not answer.cancelled():
+            return
+        with self._changed:
+            if self._in_progress is not None and self._in_progress[0] is answer:
+                self._in_progress[1].interrupt()
 
     def close(self) -> None:
         """Refuse what waits, and end the thread after the query in progress."""
@@ -85,6 +97,8 @@ class ReadThread(Thread):
         if is_sqlite:
             # The limit of a server ends its queries. This one ends when nobody waits for it any more.
             connection.set_progress_handler(work.answer.cancelled, STEPS)
+            with self._changed:
+                self._in_progress = work.answer, connection
         try:
             complete([work], [self._database.read(work.what)])
         except (TypeError, ValueError):
@@ -95,4 +109,6 @@ class ReadThread(Thread):
                 raise
         finally:
             if is_sqlite:
+                with self._changed:
+                    self._in_progress = None
                 connection.set_progress_handler(None, 0)

@@ -6,7 +6,8 @@ import asyncio
 import os
 import sys
 from collections.abc import Callable
-from threading import get_native_id
+from pathlib import Path
+from threading import Event, get_native_id
 
 import pytest
 from sqlalchemy import Connection, delete, text
@@ -16,6 +17,7 @@ from tentaculo.store import client as client_module
 from tentaculo.store import tables
 from tentaculo.store.client import StoreClient
 from tentaculo.store.errors import StoreUnavailable
+from tentaculo.store.migrate import upgrade
 from tentaculo.store.read_thread import MOST_WAITING, SEARCH_NICENESS
 from tests.support import store_samples
 from tests.support.runtime_tables import opened
@@ -45,6 +47,37 @@ async def test_a_search_delays_no_commit_and_ends_with_its_time_limit(
     with pytest.raises((asyncio.CancelledError, StoreUnavailable)):
         await search
     assert [event.id for event in await store_samples.newest_events(kept, 1)] == [21]
+
+
+async def test_rows_that_take_long_do_not_keep_a_search_that_nobody_waits_for(
+    tmp_path: Path, store_client_on: StoreClientOn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hostile text makes LIKE take 50 ms for each row, and that is one instruction of SQLite."""
+    monkeypatch.setattr(client_module, "READ_WAIT", 3600)
+    url = f"sqlite:///{tmp_path}/tentaculo.db"
+    await asyncio.to_thread(upgrade, url)
+    kept = store_client_on(url)
+    await kept.start()
+    rows, begun, may_go = list[int](), Event(), Event()
+
+    def take_long(number: int) -> int:
+        rows.append(number)
+        begun.set()
+        may_go.wait(30)
+        return number
+
+    def slow(connection: Connection) -> None:
+        connection.connection.driver_connection.create_function("take_long", 1, take_long)  # type: ignore[union-attr]
+        connection.execute(text("SELECT sum(take_long(column1)) FROM (VALUES (1), (2), (3))"))
+
+    search = asyncio.create_task(kept.search(slow))  # noqa: TID251
+    assert await asyncio.to_thread(begun.wait, 30)
+    search.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await search
+    may_go.set()
+    assert await kept.search(lambda connection: connection.scalar(text("SELECT 1"))) == 1
+    assert rows == [1]
 
 
 async def test_a_search_delays_no_other_query(
