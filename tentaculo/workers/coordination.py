@@ -12,8 +12,9 @@ from __future__ import annotations
 import asyncio
 import pickle
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
 import structlog
 
@@ -69,6 +70,8 @@ from tentaculo.workers.leader_state import LeaderState
 
 log = structlog.get_logger(__name__)
 
+T = TypeVar("T")
+
 
 REPORT_EVERY = 2.0
 """Seconds between two reports of a follower's request tallies to the leader."""
@@ -82,7 +85,7 @@ _RESULTS = 20
 _REASONS = 50
 _TALLIES = 10
 _SOURCES = 50
-"""Items in one message, which stays well below the channel's limit."""
+"""Items in one message, which mostly stays well below the channel's limit."""
 
 
 def _ignore(_number: int) -> None:
@@ -250,10 +253,8 @@ class WorkerCoordination:
     async def _send_stated(self, offsets: ClockOffsets) -> None:
         while True:
             await asyncio.sleep(REPORT_EVERY)
-            for some in batches(list(offsets.take_stated().items()), _SOURCES):
-                self._send(StatedTimes(dict(some)))
-            for received in batches(list(offsets.take_received().items()), _RESULTS):
-                self._send(ReceivedOffsets(dict(received)))
+            self._send_batches(lambda some: StatedTimes(dict(some)), offsets.take_stated().items(), _SOURCES)
+            self._send_batches(lambda some: ReceivedOffsets(dict(some)), offsets.take_received().items(), _RESULTS)
 
     def report_events(self) -> None:
         """Report to the other workers, soon, that the log of events has more."""
@@ -302,8 +303,7 @@ class WorkerCoordination:
             self._send_tallies(drain)
 
     def _send_tallies(self, drain: TakeTallies) -> None:
-        for some in batches(list(drain().items()), _TALLIES):
-            self._send(RequestTallies(dict(some)), LEADER)
+        self._send_batches(lambda some: RequestTallies(dict(some)), drain().items(), _TALLIES, LEADER)
 
     # -- from the leader to the followers ----------------------------------------------------------------------
 
@@ -316,8 +316,7 @@ class WorkerCoordination:
     def _send_reasons(self, number: int | None = None) -> None:
         self._will_send_reasons = False
         reasons = {} if self._health_service is None else self._health_service.board.reasons()
-        for some in batches(list(reasons.items()), _REASONS):
-            self._send(Reasons(dict(some)), number)
+        self._send_batches(lambda some: Reasons(dict(some)), reasons.items(), _REASONS, number)
 
     async def _list(self, incident_repository: SharesIncidents) -> None:
         while True:
@@ -332,23 +331,18 @@ class WorkerCoordination:
         if health_service.is_following:
             self._send_changes(list(health_service.followed.values()), number)
             self._send_details(health_service.details, number)
-        for some in batches(list(health_service.board.results()), _RESULTS):
-            self._send(ProbeResults(some), number)
+        self._send_batches(ProbeResults, health_service.board.results(), _RESULTS, number)
         probes, certificates = health_service.probe_log.content()
-        for logged in batches(probes, _RESULTS):
-            self._send(LoggedProbes(logged, ()), number)
-        for seen in batches(certificates, _RESULTS):
-            self._send(LoggedProbes((), seen), number)
+        self._send_batches(lambda some: LoggedProbes(some, ()), probes, _RESULTS, number)
+        self._send_batches(lambda some: LoggedProbes((), some), certificates, _RESULTS, number)
         self._send_reasons(number)
         self._send(self._listed, number)
 
     def _send_changes(self, changes: Sequence[StateChange], number: int | None = None) -> None:
-        for some in batches(changes, _RESULTS):
-            self._send(StateChanges(some), number)
+        self._send_batches(StateChanges, changes, _RESULTS, number)
 
     def _send_details(self, details: Mapping[str, ProbeDetails], number: int | None = None) -> None:
-        for some in batches(list(details.items()), _RESULTS):
-            self._send(FoundDetails(dict(some)), number)
+        self._send_batches(lambda some: FoundDetails(dict(some)), details.items(), _RESULTS, number)
 
     def _take_all_tallies(self, drain: TakeTallies) -> dict[RouteKey, Tally]:
         tallies, self._received_tallies = self._received_tallies, {}
@@ -390,11 +384,24 @@ class WorkerCoordination:
             case StateRequest(number):
                 self._send_state(health_service, number)
 
+    def _send_batches(
+        self, make: Callable[[Sequence[T]], object], items: Iterable[T], size: int, number: int | None = None
+    ) -> None:
+        """Send `items` in messages of up to `size` of them, of fewer where one would be too long."""
+        for some in batches(list(items), size):
+            text = pickle.dumps(make(some))
+            if len(text) < LONGEST or len(some) == 1:
+                self._send_text(text, number)
+            else:
+                self._send_batches(make, some, len(some) // 2, number)
+
     def _send(self, message: object, number: int | None = None) -> None:
-        if self._channel is None:
-            return
         text = pickle.dumps(message)
         while isinstance(message, PageIncidents) and len(text) >= LONGEST:
             message = shortened(message)
             text = pickle.dumps(message)
-        self._channel.send((ALL if number is None else bytes([number])) + text)
+        self._send_text(text, number)
+
+    def _send_text(self, text: bytes, number: int | None) -> None:
+        if self._channel is not None:
+            self._channel.send((ALL if number is None else bytes([number])) + text)

@@ -11,7 +11,8 @@ from tentaculo.config.accepted_tokens import AcceptedTokens
 from tentaculo.config.comparison import Changes
 from tentaculo.config.schema import Config
 from tentaculo.gateway.gateway import Gateway
-from tentaculo.model.health import Health
+from tentaculo.model.health import Health, ProbeResult
+from tentaculo.model.text import utc_now
 from tentaculo.security.tokens import hash_token
 from tentaculo.workers.channel import RELOADS
 from tentaculo.workers.generations import Prepare, Swap, write_file
@@ -68,6 +69,21 @@ async def test_what_the_leader_finds_of_a_service_waits_until_it_is_served(tmp_p
         assert (view.health, view.maintenance) == (Health.MAINTENANCE, "a new disk")
         assert [one.health for one in view.upstreams] == [Health.UP]
         await reloads.close()
+
+
+async def test_results_with_long_reasons_reach_a_worker_that_starts(tmp_path: Path) -> None:
+    """Twenty of them are longer than a message may be."""
+    urls = [f"http://127.0.0.1:{port}" for port in range(20_001, 20_021)]
+    service = {"urls": urls, "probe": {"kind": "none"}}
+    async with crew(tmp_path, service) as here:
+        leader = await here.start(1)
+        upstreams = here.config.services["madre"].upstreams
+        for number, one in enumerate(upstreams):
+            leader.health_service.accept_result(ProbeResult(one, Health.DOWN, f"{number} " * 2000, utc_now()))
+        follower = await here.start(2)
+        board = follower.health_service.board
+        await eventually(lambda: len(list(board.results())) == 20)
+        assert {one.reason for one in board.results()} == {f"{number} " * 2000 for number in range(20)}
 
 
 async def test_what_is_found_of_a_service_that_is_served_nowhere_is_dropped(tmp_path: Path) -> None:
