@@ -169,7 +169,7 @@ def _fixed_limit_table() -> Iterator[str]:
         ),
         (
             "a refused client that still sends",
-            f"{LINGER:g} seconds, {MOST_DROPPED // 2**20} MiB; {MOST_LINGERING} clients over `limits.connections` at once",
+            f"{LINGER:g} seconds, {MOST_DROPPED // 2**20} MiB; {MOST_LINGERING} clients over `limits.connections` at once, and a sixteenth of the descriptors",
             "its connection closes",
         ),
     )

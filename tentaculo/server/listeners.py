@@ -222,7 +222,7 @@ class Phase(Enum):
 _MOST_RESERVED = 256
 """File descriptors reserved for files, the database and probes; at most a quarter of all."""
 MOST_LINGERING = 64
-"""Refused connections that stay open for a moment; they take descriptors from the reserve."""
+"""Refused connections that stay open for a moment, and at most a quarter of the reserve, which they take."""
 _FEW = 1000
 """Client connections below which the limit of descriptors is worth a warning."""
 
@@ -251,6 +251,7 @@ class ConnectionLimits:
         """Have these limits from now on. Connections that are open stay."""
         allowed = connections_within(_descriptors())
         self._limit = min(connections or allowed, allowed)
+        self._most_lingering = min(MOST_LINGERING, _reserved(_descriptors()) // 4)
         self._per_address = per_address
 
     def enter(self, address: str) -> bool:
@@ -267,7 +268,7 @@ class ConnectionLimits:
 
     def may_linger(self) -> bool:
         """Whether one more refused connection may stay open for a moment; it is counted in `lingering` then."""
-        if self.lingering >= MOST_LINGERING:
+        if self.lingering >= self._most_lingering:
             return False
         self.lingering += 1
         return True
@@ -309,7 +310,11 @@ class ConnectionLimits:
 
 def connections_within(descriptors: int) -> int:
     """The client connections for which so many descriptors are enough, each with a connection to a service."""
-    return max(1, (descriptors - min(_MOST_RESERVED, descriptors // 4)) // 2)
+    return max(1, (descriptors - _reserved(descriptors)) // 2)
+
+
+def _reserved(descriptors: int) -> int:
+    return min(_MOST_RESERVED, descriptors // 4)
 
 
 def connection_limit(connections: int) -> tuple[int, str]:

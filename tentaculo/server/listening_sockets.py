@@ -129,6 +129,9 @@ def _open(
     for sock, sockets in zip(opened, found, strict=True):
         sock.setblocking(False)
         sock.listen(BACKLOG)
+        # A connection has this from the socket that accepts it: left in TIME_WAIT, it does not keep a restart from binding.
+        # Nobody else can bind beside a socket that listens.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sockets.append(sock)
 
 
@@ -137,10 +140,7 @@ def _reserve(sock: socket.socket, address: tuple[object, ...]) -> None:
     if sock.family == socket.AF_INET6:
         # As the event loop binds it: "::" is IPv6 alone.
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-    # Ignores connections that an earlier process left in TIME_WAIT. Left on, it would let others bind as well.
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    sock.bind(address)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+    _bind(sock, address)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
 
 
@@ -148,4 +148,11 @@ def _bind_beside(sock: socket.socket, first: socket.socket) -> None:
     if sock.family == socket.AF_INET6:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    sock.bind(first.getsockname())
+    _bind(sock, first.getsockname())
+
+
+def _bind(sock: socket.socket, address: tuple[object, ...]) -> None:
+    # Ignores connections that an earlier process left in TIME_WAIT. Left on, it would let others bind until we listen.
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.bind(address)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)

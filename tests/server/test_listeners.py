@@ -246,3 +246,12 @@ def test_the_limit_is_logged_once_until_half_of_the_connections_have_ended() -> 
         limits.leave("a")
         assert [limits.enter("a") for _ in range(5)].count(True) == 2
     assert [line["event"] for line in logs] == ["connection limit reached"]
+
+
+@pytest.mark.parametrize(("descriptors", "most"), [(64, 4), (256, 16), (1024, 64), (1_000_000, 64)])
+def test_refused_clients_take_a_quarter_of_the_reserve(
+    descriptors: int, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tentaculo.server.listeners._descriptors", lambda: descriptors)
+    limits = ConnectionLimits(0, 0)
+    assert [limits.may_linger() for _ in range(most + 1)] == [True] * most + [False]

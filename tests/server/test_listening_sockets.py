@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import socket
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import pytest
 
@@ -112,6 +114,32 @@ async def test_a_port_that_somebody_has_is_named_even_where_it_is_shared(shares:
         with pytest.raises(CannotListenError) as caught, open_sockets([(HERE, 0), (HERE, port)], 2):
             raise AssertionError
     assert caught.value.address == f"{HERE}:{port}"
+
+
+@contextmanager
+def _listening(port: int, workers: int) -> Iterator[list[socket.socket]]:
+    """As a gateway with so many workers listens. One alone opens its socket itself."""
+    if workers == 1:
+        with socket.create_server((HERE, port)) as sock:
+            yield [sock]
+    else:
+        with open_sockets([(HERE, port)], workers) as sockets:
+            yield [sock for own in sockets for sock in own]
+
+
+@pytest.mark.parametrize("after", [1, 3])
+@pytest.mark.parametrize("before", [1, 3])
+def test_a_restart_with_any_number_of_workers_gets_its_port(before: int, after: int) -> None:
+    """The process before has left connections in TIME_WAIT: it closed them first."""
+    with _listening(0, before) as sockets:
+        port = sockets[0].getsockname()[1]
+        for _ in range(20):
+            with socket.create_connection((HERE, port)) as client:
+                (ready, *_), _, _ = select.select(sockets, [], [], 10)
+                ready.accept()[0].close()
+                assert client.recv(1) == b""
+    with _listening(port, after) as sockets:
+        assert [sock.getsockname()[1] for sock in sockets] == [port] * after
 
 
 async def test_names_and_both_families() -> None:
