@@ -91,7 +91,8 @@ class IncidentRepository:
         self.use(config)
         self._notes: dict[int, tuple[Note, ...]] = {}
         self._from_now: dict[int, MaintenanceWindow] = {}
-        self._moved: dict[int, MaintenanceWindow] = {}
+        self._moved: dict[int, tuple[MaintenanceWindow, MaintenanceWindow]] = {}
+        """Windows that `correct` has moved, each as it is stored and as it is to be stored."""
         self._recorded: set[int] = set()
         self._mutes = MuteRepository(store_client, incidents, clock.now, record)
         self._is_restored = False
@@ -228,10 +229,11 @@ class IncidentRepository:
 
         Raises `StoreUnavailable`.
         """
-        self._from_now.pop(number, None)
         ended: MaintenanceWindow | None = await self._store_client.run(
             partial(store.end_window, number=number, now=self._now())
         )
+        self._from_now.pop(number, None)
+        self._moved.pop(number, None)
         await self._see_windows()
         return ended
 
@@ -252,8 +254,9 @@ class IncidentRepository:
         for number, window in self._from_now.items():
             start = moment(window.starts_at)
             end = window.ends_at + (start - window.starts_at)
-            self._from_now[number] = self._moved[number] = replace(window, starts_at=start, ends_at=end)
-            self._calendar.replace(self._moved[number])
+            moved = self._from_now[number] = replace(window, starts_at=start, ends_at=end)
+            self._moved[number] = self._moved.get(number, (window, window))[0], moved
+            self._calendar.replace(moved)
         self._on_windows()
         self._has_changed.set()
 
@@ -360,10 +363,14 @@ class IncidentRepository:
     async def _move_windows(self) -> None:
         now = self._now()
         self._from_now = {number: window for number, window in self._from_now.items() if window.ends_at > now}
-        for number, window in list(self._moved.items()):
-            await self._store_client.run(partial(store.move_window, window=window))
-            if self._moved.get(number) == window:
-                del self._moved[number]
+        for number, (stored, window) in list(self._moved.items()):
+            is_moved = await self._store_client.run(partial(store.move_window, window=window, before=stored))
+            if not is_moved:
+                # Another process has ended or changed it.
+                self._from_now.pop(number, None)
+            if (waiting := self._moved.pop(number, None)) is not None and waiting[1] != window and is_moved:
+                # The clock was set again meanwhile.
+                self._moved[number] = window, waiting[1]
 
     async def _read_windows(self) -> None:
         self._calendar.take(

@@ -63,6 +63,8 @@ class StateRepository:
         self._may_delete = clock.is_steady
         self._known: dict[tuple[str, str], Health] = {}
         self._changes: deque[StateChange] = deque(maxlen=_MOST_WAITING)
+        self._storing = 0
+        """Of `_changes`, how many of the first ones are in the transaction under way."""
         self._beats: dict[str, LastHeartbeat] = {}
         self._seen: dict[str, LastHeartbeat] | None = None
         """The heartbeats in the database as they were last read or written; None before the first read."""
@@ -104,7 +106,7 @@ class StateRepository:
             if view.health is self._known.get((view.name, "")):
                 why = because("clock_set", what=view.why)
                 change = StateChange(view.name, "", view.health, view.health, str(why), view.since, view.kind, why)
-                self._changes.append(change)
+                self._append(change)
         for service in self._heartbeats.services:
             silent, body = self._heartbeats.silence(service)
             self._beats[service] = LastHeartbeat(service, self._now() - timedelta(seconds=silent), body)
@@ -123,6 +125,7 @@ class StateRepository:
     def reset(self) -> None:
         """Forget what was not stored, and restore again before the next change is: another gateway leads meanwhile."""
         self._changes.clear()
+        self._storing = 0
         self._known.clear()
         self._is_restored = False
 
@@ -179,12 +182,19 @@ class StateRepository:
     async def save(self) -> None:
         """Store what has changed, and that the gateway runs. Raises `StoreUnavailable`; what is not stored then waits."""
         while self._changes:
-            batch = [self._changes[place] for place in range(min(_BATCH, len(self._changes)))]
+            batch = list(islice(self._changes, _BATCH))
             is_repeat, self._is_unsure = self._is_unsure, True
-            await self._store.run_as_holder(partial(states.add_changes, changes=batch, is_repeat=is_repeat))
+            self._storing = len(batch)
+            try:
+                await self._store.run_as_holder(partial(states.add_changes, changes=batch, is_repeat=is_repeat))
+            except BaseException:
+                self._storing = 0
+                raise
             self._is_unsure = False
-            for _ in batch:
+            # Meanwhile some may have been dropped.
+            for _ in range(self._storing):
                 self._changes.popleft()
+            self._storing = 0
         if not self._is_restored:
             # The time at which the earlier process last ran is still needed.
             return
@@ -204,8 +214,14 @@ class StateRepository:
             return
         self._known[service, endpoint] = health
         kind = view.kind if health is Health.DEGRADED else None
-        self._changes.append(StateChange(service, endpoint, before, health, view.reason, at, kind, view.cause))
+        self._append(StateChange(service, endpoint, before, health, view.reason, at, kind, view.cause))
         self._has_changed.set()
+
+    def _append(self, change: StateChange) -> None:
+        if self._storing and len(self._changes) == self._changes.maxlen:
+            # The oldest one is dropped, and with it one that is being stored.
+            self._storing -= 1
+        self._changes.append(change)
 
     async def _restore(self) -> None:
         if self._is_restored:

@@ -13,7 +13,7 @@ import os
 import socket
 import ssl
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -176,6 +176,10 @@ class Connector:
         return await addresses.connect(
             lambda address: self._open(address, port, tls, server_name or host), ProbeConnection.close, seconds
         )
+
+    def keep(self, places: Collection[tuple[str, int]]) -> None:
+        """Forget the addresses of every host and port that is not among `places`."""
+        self._names = {place: addresses for place, addresses in self._names.items() if place in places}
 
     def is_unresolved(self, host: str, port: int) -> bool:
         """Whether no address of `host` is known, and a look-up is under way."""

@@ -56,16 +56,20 @@ class ProbeLog:
         return [probe for probes in self._probes.values() for probe in probes], list(self._certificates.values())
 
     def restore(self, probes: Iterable[ProbeResult], certificates: Iterable[SeenCertificate]) -> None:
-        """Add what another process has kept, which may be here in part, and older or newer than what is here."""
+        """Add what another process has kept, which may be here in part, and older or newer than what is here.
+
+        During a reload its configuration may have services that this one does not have; they are left out.
+        """
         for probe in probes:
-            kept = self._probes[probe.upstream.service]
-            if probe not in kept:
+            kept = self._probes.get(probe.upstream.service)
+            if kept is not None and probe not in kept:
                 ordered = sorted((*kept, probe), key=lambda one: one.checked_at)
                 kept.clear()
                 kept.extend(ordered)
         for seen in certificates:
             known = self._certificates.get(seen.endpoint)
-            if known is None or known.seen_at < seen.seen_at:
+            is_newer = known is None or known.seen_at < seen.seen_at
+            if is_newer and seen.endpoint.service in self._probes:
                 self._certificates[seen.endpoint] = seen
 
     def correct(self, moment: Callable[[datetime], datetime]) -> None:

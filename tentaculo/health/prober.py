@@ -247,6 +247,7 @@ class Prober:
     def prepare(self, config: Config) -> Callable[[], None]:
         """Make what the probes of a configuration need; the result puts it in place. May run in a thread."""
         services, limits, tls = config.services, config.limits, self._tls
+        places = {(upstream.host, upstream.port) for service in services.values() for upstream in service.upstreams}
         connector: Connector | None = None
         if self._limits is None or (limits.headers, limits.resolve) != (self._limits.headers, self._limits.resolve):
             connector = Connector(limits.headers, limits.resolve, look_up=self._look_up)
@@ -261,6 +262,8 @@ class Prober:
             self._services, self._limits, self._tls = services, limits, tls
             if connector is not None:
                 self._connector = connector
+            else:
+                self._connector.keep(places)
 
         return use
 

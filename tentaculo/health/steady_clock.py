@@ -130,13 +130,13 @@ class SteadyClock:
             return moment + step if since <= moment <= until else moment
 
         for listener in self.on_step:
-            listener(correct)
+            try:
+                listener(correct)
+            except Exception:  # the others must still be called: the step is not noticed again
+                log.exception("clock correction failed")
 
     async def run(self) -> None:
         """Check until cancelled."""
         while True:
-            try:
-                self.check()
-            except Exception:  # one failed correction must not end the next checks
-                log.exception("clock correction failed")
+            self.check()
             await asyncio.sleep(CHECK_EVERY)

@@ -208,7 +208,10 @@ class AppriseChannel:
 
         # A daemon, so that a receiver that hangs does not delay the end of the process.
         self._thread = Thread(target=work, name=f"tentaculo-apprise-{self.name}", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError:
+            return Delivery(False, "not sent: the gateway's machine has no thread left")
         try:
             async with asyncio.timeout(_TIMEOUT):
                 return await answer

@@ -173,6 +173,9 @@ class Detector:
         elif number <= last:
             self._forget(last - number + 1)
             last = number - 1
+            if self.open is not None and self.open.number > number:
+                # The warning is as old as the clock says now, or it would not end before the clock is there again.
+                self.open = self.open._replace(number=number)
         for missing in range(max(last + 1, number - KEPT), number):
             self._append(missing, nan)
         is_usable = value is not None and isfinite(value) and (value > 0 or not self._is_logarithmic)

@@ -316,10 +316,17 @@ def windows(connection: Connection, after: datetime, limit: int) -> list[Mainten
     return [_window(row) for row in connection.execute(query).mappings()]
 
 
-def move_window(connection: Connection, window: MaintenanceWindow) -> None:
-    """Change the start and the end of a stored window."""
+def move_window(connection: Connection, window: MaintenanceWindow, before: MaintenanceWindow) -> bool:
+    """Change the start and the end of a stored window, where they are those of `before`; returns whether they were.
+
+    Otherwise another process has ended or changed it since.
+    """
+    c = maintenance.c
     values = {"starts_at": naive_utc(window.starts_at), "ends_at": naive_utc(window.ends_at)}
-    connection.execute(update(maintenance).where(maintenance.c.id == window.id).values(values))
+    is_same = (
+        (c.id == window.id) & (c.starts_at == naive_utc(before.starts_at)) & (c.ends_at == naive_utc(before.ends_at))
+    )
+    return bool(connection.execute(update(maintenance).where(is_same).values(values)).rowcount)
 
 
 def change_window(connection: Connection, window: MaintenanceWindow, now: datetime) -> MaintenanceWindow | None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -43,15 +44,21 @@ def url(tmp_path: Path) -> str:
 
 
 @asynccontextmanager
-async def running(url: str, **services: Any) -> AsyncIterator[HealthService]:
+async def running_store(url: str) -> AsyncIterator[StoreClient]:
     store = StoreClient(url)
     await store.start()
-    fleet = HealthService(Config.of({"services": services}), store)
     try:
-        async with fleet.recording(dict), fleet.keeping_states(), fleet.probing():
-            yield fleet
+        yield store
     finally:
         await store.close()
+
+
+@asynccontextmanager
+async def running(url: str, **services: Any) -> AsyncIterator[HealthService]:
+    async with running_store(url) as store:
+        fleet = HealthService(Config.of({"services": services}), store)
+        async with fleet.recording(dict), fleet.keeping_states(), fleet.probing():
+            yield fleet
 
 
 @asynccontextmanager
@@ -188,6 +195,54 @@ async def test_a_change_whose_first_attempt_is_stored_late_is_stored_once(
     everything = select(state_changes).where(state_changes.c.service == "madre")
     found = once(url, lambda connection: read_changes(connection, everything))
     assert sorted(one.endpoint for one in found) == ["", table["url"].removeprefix("http://")]
+
+
+@pytest.fixture
+def meanwhile(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], None]]:
+    """What happens while the next changes are stored."""
+    steps: list[Callable[[], None]] = []
+
+    async def slow(self: StoreClient, work: Any) -> Any:
+        done = await run_as_holder(self, work)
+        if work.func is add_changes and steps:
+            steps.pop()()
+        return done
+
+    run_as_holder = StoreClient.run_as_holder
+    monkeypatch.setattr(StoreClient, "run_as_holder", slow)
+    return steps
+
+
+async def test_changes_that_come_while_others_are_stored_are_not_lost(
+    url: str, monkeypatch: pytest.MonkeyPatch, meanwhile: list[Callable[[], None]]
+) -> None:
+    monkeypatch.setattr(state_repository, "_MOST_WAITING", 2)
+    async with running_store(url) as store:
+        fleet = HealthService(
+            Config.of({"services": {f"s{n}": JOB | {"url": f"http://h:{n}"} for n in range(1, 5)}}), store
+        )
+        for number in (1, 2):
+            fleet.states.note(replace(fleet.board.service(f"s{number}"), health=Health.UP), NOW)
+
+        def others_come() -> None:
+            for number in (3, 4):
+                fleet.states.note(replace(fleet.board.service(f"s{number}"), health=Health.UP), NOW)
+
+        meanwhile.append(others_come)
+        await fleet.states.save()
+        found = {one.service for one in once(url, latest_changes)}
+    assert found == {"s1", "s2", "s3", "s4"}
+
+
+async def test_another_machine_may_take_the_lead_while_changes_are_stored(
+    url: str, meanwhile: list[Callable[[], None]]
+) -> None:
+    async with running_store(url) as store:
+        fleet = HealthService(Config.of({"services": {"job": JOB}}), store)
+        fleet.states.note(replace(fleet.board.service("job"), health=Health.UP), NOW)
+        meanwhile.append(fleet.states.reset)
+        await fleet.states.save()
+    assert repr(fleet.states) == "<StateRepository: 0 changes waiting>"
 
 
 async def test_changes_that_are_too_old_are_removed_and_the_last_ones_stay(

@@ -95,6 +95,18 @@ async def test_a_container_that_was_replaced_is_found_at_once(serve: Serve) -> N
     assert names.calls == 2
 
 
+async def test_the_names_of_endpoints_that_are_gone_are_forgotten(serve: Serve) -> None:
+    port = await serve(talk)
+    names = Names(["127.0.0.1"])
+    one = prober(port, names, resolve=3600)
+    await ask(one, port)
+    same = Config.of({"services": {"madre": {"url": f"http://two.test:{port}"}}, "limits": {"resolve": 3600}})
+    one.prepare(same)()
+    assert repr(one._connector) == "<Connector: 1 names>"
+    one.prepare(Config.of({"services": {"madre": {"url": "http://other.test"}}, "limits": {"resolve": 3600}}))()
+    assert repr(one._connector) == "<Connector: 0 names>"
+
+
 async def test_a_name_is_looked_up_again_when_its_time_is_over(serve: Serve) -> None:
     names = Names(["127.0.0.1"])
     port = await serve(talk)

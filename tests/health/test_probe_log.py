@@ -75,3 +75,13 @@ def test_times_follow_a_clock_that_was_set() -> None:
     later = NOW + timedelta(hours=1, seconds=1)
     assert log.probes("madre")[0].checked_at == later
     assert log.certificates("madre") == (SeenCertificate(MADRE, CERTIFICATE, later),)
+
+
+def test_services_that_only_the_other_process_has_are_left_out() -> None:
+    old, new = ProbeLog(["removed", "madre"]), ProbeLog(["madre"])
+    removed = replace(MADRE, service="removed")
+    old.add(found(1, removed, certificate=CERTIFICATE))
+    old.add(found(2, certificate=CERTIFICATE))
+    new.restore(*old.content())
+    assert numbers(new) == [2]
+    assert new.content()[1] == [SeenCertificate(MADRE, CERTIFICATE, NOW + timedelta(seconds=2))]

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -247,6 +248,19 @@ async def test_without_the_library_it_says_what_to_install(monkeypatch: pytest.M
     monkeypatch.setitem(sys.modules, "apprise", None)
     delivery = await AppriseChannel("phone", "json://127.0.0.1/").send(TRIAL)
     assert delivery == Delivery(False, "Apprise is not installed: pip install 'tentaculo-link[alerts]'")
+
+
+async def test_a_machine_without_a_thread_left_is_a_failed_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async with receiving() as receiver:
+        channel = AppriseChannel("phone", receiver.url.replace("http://", "json://"))
+        with monkeypatch.context() as shortage:
+            shortage.setattr(Thread, "start", refuse)
+            words = "not sent: the gateway's machine has no thread left"
+            assert await channel.send(TRIAL) == Delivery(False, words)
+        assert (await channel.send(TRIAL)).is_done, "the next attempt is another one"
 
 
 async def test_one_that_hangs_costs_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:

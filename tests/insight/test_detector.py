@@ -205,6 +205,15 @@ def test_a_clock_that_is_set_back_repeats_bins_without_a_warning() -> None:
     assert feed(detector, noisy([USUAL] * 60), FIRST - 10 * KEPT) == []
 
 
+@pytest.mark.parametrize("back", [5, 24, 10 * KEPT])
+def test_a_warning_ends_also_after_the_clock_was_set_back(back: int) -> None:
+    detector = latency_detector()
+    feed(detector, [USUAL] * 48 + ramp(24)[:18])
+    assert detector.open is not None
+    found = feed(detector, [USUAL] * 60, FIRST + 66 - back)
+    assert [outcome for _, outcome in found] in ([Outcome.ENDED], [Outcome.UNKNOWN])
+
+
 def test_a_warning_continues_after_a_restart() -> None:
     before = latency_detector()
     feed(before, [USUAL] * 48 + ramp(24)[:18])

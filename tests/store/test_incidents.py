@@ -281,6 +281,23 @@ async def test_windows_are_kept_until_they_are_over(url: str, store_client_on: C
     ], "one that had not begun is gone"
 
 
+async def test_a_window_that_another_process_ended_or_changed_is_not_moved(
+    url: str, store_client_on: Callable[..., StoreClient]
+) -> None:
+    store_client = store_client_on(url)
+    await store_client.start()
+    planned = MaintenanceWindow(("hermes",), NOW - MINUTE, NOW + 9 * MINUTE, "a new disk")
+    stored = await store_client.run(partial(incidents.add_window, window=planned))
+    moved = replace(stored, starts_at=NOW, ends_at=NOW + 10 * MINUTE)
+    move = partial(incidents.move_window, window=moved, before=stored)
+    assert await store_client.run(move)
+    assert await store_client.run(partial(incidents.windows, after=NOW, limit=9)) == [moved]
+    assert not await store_client.run(move), "it has other times now"
+    await store_client.run(partial(incidents.end_window, number=stored.id, now=NOW + MINUTE))
+    assert not await store_client.run(partial(incidents.move_window, window=stored, before=moved))
+    assert await store_client.run(partial(incidents.windows, after=NOW + MINUTE, limit=9)) == []
+
+
 def later_with_number(window: MaintenanceWindow) -> MaintenanceWindow:
     return replace(window, id=1)
 
