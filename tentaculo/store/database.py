@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -352,6 +353,8 @@ def _engine(url: URL) -> Engine:
     # pg8000 applies it to connecting and to each read of the socket; the server's own limit should strike first.
     arguments = {"timeout": SERVER_WAIT + 1} if url.get_driver_name() == "pg8000" else {}
     engine = create_engine(url, poolclass=NullPool, connect_args=arguments)
+    # A lost connection cannot be closed in order. The gateway says itself that it was lost, without a traceback.
+    logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
     event.listen(engine, "connect", _prepare_session)
     return engine
 

@@ -88,6 +88,9 @@ class RuntimeTable:
             if c.name in types
         ]
         self._table = table(tables.services.name, *columns)
+        key = self._table.c[KEY]
+        # Made once: one with the names in it leaves cycles, and the rows are written twice a second.
+        self._of_names = select(key).where(key.in_(bindparam("names", expanding=True)))
 
     def __repr__(self) -> str:
         return f"<RuntimeTable: {', '.join(self._table.c.keys())}>"
@@ -131,8 +134,7 @@ class RuntimeTable:
         return self._facts if view.checked_at is None else self._facts + self._findings
 
     def _known(self, connection: Connection, names: Sequence[str]) -> set[str]:
-        key = self._table.c[KEY]
-        return set(connection.scalars(select(key).where(key.in_(names))))
+        return set(connection.scalars(self._of_names, {"names": names}))
 
     def _change(self, connection: Connection, rows: list[dict[str, Any]], names: Sequence[str]) -> None:
         # A plain UPDATE where the row is there: ON CONFLICT would take a number from PostgreSQL's id sequence for each

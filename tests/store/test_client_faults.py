@@ -378,7 +378,7 @@ async def test_an_address_that_leads_nowhere_is_named_without_its_secrets(
 
 
 async def test_a_server_that_ends_the_session_is_taken_up_again(
-    postgresql: Server, store_client_on: StoreClientOn
+    postgresql: Server, store_client_on: StoreClientOn, caplog: pytest.LogCaptureFixture
 ) -> None:
     with postgresql.database() as url:
         migrate.upgrade(url)
@@ -392,6 +392,8 @@ async def test_a_server_that_ends_the_session_is_taken_up_again(
         await store_samples.store(kept, store_samples.event(2))
         assert len(await store_samples.newest_events(kept, 5)) == 2
         await kept.close()
+    # Its driver cannot say goodbye to it, which the gateway's own line of the loss need not repeat with a traceback.
+    assert [record.getMessage() for record in caplog.records if record.name.startswith("sqlalchemy")] == []
 
 
 async def test_a_server_that_refuses_the_database_is_named(postgresql: Server, store_client_on: StoreClientOn) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from tentaculo.model.health import Health
 from tentaculo.store import migrate
 from tentaculo.store.database import write_services
 from tentaculo.store.errors import StoreUnavailable
-from tentaculo.store.runtime_table import read_details, word_of
+from tentaculo.store.runtime_table import RuntimeTable, read_details, word_of
 from tests.support.runtime_tables import SERVICES, SHAPES, columns_of, make_services, opened, rows_of
 from tests.support.store_samples import NOW, unprobed, view
 
@@ -197,3 +198,19 @@ def test_another_machine_reads_the_details_where_the_table_has_them(shape_url: t
     assert found.keys() == (set() if shape == "a" else {"madre"})
     for one in found.values():
         assert (one.checked_at, one.code, one.latency_ms) == (madre.checked_at, madre.code, madre.latency_ms)
+
+
+def test_a_known_row_is_written_without_garbage(url: str) -> None:
+    with opened(url) as connection:
+        rows = RuntimeTable.find(connection)
+        rows.write(connection, [view("madre")], NOW)
+        rows.write(connection, [view("madre")], NOW)
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(50):
+                rows.write(connection, [view("madre")], NOW)
+            found = gc.collect()
+        finally:
+            gc.enable()
+    assert found < 50
