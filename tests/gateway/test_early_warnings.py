@@ -164,7 +164,8 @@ async def test_an_open_warning_ends_after_a_restart_with_a_clock_that_was_set_ba
     await bench.pass_bins([USUAL] * 14)
     (warning,) = await warnings_reader(bench.store, bench.time)(None)
     assert warning.outcome in ("ended", "unknown")
-    assert warning.ended_at is not None and warning.ended_at >= warning.opened_at
+    assert warning.ended_at is not None
+    assert warning.ended_at >= warning.opened_at
 
 
 async def test_a_restart_opens_nothing_twice(bench: Bench) -> None:
