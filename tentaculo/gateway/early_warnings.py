@@ -146,21 +146,23 @@ class EarlyWarnings:
                 watches = self._watches[name] = dict(_latency_watches(self._limits[name], hours[name]))
                 if self._limits[name].gauges:
                     watches["gauges"] = _gauge_watch(self._limits[name], gauges[name])
-                self._resume(name, [one for one in found if one.service == name])
+                self._resume(name, [one for one in found if one.service == name], number)
                 await asyncio.sleep(0)
             await self._add(names, first, number, is_past=True)
         for one in found:
             if self._open.get((one.service, one.signal)) is not one and not self._has_ended(one):
                 self._finish(one, Outcome.UNKNOWN, one.opened_at)
 
-    def _resume(self, name: str, found: Sequence[EarlyWarning]) -> None:
-        """Continue the open warnings of a service, the newest of each signal."""
+    def _resume(self, name: str, found: Sequence[EarlyWarning], last: int) -> None:
+        """Continue the open warnings of a service, the newest of each signal. `last` is the last complete bin."""
         for kind, watch in self._watches[name].items():
             for key, detector in watch.detectors.items():
                 signal = _signal(kind, key)
                 if (warning := next((one for one in found if one.signal == signal), None)) is not None:
                     self._open[name, signal] = warning
-                    detector.resume(_forecast(warning))
+                    opened = _forecast(warning)
+                    # Where the clock was set back since, it would not end before the clock is there again.
+                    detector.resume(opened._replace(number=min(opened.number, last)))
 
     def _has_ended(self, warning: EarlyWarning) -> bool:
         """Whether an end of the warning is known that is not stored yet."""
@@ -229,7 +231,7 @@ class EarlyWarnings:
 
     def _finish(self, warning: EarlyWarning, outcome: Outcome, at: datetime) -> None:
         values = {name: getattr(warning, name) for name in EarlyWarning.__slots__}
-        ended = EarlyWarning(**values | {"outcome": outcome.value, "ended_at": at})
+        ended = EarlyWarning(**values | {"outcome": outcome.value, "ended_at": max(at, warning.opened_at)})
         self._changed[ended.service, ended.signal, ended.opened_at] = ended
         self._counts.ended[outcome.value] += 1
         text = outcome_sentence(ended)

@@ -18,8 +18,8 @@ from tentaculo.config.services import BreakerSettings
 from tentaculo.model.health import BreakerState, BreakerView, Counts, DegradedKind, Health, ProbeResult, TrafficView
 from tentaculo.model.reason import because
 
-# From worst to best. UNKNOWN, a probe that the gateway could not send, is below all others.
-_ORDER = (Health.UNKNOWN, Health.DOWN, Health.DEGRADED, Health.UP)
+_ORDER = (Health.DOWN, Health.DEGRADED, Health.UP)
+"""From worst to best."""
 _LATEST = 10
 """Probes that decide whether an endpoint is failing; more where the thresholds are higher than three."""
 _PART = 3
@@ -30,7 +30,8 @@ class ConsecutiveThreshold:
     """The confirmed health of one endpoint, and how many probes contradict it.
 
     The first probe counts at once. After that the health changes after `failures` probes in a row with a worse result,
-    or `successes` with a better one, and becomes that of the last of them.
+    or `successes` with a better one, and becomes that of the last of them. Probes that the gateway could not send neither
+    count nor interrupt these; after `failures` of them in a row the health is not known.
 
     Where one probe in two or three fails, neither number is reached. Such an endpoint is failing: degraded, whether it
     was up or down before. It is failing from the third contradicting probe among the last ten until only one of them
@@ -47,6 +48,7 @@ class ConsecutiveThreshold:
         "_last_failure",
         "_recent",
         "_successes",
+        "_unsent",
         "_worse",
         "counts",
         "is_failing",
@@ -57,6 +59,7 @@ class ConsecutiveThreshold:
         self._successes = successes
         self._worse = 0
         self._better = 0
+        self._unsent = 0
         self._last: ProbeResult | None = None
         self._last_failure = ""
         self._assumed_reason: str = because("not_probed")
@@ -93,7 +96,7 @@ class ConsecutiveThreshold:
 
     def assume(self, health: Health, kind: DegradedKind | None, reason: str) -> None:
         """Continue with the health that another gateway has found. The next probe here is compared with it."""
-        self._last, self._worse, self._better, self.is_failing = None, 0, 0, False
+        self._last, self._worse, self._better, self._unsent, self.is_failing = None, 0, 0, 0, False
         self._recent.clear()
         self._assumed_reason = reason
         self.restore(health, kind, reason)
@@ -112,7 +115,7 @@ class ConsecutiveThreshold:
     @property
     def is_settled(self) -> bool:
         """Whether the latest probe agrees with the confirmed health."""
-        return not self._worse and not self._better
+        return not self._worse and not self._better and not self._unsent
 
     @property
     def reason(self) -> str:
@@ -124,7 +127,8 @@ class ConsecutiveThreshold:
             return because("part_failed", failed=failed, probes=len(self._recent), what=self._last_failure)
         if self.is_settled:
             return self._last.reason
-        count, needed = (self._worse, self._failures) if self._worse else (self._better, self._successes)
+        is_worse = self._worse or self._unsent
+        count, needed = (self._unsent or self._worse, self._failures) if is_worse else (self._better, self._successes)
         # A service that is down says why, also while its first successes are counted.
         before = {"before": self._last_failure} if self._confirmed is Health.DOWN and self._last_failure else {}
         return because(
@@ -140,23 +144,31 @@ class ConsecutiveThreshold:
         """Record the next result. A probe that the gateway could not send counts as neither success nor failure."""
         is_healthy, is_down = result.health.is_healthy, result.health is Health.DOWN
         self.counts = Counts(self.counts.ok + is_healthy, self.counts.failed + is_down)
-        difference = _ORDER.index(result.health) - _ORDER.index(self._confirmed)
-        is_first = self._confirmed is Health.UNKNOWN
+        is_confirmed = self._confirmed is Health.UNKNOWN or self._count(result.health)
         if is_healthy or is_down:
             self._recent.append(is_healthy)
         if is_down:
             self._last_failure = result.reason
         self._last = result
-        self._worse = self._worse + 1 if difference < 0 else 0
-        self._better = self._better + 1 if difference > 0 else 0
-        if is_first or self._worse >= self._failures or self._better >= self._successes:
+        if is_confirmed:
             if Health.DOWN in (result.health, self._confirmed):
                 self._recent.clear()
             self._confirmed = result.health
-            self._worse = self._better = 0
+            self._worse = self._better = self._unsent = 0
         if result.health is self._confirmed:
             self._confirmed_kind = result.kind
         self.is_failing = self._is_failing()
+
+    def _count(self, health: Health) -> bool:
+        """Count a result; returns whether it confirms `health`."""
+        if health is Health.UNKNOWN:
+            self._unsent += 1
+            return self._unsent >= self._failures
+        difference = _ORDER.index(health) - _ORDER.index(self._confirmed)
+        self._unsent = 0
+        self._worse = self._worse + 1 if difference < 0 else 0
+        self._better = self._better + 1 if difference > 0 else 0
+        return self._worse >= self._failures or self._better >= self._successes
 
     def _is_failing(self) -> bool:
         other = self._recent.count(self._confirmed is Health.DOWN)

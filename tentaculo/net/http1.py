@@ -30,9 +30,10 @@ _PLAIN_DOT = r"(?<=/)(?:\.|%2e)(?:/|$)"
 _DOT_SEGMENT = re.compile(rf"{_SEPARATOR}(?!{_PLAIN_DOT}){_DOT}{{1,2}}(?=;|%3b|{_SEPARATOR}|$)", re.IGNORECASE)
 _ENCODED_DOTS = ("%2e", "%ae", "%u002e")
 """With what each spelling of an encoded dot ends, in lower case."""
+_PORT = "[0-5]?[0-9]{0,4}|6(?:[0-4][0-9]{3}|5(?:[0-4][0-9]{2}|5(?:[0-2][0-9]|3[0-5])))"
 # No name is longer (RFC 1035 section 2.3.4), and what is remembered per host stays small.
 _AUTHORITY = re.compile(
-    r"(?:\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9\-._~%!$&'()*+;=\x80-\U0010ffff]{1,255})(?::[0-9]{0,5})?"
+    rf"(?:\[[0-9A-Fa-f:.]{{2,45}}\]|[A-Za-z0-9\-._~%!$&'()*+;=\x80-\U0010ffff]{{1,255}})(?::(?:{_PORT}))?"
 )
 
 

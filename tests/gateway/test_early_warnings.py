@@ -156,6 +156,18 @@ async def test_an_open_warning_survives_a_restart_in_which_the_limit_was_reached
     assert [one["type"] for one in bench.recorded] == ["health.warning", "health.warning_ended"]
 
 
+async def test_an_open_warning_ends_after_a_restart_with_a_clock_that_was_set_back(bench: Bench) -> None:
+    await bench.pass_bins(ramp(24)[:18])
+    assert await bench.read() == [("requests_p95", "open")]
+    bench.now -= 10 * 86400
+    bench.start()
+    await bench.pass_bins([USUAL] * 14)
+    (warning,) = await warnings_reader(bench.store, bench.time)(None)
+    assert warning.outcome in ("ended", "unknown")
+    assert warning.ended_at is not None
+    assert warning.ended_at >= warning.opened_at
+
+
 async def test_a_restart_opens_nothing_twice(bench: Bench) -> None:
     await bench.warnings.look()
     await bench.pass_bins(ramp(36)[:32])

@@ -77,6 +77,24 @@ def test_what_the_gateway_could_not_ask_is_forgotten_after_a_while() -> None:
     assert take(ConsecutiveThreshold(3, 2), "u??u???d") == "uuuuuu?d", "and the next that it could ask counts at once"
 
 
+@pytest.mark.parametrize(
+    ("found", "believed"),
+    [("u??d", "uuuu"), ("u?d?d", "uuuuu"), ("udd??d", "uuuuud"), ("d?u?u", "ddddu"), ("udd?u?d", "uuuuuuf")],
+)
+def test_what_could_not_be_asked_neither_confirms_a_failure_nor_interrupts_it(found: str, believed: str) -> None:
+    streak = ConsecutiveThreshold(3, 2)
+    assert take(streak, found) == believed
+
+
+def test_what_could_not_be_asked_is_no_confirmation_also_by_other_numbers() -> None:
+    streak = ConsecutiveThreshold(4, 2)
+    take(streak, "udd?")
+    assert streak.reason == "found unknown (1 of 4 in a row before it counts as unknown)"
+    streak.follow(2, 2)
+    assert take(streak, "?d") == "?d", "the gateway does not know, and the next result counts at once"
+    assert streak.is_settled
+
+
 def test_what_could_not_be_asked_is_not_counted() -> None:
     streak = ConsecutiveThreshold(3, 2)
     take(streak, "?ud?w?")

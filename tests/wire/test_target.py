@@ -376,6 +376,7 @@ async def test_another_version_is_a_505(start: Start, service: Service, start_li
         b"Host: a b\r\n",
         b"Host: h\tx\r\n",
         b"Host: h:8x\r\n",
+        b"Host: h:65536\r\n",
         b"Host: [::1\r\n",
         b"Host: http://h\r\n",
         b"Host : h\r\n",
