@@ -24,7 +24,7 @@ from tentaculo.events.query import (
     parse_page_filter,
 )
 from tentaculo.events.replay import LogReader
-from tentaculo.model.event import Event, EventFilter
+from tentaculo.model.event import MAX_EVENT_ID, Event, EventFilter
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.server.native_routes import BodyResponse, Slices
 from tentaculo.server.query_parameters import Parameter, check_names, number_parameter, read_number
@@ -206,7 +206,8 @@ def _ends(asked: PageRequest, page: Page) -> tuple[int | None, int | None]:
     if given is None:
         return page.position, None
     # An empty page leads back to what stands at the position itself.
-    return page.position, page.events[0][0] if page.events else max(0, given + (-1 if asked.reads_down else 1))
+    beside = max(0, min(given + (-1 if asked.reads_down else 1), MAX_EVENT_ID))
+    return page.position, page.events[0][0] if page.events else beside
 
 
 def _link(request: web.Request, parameter: str, position: str | None, *, drops_range: bool = False) -> URL | None:

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tentaculo.events import history
-from tentaculo.model.event import Event
+from tentaculo.model.event import MAX_EVENT_ID, Event
 from tentaculo.server import native_routes
 from tests.conftest import TOKEN, Live, living
 from tests.events.conftest import NAME, Gateway
@@ -42,6 +42,16 @@ async def page(gateway: Gateway, query: str = "") -> dict[str, Any]:
 
 def ids(body: dict[str, Any]) -> list[int]:
     return [one["event_id"] for one in body["events"]]
+
+
+@pytest.mark.parametrize("parameter", ["after", "before"])
+@pytest.mark.parametrize("position", [0, MAX_EVENT_ID])
+async def test_every_cursor_that_is_given_is_taken(gateway: Gateway, parameter: str, position: int) -> None:
+    gateway.ledger.events.append(event(7))
+    found = await page(gateway, f"?{parameter}={position}")
+    assert found["links"]
+    for query in found["links"].values():
+        await page(gateway, f"?{query}")
 
 
 async def test_an_event_has_all_its_members(gateway: Gateway) -> None:
