@@ -292,7 +292,10 @@ class ClockOffsets:
         """The sources whose offset is known, each with those of its endpoints: services first."""
         at = self._elapsed()
         ours = self._ours(at)
-        for service in self._services:
+        for service in list(self._services):
+            if service not in self._services:
+                # A reload has removed it between two of them.
+                continue
             endpoints = [
                 self._shown(f"{endpoint.host}:{endpoint.port}", bounds, ("date",), self._dates[endpoint].since, ours)
                 for endpoint in self._services[service]

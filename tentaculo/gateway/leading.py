@@ -189,7 +189,8 @@ async def trim_events(
         keep, most_bytes = timedelta(days=config().events.keep), config().events.keep_bytes
         keep_own = max(keep, timedelta(days=config().incidents.keep))
         if is_steady():
-            store.trim_events(EventRetention(now() - keep, most_bytes, now() - keep_own))
+            moment = now()
+            store.trim_events(EventRetention(moment - keep, most_bytes, moment - keep_own, moment))
         else:
             store.trim_events(EventRetention(None, most_bytes))
 

@@ -104,6 +104,8 @@ class EventRetention:
     """While all have more bytes, the oldest are deleted."""
     own_before: datetime | None = None
     """As `before`, for the gateway's own events, which are not deleted for their size."""
+    now: datetime | None = None
+    """Events with a later receipt, from a time when the clock was ahead, stay; older ones behind them do not."""
 
 
 def event_row(event: Event) -> EventRow:
@@ -270,11 +272,17 @@ def _trim_some(connection: Connection, kept: EventRetention, after: int) -> int 
     if kept.own_before is not None:
         may_go |= events.c.received_at < naive_utc(kept.own_before)
     query = query.where(events.c.id > after, may_go)
+    now = None if kept.now is None else naive_utc(kept.now)
     gone, freed, is_over = list[int](), 0, True
     for id_, received_at, size in connection.execute(query.order_by(events.c.id).limit(TRIM_ROWS)):
-        is_over = (before is None or received_at >= before) and total - freed <= kept.most_bytes
+        has_room = total - freed <= kept.most_bytes
+        is_ahead = has_room and now is not None and received_at > now
+        is_over = has_room and not is_ahead and (before is None or received_at >= before)
         if is_over:
             break
+        after = id_
+        if is_ahead:
+            continue
         gone.append(id_)
         freed += size
     if gone:
@@ -282,7 +290,7 @@ def _trim_some(connection: Connection, kept: EventRetention, after: int) -> int 
         # The few events of ours that are left there are read without the index.
         connection.execute(delete(event_blocks).where(event_blocks.c.last_id <= gone[-1]))
         connection.execute(update(event_sequence).values(total_bytes=max(total - freed, 0)))
-    return None if is_over else gone[-1]
+    return None if is_over else after
 
 
 def _lock_sequence(connection: Connection) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -371,3 +372,15 @@ def test_a_reading_that_is_older_than_the_last_one_takes_nothing_back() -> None:
     assert bounds.low == pytest.approx(490)
     assert bounds.high == 1000
     assert repr(estimate) == "<OffsetEstimate: 490 to 1000 ms>"
+
+
+def test_a_reload_between_two_sources_leaves_out_what_it_removed() -> None:
+    other = replace(ONE, service="hermes")
+    now = START.timestamp()
+    offsets = ClockOffsets({"madre": (ONE,), "hermes": (other,)}, {}, now=lambda: START, elapsed=lambda: now)
+    for endpoint in (ONE, other):
+        offsets.note_date(endpoint, DateReading(math.floor(now) * 1000, now, now))
+    found = offsets.sources()
+    assert next(found)[0].name == "madre"
+    offsets.prepare({"madre": (ONE,)}, {})()
+    assert list(found) == []

@@ -157,6 +157,16 @@ async def test_the_oldest_go_by_age_in_small_steps(kept: StoreClient, url: str) 
     await eventually(lambda: remaining(url) == [count + 1, count + 2], "after its incidents an own event goes as well")
 
 
+async def test_events_of_a_clock_that_was_ahead_do_not_keep_those_behind_them(kept: StoreClient, url: str) -> None:
+    count, day = TRIM_ROWS + 50, timedelta(days=1)
+    await kept.store_events([event(number, received_at=NOW + day) for number in range(1, count)])
+    await kept.store_events([event(count, received_at=NOW - day), event(count + 1, received_at=NOW - day)])
+    await store(kept, event(count + 2, received_at=NOW))
+    kept.trim_events(EventRetention(NOW - timedelta(hours=1), 10**9, now=NOW))
+    await eventually(lambda: remaining(url) == [*range(1, count), count + 2])
+    assert len(set(total_bytes(url))) == 1
+
+
 async def test_the_oldest_go_by_size_and_none_for_its_age_while_the_clock_may_be_wrong(
     kept: StoreClient, url: str
 ) -> None:
