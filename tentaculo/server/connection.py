@@ -21,6 +21,7 @@ from tentaculo.server.aiohttp_handler import MAX_FIELDS, refusal
 from tentaculo.server.fast_path import LARGE_READ, SMALL_READ, FastPathConnection, TryServe, steps_of_head
 from tentaculo.server.gateway_responses import GatewayResponses
 from tentaculo.server.listeners import ConnectionLimits
+from tentaculo.server.request_framing import HEAD_END
 from tentaculo.server.websocket_masking import MaskEnforcer
 from tentaculo.telemetry.request_log import RequestLog
 
@@ -226,7 +227,7 @@ class ClientConnection(FastPathConnection):
             return
         before, is_large = self._answered, len(data) > SMALL_READ
         is_head = (is_large or self.request_count > before) and (self._body is None or self._body.is_eof())
-        if is_large and is_head and len(data) > LARGE_READ:
+        if is_large and is_head and len(data) > LARGE_READ and data.find(HEAD_END, 0, LARGE_READ) < 0:
             self.turns.charge(steps_of_head(data))
         super().data_received(data)
         is_served = self.request_count > self._answered
