@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from tentaculo.config.probes import Statuses
@@ -175,6 +176,16 @@ class RouteSettings(Section, frozen=True):
     def at_target(self, path: str | None) -> RouteSettings:
         """The route as a target of its group with this `path` sees it."""
         return self if path is None else self.replace(to=path, strip=False)
+
+    def at_targets(self, service: str) -> Iterator[tuple[str, RouteSettings]]:
+        """The service of each target of its group, and the route as that target sees it.
+
+        `service` is the one of the route. Its targets that see the route as it is are left out.
+        """
+        for target in self.rotation.targets if self.rotation is not None else ():
+            name = target.service or service
+            if name != service or target.path is not None:
+                yield name, self.at_target(target.path)
 
     @property
     def replacement(self) -> str:

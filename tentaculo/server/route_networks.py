@@ -116,10 +116,12 @@ def _guards(config: Config, rules: Mapping[tuple[str, str], NetworkRules]) -> It
             own = rules[name, route.label]
             seen = _seen(service, route, reached[name]) if others[name] else None
             targets = [
-                (Match.of(other.name, route_there), _Guard([], _seen(other, route_there, there), others[other.name]))
-                for other, route_there in _targets(config, service, route)
-                if others[other.name]
-                for there in ([*reached[other.name], (other, route_there, own)],)
+                (
+                    Match.of(target, there),
+                    _Guard([], _seen(other, there, [*reached[target], (other, there, own)]), others[target]),
+                )
+                for target, there in route.at_targets(name)
+                if others[target] and (other := config.services[target])
             ]
             if own or seen is not None or targets:
                 yield RouteKey(name, route.label), _Guard([own] if own else [], seen, others[name], targets)
@@ -129,15 +131,6 @@ def _guards(config: Config, rules: Mapping[tuple[str, str], NetworkRules]) -> It
             health = RouteSettings(prefix=f"/{name}/health")
             seen = _seen(service, health, reached[name])
             yield RouteKey(name, health.label), _Guard(own_rules if all(own_rules) else [], seen, others[name])
-
-
-def _targets(
-    config: Config, service: ServiceSettings, route: RouteSettings
-) -> Iterator[tuple[ServiceSettings, RouteSettings]]:
-    """The services of the targets of a route, each with the route as it sees it."""
-    for target in route.rotation.targets if route.rotation is not None else ():
-        if target.service not in (None, service.name) or target.path is not None:
-            yield config.services[target.service or service.name], route.at_target(target.path)
 
 
 def _seen(

@@ -115,21 +115,19 @@ class ProxiedRoutes:
             service.name: [(service, self._add(service, route)) for route in service.routes]
             for service in config.services.values()
         }
+
+        def reaching(name: str) -> list[tuple[ServiceSettings, Match]]:
+            return [pair for one in groups[name] for pair in matches[one.name]]
+
         for position, (service, route) in enumerate(self.routes):
             if route.auth == "none" and (targets := self._guarded_targets(service, route)):
+                others = [(config.services[seen.service], seen) for seen in targets]
                 self._target_views[position] = [
-                    (
-                        seen,
-                        _view(
-                            config.services[seen.service], seen.route, [*reached, (config.services[seen.service], seen)]
-                        ),
-                    )
-                    for seen in targets
-                    for reached in ([pair for one in groups[seen.service] for pair in matches[one.name]],)
+                    (seen, _view(other, seen.route, [*reaching(other.name), (other, seen)])) for other, seen in others
                 ]
         views: dict[tuple[frozenset[str], str | None, str | None], PathTable[Match]] = {}
         for name, names in self._half_open.items():
-            service, reached = config.services[name], [pair for one in groups[name] for pair in matches[one.name]]
+            service, reached = config.services[name], reaching(name)
             for route in {route.host: route for route in service.routes if route.auth == "none"}.values():
                 key = names, service.host, service.seen_host(route)
                 view = views[key] if key in views else views.setdefault(key, _view(service, route, reached))
@@ -151,13 +149,7 @@ class ProxiedRoutes:
 
     def _guarded_targets(self, service: ServiceSettings, route: RouteSettings) -> list[Match]:
         """The targets of a route, as each sees it, that have an endpoint to which a guarded route leads."""
-        targets = route.rotation.targets if route.rotation is not None else ()
-        return [
-            Match.of(name, route.at_target(target.path))
-            for target in targets
-            for name in (target.service or service.name,)
-            if (name != service.name or target.path is not None) and name in self._has_guarded
-        ]
+        return [Match.of(name, seen) for name, seen in route.at_targets(service.name) if name in self._has_guarded]
 
     def match(self, host: str, path: str) -> Match | None:
         """The route for a raw `path` (escapes untouched) at `host` (without port), or None.
