@@ -6,6 +6,7 @@ import os
 import platform
 import statistics
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -82,6 +83,14 @@ def slow_share(core: int, seconds: float = 5.0) -> float:
             times.append(time.perf_counter() - begin)
     finally:
         os.sched_setaffinity(0, allowed)
+    return slow_part(times)
+
+
+def slow_part(times: Sequence[float]) -> float:
+    """The part of the seconds in `times`, each for the same work, that went into pieces of less than half the usual speed.
+
+    The usual speed is that of the fastest tenth.
+    """
     usual = statistics.quantiles(times, n=10)[0]
     return sum(one for one in times if one > 2 * usual) / sum(times)
 
