@@ -69,6 +69,22 @@ class Books(Protocol):
         """End a window, or cancel one that has not begun; as above."""
 
 
+class _LastForm:
+    """The last form of a session that was done."""
+
+    __slots__ = ("at", "digest", "done", "lock")
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        """Held while a form of the session is done."""
+        self.digest = b""
+        self.at = 0.0
+        self.done: Any = None
+
+    def __repr__(self) -> str:
+        return f"<_LastForm of {self.at:.0f} s>"
+
+
 class Actions:
     """The handler."""
 
@@ -91,23 +107,19 @@ class Actions:
         self._now = now
         self._audit = audit
         self._clock = clock
-        self._last: dict[str, tuple[bytes, float, Any]] = {}
-        self._one_at_a_time = asyncio.Lock()
+        self._last: dict[str, _LastForm] = {}
 
     async def submit(self, request: web.Request) -> web.Response:
         """Do what a form says. Raises `Problem`: 400, 403, 404, 409, 503; else `HTTPSeeOther` to the page it came from."""
         fields = await read_own_form(request)
-        form, digest = fields["form"], sha256(repr(sorted(fields.items())).encode()).digest()
-        async with self._one_at_a_time:
+        digest, last = sha256(repr(sorted(fields.items())).encode()).digest(), self._last_of(fields["form"])
+        async with last.lock:
             # A finger that taps twice sends a form twice, and the browser shows the second response.
-            last, at, done = self._last.get(form, (b"", 0.0, None))
-            is_new = last != digest or self._clock() - at > _REPEATED_WITHIN
+            is_new = last.digest != digest or self._clock() - last.at > _REPEATED_WITHIN
             if is_new:
-                done = await self._act(fields, name_of(request) or AUTHOR)
-                self._last.pop(form, None)
-                self._last[form] = digest, self._clock(), done
-                if len(self._last) > _MOST_REMEMBERED:
-                    del self._last[next(iter(self._last))]
+                last.done = await self._act(fields, name_of(request) or AUTHOR)
+                last.digest, last.at = digest, self._clock()
+            done = last.done
         leads = see_other(own_page(fields.get("next", "")))
         if (session := session_of(request)) is not None:
             confirm_later(request, session.form_token, leads, *self._confirmed(fields["action"], done))
@@ -121,6 +133,13 @@ class Actions:
             )
             self._audit(request, fields["action"], **about)
         raise leads
+
+    def _last_of(self, session: str) -> _LastForm:
+        """What is remembered of a session, by the token of its forms."""
+        last = self._last[session] = self._last.pop(session) if session in self._last else _LastForm()
+        if len(self._last) > _MOST_REMEMBERED:
+            del self._last[next(iter(self._last))]
+        return last
 
     async def _act(self, fields: MultiDict[str], by: str) -> Any:
         """Do what a form says, and return what came of it. Raises `Problem`."""

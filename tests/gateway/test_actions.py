@@ -14,6 +14,7 @@ import pytest
 from sqlalchemy import text
 
 from tentaculo.config.accepted_tokens import TokenSettings
+from tentaculo.gateway.incident_repository import IncidentRepository
 from tentaculo.security.tokens import hash_token, name_of
 from tests.conftest import TOKEN, Live, Start
 from tests.gateway.test_sign_in import HTML, Browser, where
@@ -144,6 +145,31 @@ async def test_a_form_that_is_sent_twice_is_done_once(start: Start, file: Path, 
     other, other_form = await signed_in(live)
     await other.send("/status/actions", **{**note, "form": other_form, "text": "disk"})
     assert len((await read(live, f"/vx11/incidents/{number}"))["notes"]) == 3
+
+
+async def test_nobody_waits_for_the_form_of_another(
+    start: Start, file: Path, refusing_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, may_end = asyncio.Event(), asyncio.Event()
+    add_note = IncidentRepository.add_note
+
+    async def slowly(self: IncidentRepository, number: int, author: str, text: str) -> object:
+        if text == "slow":
+            began.set()
+            await may_end.wait()
+        return await add_note(self, number, author, text)
+
+    monkeypatch.setattr(IncidentRepository, "add_note", slowly)
+    live = await broken(start, file, refusing_port)
+    note = {"action": "note", "incident": str((await incident_of(live))["id"])}
+    (one, one_form), (other, other_form) = await signed_in(live), await signed_in(live)
+    async with asyncio.TaskGroup() as tasks:
+        waiting = tasks.create_task(one.send("/status/actions", form=one_form, **note, text="slow"))
+        await began.wait()
+        done = await other.send("/status/actions", form=other_form, **note, text="quick")
+        assert (where(done), waiting.done()) == ((303, "/status"), False)
+        may_end.set()
+    assert where(waiting.result()) == (303, "/status")
 
 
 async def test_planning_maintenance(start: Start, file: Path, refusing_port: int) -> None:
