@@ -406,6 +406,21 @@ class TestCertificates:
         assert max(map(len, found.names)) == 100
         assert found.issuer == "localhost, <script>" + "o" * 40
 
+    async def test_one_that_python_cannot_read_is_no_fault(
+        self, serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The service was down for it, since "its address is not valid"."""
+        names = b"[req]\ndistinguished_name = req\n[names]\nsubjectAltName = DNS:localhost,DNS:caf\xe9\n"
+        (tmp_path / "c.cnf").write_bytes(names)
+        key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes"
+        command = f"req -x509 {key} -days 90 -config c.cnf -extensions names -subj /CN=localhost -keyout key.pem -out c.pem"
+        subprocess.run(["openssl", *command.split()], cwd=tmp_path, check=True, capture_output=True, timeout=30)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(tmp_path / "c.pem", tmp_path / "key.pem")
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "c.pem"))
+        found = await ask(await serve(silent, ssl=context), "https", probe={"kind": "tls", "timeout": 10})
+        assert (found.health, found.certificate) == (Health.UP, None), found.reason
+
     async def test_a_self_signed_certificate(self, serve: Serve, issue: Any) -> None:
         context, _ = issue(90)
         result = await ask(await serve(silent, ssl=context), "https", probe={"kind": "tls"})
