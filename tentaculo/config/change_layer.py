@@ -12,7 +12,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,11 @@ class TimedOverride(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """
         return min(self.until - now, self.length)
 
+    def is_moved(self, known: TimedOverride) -> bool:
+        """Whether it is `known`, at other moments perhaps: the system clock was set."""
+        mine, its = ((one.enabled, one.by, one.reason, one.length) for one in (self, known))
+        return mine == its
+
     def restarted(self, now: datetime) -> TimedOverride:
         """Itself where `now` is between its start and its end; after the clock was set back, one that starts now."""
         return self if self.since <= now else msgspec.structs.replace(self, since=now, until=now + self.length)
@@ -88,6 +93,29 @@ class ChangeLayer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Whether both are of the same change. Overrides may differ: each machine ends them, by its own clock."""
         mine, others = msgspec.structs.replace(self, overrides={}), msgspec.structs.replace(other, overrides={})
         return mine == others
+
+    def is_kept_of(self, known: ChangeLayer, now: datetime) -> bool:
+        """Whether a file with this layer is what gateways keep of `known`, and nobody has edited it.
+
+        They end overrides and move them with the system clock, each by itself, and a full disk may keep them from writing
+        that.
+        """
+        return (
+            self.is_same_change(known)
+            and known.overrides.keys() <= self.overrides.keys()
+            and all(
+                one.is_moved(own) if (own := known.overrides.get(name)) is not None else one.remaining(now) <= timedelta()
+                for name, one in self.overrides.items()
+            )
+        )
+
+    @property
+    def key(self) -> str | None:
+        """The key of the event of the last change; None where nothing was ever changed.
+
+        What takes a change back has the key of the one before.
+        """
+        return None if self.changed_at is None else f"configuration-{self.changed_at.astimezone(UTC).isoformat()}"
 
     def shifted(self, by: timedelta) -> ChangeLayer:
         """The layer with the times of its overrides on a clock that is ahead `by` so much."""

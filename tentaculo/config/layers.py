@@ -69,6 +69,8 @@ class Sources:
     layer: ChangeLayer = field(default=ChangeLayer(), repr=False)
     refused: tuple[ConfigFault, ...] = ()
     """Why the file of changes was not applied; empty where it was."""
+    contents: Mapping[Path, str] | None = field(default=None, repr=False)
+    """What the files had that the configuration names for tokens and keys; None where they are to be read."""
 
     @property
     def tables(self) -> Table:
