@@ -156,6 +156,9 @@ class TableFollower:
                 self._compared = None
             except (NotNowError, LayerConflictError):
                 continue  # the next look is soon
+            except Exception:  # one failed look must not end the next ones
+                log.exception("changes of other machines not followed", again_in=RETRY_EVERY)
+                await asyncio.sleep(RETRY_EVERY)
 
     async def look(self) -> None:
         """Look once. Raises `Problem`, `NotNowError` and `LayerConflictError`."""
