@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -19,7 +18,7 @@ from typing import Any
 import msgspec
 
 from tentaculo.config.errors import ConfigError, ConfigFault, KeyPath
-from tentaculo.config.files import FileTooLargeError, read_bytes, replaceable
+from tentaculo.config.files import FileTooLargeError, read_bytes, replace_file, replaceable
 from tentaculo.config.merge_patch import MISSING, Table, merged, value_at, with_value
 
 DEFAULT_CHANGES_FILE = Path("data/changes.json")
@@ -217,23 +216,7 @@ def write_layer(path: Path, layer: ChangeLayer) -> None:
     """Replace the file in one step, readable by its owner only, so that it survives a power cut. Raises OSError."""
     path = replaceable(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # mkstemp makes the file with mode 0600.
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(layer.encode())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        # Without this the new name could be lost although the change was acknowledged.
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    replace_file(path, layer.encode())
 
 
 @contextmanager
