@@ -257,6 +257,7 @@ class ConfigurationAdministration:
 
     def _apply(self, edit: Edit, sources: Sources, by: str) -> tuple[ChangeLayer, list[str]]:
         """The new layer, checked with all that it changes, and the names of the changed keys. Raises `Problem`."""
+        sources = replace(sources, parsed=sources.tables)
         try:
             at = self._now()
             layer = edit.apply(sources, self._environ, at=at, by=by)
