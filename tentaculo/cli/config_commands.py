@@ -118,7 +118,7 @@ def _as_json(one: Difference) -> dict[str, Any]:
     "--output",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="Where it is written: a new file readable by its owner only, another one by whom it was. Default: standard output.",
+    help="Where it is written. A new file can be read by its owner only. Default: standard output.",
 )
 @click.option("--secrets", is_flag=True, help="Write secrets as they are. Without this they are masked, in comments.")
 def export(file: Path | None, output: Path | None, secrets: bool) -> None:

@@ -281,7 +281,7 @@ def _print(text: str) -> None:
 log = structlog.get_logger(__name__)
 
 TIMEOUT = 3600.0
-"""Seconds until an attempt to upgrade the schema is given up. One of gigabytes takes minutes, and the next one starts from nothing."""
+"""Seconds until an attempt to upgrade the schema is given up: gigabytes take minutes, and the next one starts again."""
 PATIENCE = 5.0
 """Seconds that a start waits for the first attempt to upgrade the schema. Requests are served meanwhile."""
 FIRST_RETRY, LAST_RETRY = 1.0, 60.0

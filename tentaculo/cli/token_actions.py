@@ -144,7 +144,10 @@ def rotate(file: Path | None, name: str, grace: str, expires: str | None, *, as_
 
 
 def _config(file: Path | None) -> Config:
-    """What tokens need of the configuration: a fault elsewhere must keep nobody from revoking one. Raises ConfigError."""
+    """What tokens need of the configuration; a fault elsewhere must keep nobody from revoking one.
+
+    Raises ConfigError.
+    """
     return own_sections(file, "auth", "database")
 
 

@@ -96,16 +96,14 @@ class ChangeLayer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def is_kept_of(self, known: ChangeLayer, now: datetime) -> bool:
         """Whether a file with this layer is what gateways keep of `known`, and nobody has edited it.
 
-        They end overrides and move them with the system clock, each by itself, and a full disk may keep them from writing
-        that.
+        They end overrides, and move them with the system clock, each by itself. A full disk may keep them from writing that.
         """
-        return (
-            self.is_same_change(known)
-            and known.overrides.keys() <= self.overrides.keys()
-            and all(
-                one.is_moved(own) if (own := known.overrides.get(name)) is not None else one.remaining(now) <= timedelta()
-                for name, one in self.overrides.items()
-            )
+        if not self.is_same_change(known) or not known.overrides.keys() <= self.overrides.keys():
+            return False
+        own = known.overrides
+        return all(
+            one.is_moved(own[name]) if name in own else one.remaining(now) <= timedelta()
+            for name, one in self.overrides.items()
         )
 
     @property

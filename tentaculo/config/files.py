@@ -57,10 +57,14 @@ def replaceable(path: Path) -> Path:
     return found
 
 
-def replace_file(path: Path, data: bytes, set_access: Callable[[Path, int], object] = lambda path, descriptor: None) -> None:
+SetAccess = Callable[[Path, int], object]
+"""Says who may read a file, by its descriptor, that is to replace the one at a path."""
+
+
+def replace_file(path: Path, data: bytes, set_access: SetAccess | None = None) -> None:
     """Replace a regular file in one step, so that it survives a power cut. Raises OSError, and nothing is changed then.
 
-    Its owner alone can read it, unless `set_access` gives the new file, by its descriptor, what the one at the path has.
+    Without `set_access` its owner alone can read it.
     """
     # mkstemp makes the file with mode 0600.
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
@@ -68,7 +72,8 @@ def replace_file(path: Path, data: bytes, set_access: Callable[[Path, int], obje
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()
-            set_access(path, file.fileno())
+            if set_access is not None:
+                set_access(path, file.fileno())
             os.fsync(file.fileno())
         os.replace(name, path)
     except BaseException:
