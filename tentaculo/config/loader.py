@@ -269,8 +269,8 @@ def load_sources(
 ) -> Loaded:
     """Make a configuration of its layers, with the environment over them; raises ConfigError.
 
-    Of the files that it names those are read that `sources` does not have the contents of. `tables` are those of the configuration file, if they are read already. `now` is the time in UTC by which overrides
-    end.
+    Of the files that it names those are read that `sources` does not have the contents of. `tables` are those of the
+    configuration file, if they are read already. `now` is the time in UTC by which overrides end.
     """
     layer = sources.layer
     if faults := [*faults_of_files(layer.changes)]:

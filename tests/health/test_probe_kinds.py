@@ -413,7 +413,8 @@ class TestCertificates:
         names = b"[req]\ndistinguished_name = req\n[names]\nsubjectAltName = DNS:localhost,DNS:caf\xe9\n"
         (tmp_path / "c.cnf").write_bytes(names)
         key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes"
-        command = f"req -x509 {key} -days 90 -config c.cnf -extensions names -subj /CN=localhost -keyout key.pem -out c.pem"
+        made = "-subj /CN=localhost -keyout key.pem -out c.pem"
+        command = f"req -x509 {key} -days 90 -config c.cnf -extensions names {made}"
         subprocess.run(["openssl", *command.split()], cwd=tmp_path, check=True, capture_output=True, timeout=30)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(tmp_path / "c.pem", tmp_path / "key.pem")
