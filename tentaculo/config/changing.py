@@ -17,7 +17,7 @@ from tentaculo.config.environment import lay_over
 from tentaculo.config.errors import ConfigError, ConfigFault, KeyPath, dotted
 from tentaculo.config.layers import Layered, Sources, enabled_variables
 from tentaculo.config.masking import faults_of_files, masked, masks_left, restored
-from tentaculo.config.merge_patch import MISSING, Table, difference, is_same, leaves, merged, value_at, with_value
+from tentaculo.config.merge_patch import MISSING, Table, difference, is_same, merged, value_at, with_value
 
 LONGEST_OVERRIDE = timedelta(days=366)
 """The longest time for which a service can be switched on or off."""

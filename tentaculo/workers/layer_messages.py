@@ -19,7 +19,6 @@ from tentaculo.config.layers import Sources
 from tentaculo.gateway.layer_keeper import Adoption, LayerConflictError, NotKeptError, NotNowError, NotServedError
 from tentaculo.gateway.layer_reloads import LayerReloads
 
-
 log = structlog.get_logger(__name__)
 
 

@@ -491,9 +491,7 @@ async def test_what_the_row_had_at_the_start_is_recorded_once_it_is_served(tmp_p
         assert len(events) == 1
 
 
-async def test_a_row_that_no_clock_has_ends_nothing(
-    tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_row_that_no_clock_has_ends_nothing(tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The machine followed no row any more until it was restarted."""
     monkeypatch.setattr("tentaculo.gateway.changes_table.RETRY_EVERY", 0.01)
     end = datetime.max.replace(tzinfo=UTC)

@@ -198,9 +198,7 @@ async def test_a_heartbeat_that_was_late_before_the_machine_was_suspended_is_lat
 
 async def test_probing_that_begins_while_a_reload_is_prepared_follows_it() -> None:
     """A machine that took the lead in that moment probed by the old configuration, until the next reload."""
-    old, new = (
-        Config.of({"services": {name: {"url": f"http://127.0.0.1:{free_port()}"}}}) for name in ("old", "new")
-    )
+    old, new = (Config.of({"services": {name: {"url": f"http://127.0.0.1:{free_port()}"}}}) for name in ("old", "new"))
     fleet = HealthService(old, StoreClient("sqlite://"))
     probed: list[str] = []
     fleet.on_probe.append(lambda result: probed.append(result.upstream.service))

@@ -58,8 +58,12 @@ async def test_it_is_recorded_at_the_next_start_once(tmp_path: Path, file: Path)
         assert [one["by"] for one in await changes(live, 8)] == ["ops", "ana"]
     async with layered_gateway(configuration) as live:
         await say(live, "z")
-        found = await changes(live, 9)
-        assert [(one["by"], one.get("action")) for one in found] == [("ops", "merge"), ("ops", "merge"), ("ana", None)]
+        newest_first = await changes(live, 9)
+        assert [(one["by"], one.get("action")) for one in newest_first] == [
+            ("ops", "merge"),
+            ("ops", "merge"),
+            ("ana", None),
+        ]
 
 
 async def test_one_of_long_ago_is_not_recorded_again(tmp_path: Path, file: Path) -> None:
