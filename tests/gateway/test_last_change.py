@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from datetime import timedelta
 from pathlib import Path
@@ -40,11 +41,13 @@ async def say(live: LayeredGateway, about: str) -> None:
 async def changes(live: LayeredGateway, revision: int) -> list[dict[str, Any]]:
     """What the events of changes say, the newest first, as soon as that of a revision is there."""
     fields = {"X-VX11-Token": ADMIN}
-    while True:
-        response = await live.send("GET", "/events?type=gateway.configuration.changed", fields)
-        found = [one["payload"] for one in json.loads(response.body)["events"]]
-        if found and found[0]["revision"] == revision:
-            return found
+    async with asyncio.timeout(20):
+        while True:
+            response = await live.send("GET", "/events?type=gateway.configuration.changed", fields)
+            found = [one["payload"] for one in json.loads(response.body)["events"]]
+            if found and found[0]["revision"] == revision:
+                return found
+            await asyncio.sleep(0.01)
 
 
 async def test_it_is_recorded_at_the_next_start_once(tmp_path: Path, file: Path) -> None:
