@@ -253,6 +253,8 @@ class Exchange(ResponseRelay, ABC):
         offered = self.inbound.offered_upgrades(plan.upgrades, plan.upgrade_methods)
         if not chosen or not chosen <= {protocol.lower() for protocol in offered}:
             raise UpstreamError(Failure.BAD_RESPONSE, "it switched protocols without being asked")
+        lines = self.admitted.lines + (self.session_line(plan.sticky) if plan.sticky is not None else b"")
+        block = self.response_writer(lines).upgraded(head, fields)
         upstream, early = connection.upgrade(plan.limits.stall)
         if client.transport is None:
             raise ConnectionResetError("the client has gone")
@@ -262,8 +264,7 @@ class Exchange(ResponseRelay, ABC):
         self._give_back(connection, lease)
         self.is_started = True
         self.record.status = 101
-        lines = self.admitted.lines + (self.session_line(plan.sticky) if plan.sticky is not None else b"")
-        self.write(self.response_writer(lines).upgraded(head, fields))
+        self.write(block)
         client.set_parser(tunnel)
         tunnel.open(
             early,

@@ -364,7 +364,6 @@ class ResponseRelay(ProxiedRequest):
         """The client's head, and whether its body is to be chunked."""
         inbound, admitted = self.inbound, self.admitted
         plan = admitted.plan
-        self.is_started = self.request.protocol.has_response = True
         if self.shared.is_draining or not connection.is_request_whole:
             self.keep_alive = False
         lines = admitted.lines if fields.has_date else admitted.lines + date_line()
@@ -379,10 +378,13 @@ class ResponseRelay(ProxiedRequest):
             and known.key == (plan, inbound.method, inbound.minor, self.keep_alive, admitted.replaces_cors)
         ):
             self.keep_alive = known.keep_alive
+            self.is_started = self.request.protocol.has_response = True
             ids = (self.id_line, b"X-Correlation-Id: ", self.id_value, b"\r\n")
             return b"".join((known.head, *ids, lines, b"\r\n")), known.is_chunked
         writer = self.response_writer(lines)
         block, is_chunked = writer.final(head, fields, False)
+        # Not before: a head that may not pass leaves the response to the gateway.
+        self.is_started = self.request.protocol.has_response = True
         self.keep_alive = writer.keep_alive
         return block, is_chunked
 
