@@ -209,6 +209,8 @@ class Exchange(ResponseRelay, ABC):
             lease = self._lease = lease or balancer.acquire(self._tried)
             self._has_turn = None
             if lease is not None:
+                if had_turn:
+                    balancer.wake_if_room()
                 if deadline is not None:
                     waited = self._is_driven or self._tried
                     deadline.limit.enter(self, perf_counter() if waited else self.record.started)
