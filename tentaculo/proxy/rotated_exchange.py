@@ -100,7 +100,7 @@ class RotatedExchange(DrivenExchange):
             await super()._wait(wait)
             return
         try:
-            await self._read_body()
+            await self._until_ended(self._read_body(), self._judged.route)
         except UpstreamError as error:
             raise Problem(error.failure, error.detail) from None
         except (ConnectionError, Problem):
