@@ -22,6 +22,9 @@ _SIZE = 16
 _DIGITS = frozenset(b"0123456789abcdef")
 _MOST_TRIES = 1000
 """Values that are tried for one endpoint. Among ten endpoints each value has one chance in ten."""
+_SPARE = 64
+"""Values that were tried for another endpoint and are kept for one. Without them each new client would cost the square of
+the number of endpoints in hashes."""
 
 
 class StickySessions:
@@ -30,6 +33,7 @@ class StickySessions:
     def __init__(self, service: str, endpoints: Sequence[Endpoint]) -> None:
         self._name = f"tentaculo-endpoint-{service}".encode()
         self._endpoints = tuple(endpoints)
+        self._spare: dict[Endpoint, list[bytes]] = {}
         self._keys = [blake2b(f"{one.authority} {one.tls}".encode(), digest_size=32).digest() for one in endpoints]
 
     def __repr__(self) -> str:
@@ -55,13 +59,24 @@ class StickySessions:
 
         `is_encrypted` says whether the client's connection is.
         """
+        value = self._value_for(endpoint)
+        secure = b"; Secure" if is_encrypted else b""
+        return b"Set-Cookie: %b=%b; Path=/; HttpOnly; SameSite=Lax%b\r\n" % (self._name, value, secure)
+
+    def _value_for(self, endpoint: Endpoint) -> bytes:
+        """A random value that was given to nobody, and leads to `endpoint` unless too many had to be tried."""
+        if spare := self._spare.get(endpoint):
+            return spare.pop()
         value = b""
         for _ in range(_MOST_TRIES):
             value = secrets.token_hex(_SIZE // 2).encode()
-            if self._first(value) == endpoint:
+            first = self._first(value)
+            if first == endpoint:
                 break
-        secure = b"; Secure" if is_encrypted else b""
-        return b"Set-Cookie: %b=%b; Path=/; HttpOnly; SameSite=Lax%b\r\n" % (self._name, value, secure)
+            others = self._spare.setdefault(first, [])
+            if len(others) < _SPARE:
+                others.append(value)
+        return value
 
     def _first(self, value: bytes) -> Endpoint:
         ranks = [blake2b(value, digest_size=8, key=key).digest() for key in self._keys]
