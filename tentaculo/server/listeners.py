@@ -355,8 +355,6 @@ def _count_of(limit: int) -> int:
     return limit if limit != resource.RLIM_INFINITY else 1_000_000
 
 
-log = structlog.get_logger(__name__)
-
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
