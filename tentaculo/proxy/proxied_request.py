@@ -350,10 +350,12 @@ class ResponseRelay(ProxiedRequest):
     def _relay_interim(self, connection: UpstreamConnection) -> None:
         reader, plan = connection.response, self.admitted.plan
         writer = self.response_writer()
-        while reader.interim:
-            head = reader.interim.pop(0)
-            if self.inbound.minor == 1 and (head.status != 100 or self.inbound.fields.expect is not None):
-                self.write(writer.interim(head))
+        heads, is_expected = reader.interim, self.inbound.fields.expect is not None
+        if self.inbound.minor == 1 and (
+            lines := b"".join([writer.interim(head) for head in heads if head.status != 100 or is_expected])
+        ):
+            self.write(lines)
+        heads.clear()
         if connection.is_request_whole:
             # The upstream is at work (RFC 9110 section 15.2): the time limit begins again.
             connection.limit(plan.first_byte, Failure.FIRST_BYTE_TIMEOUT)
