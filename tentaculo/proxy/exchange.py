@@ -200,12 +200,9 @@ class Exchange(ResponseRelay, ABC):
         if had_turn or not balancer.waiting:
             bound = self.request.protocol.bound
             lease = bound.acquire(balancer) if type(bound) is BoundConnections and not self._tried else None
-            if (
-                lease is None
-                and plan.sticky is not None
-                and (wanted := plan.sticky.endpoint_in(self.inbound.fields.lines))
-            ):
-                lease = balancer.acquire_sticky(wanted, self._tried)
+            if lease is None and plan.sticky is not None:
+                wanted = plan.sticky.endpoint_in(self.inbound.fields.lines)
+                lease = balancer.acquire_sticky(wanted, self._tried) if wanted is not None else None
             lease = self._lease = lease or balancer.acquire(self._tried)
             self._has_turn = None
             if lease is not None:
@@ -378,11 +375,14 @@ class Exchange(ResponseRelay, ABC):
             self.admitted.caller.use.streams.pop(self.lose_token, None)
             self.record.sent, self.record.received = tunnel.sent, tunnel.received
         if lease is not None:
-            if outcome is _SUCCESS and lease.endpoint.others and tunnel is None and not self._tried:
-                lease.endpoint.note_latency(self.record.head_seconds or perf_counter() - self.record.started)
-            deadline = self.admitted.plan.deadline
+            record, deadline = self.record, self.admitted.plan.deadline
+            # A body that still arrives does so at its client's pace, and a wait for room is due to the others.
+            is_timed = self._upload is None
+            if outcome is _SUCCESS and lease.endpoint.others and is_timed and tunnel is None and not self._tried:
+                seconds = record.head_seconds or perf_counter() - record.started
+                lease.endpoint.note_latency(seconds - record.queue_seconds)
             if deadline is not None:
-                if self._upload is None:
+                if is_timed:
                     deadline.limit.note_end(self, deadline, perf_counter(), outcome)
                 else:
                     deadline.limit.leave(self)
