@@ -124,8 +124,10 @@ class DrivenExchange(Exchange):
             plan = self.admitted.plan
             assert plan.balancer is not None
             began = perf_counter()
+            # One that was woken too late for the room waits again, but no longer for that.
+            room = plan.balancer.wait_for_room(plan.connect - self.record.queue_seconds)
             try:
-                self._has_turn = await self._until_ended(plan.balancer.wait_for_room(plan.connect), plan)
+                self._has_turn = await self._until_ended(room, plan)
             finally:
                 self.record.queue_seconds += perf_counter() - began
         else:
