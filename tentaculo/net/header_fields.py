@@ -238,6 +238,8 @@ def table(fields: tuple[Field, ...], receiver: str) -> Iterator[str]:
         )
 
 
+CONNECTION_OPTIONS = frozenset((b"close", b"keep-alive", b"upgrade"))
+"""What Connection says that is no name of a field."""
 RawHeaders = Sequence[tuple[bytes, bytes]]
 Line = tuple[bytes, bytes, bytes]
 """A field as (name in lower case, name, value)."""
@@ -336,13 +338,10 @@ class ResponseHeaders:
             self.content_type = value
             self.lines.append(line)
         elif lower == b"connection":
-            for option in split_list(value):
-                if option == b"close":
-                    self.close = True
-                elif option == b"keep-alive":
-                    self.keep_alive = True
-                elif option != b"upgrade":
-                    named.add(option)
+            options = set(split_list(value))
+            self.close = self.close or b"close" in options
+            self.keep_alive = self.keep_alive or b"keep-alive" in options
+            named |= options - CONNECTION_OPTIONS
         elif lower == b"keep-alive":
             timeout = _TIMEOUT.search(value)
             self.keep_alive_timeout = int(timeout[1]) if timeout is not None else None

@@ -8,6 +8,7 @@ removed, only its own share of the clients moves.
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
@@ -19,7 +20,6 @@ from tentaculo.upstream.load_balancer import EndpointState, Lease, LoadBalancer
 
 _SIZE = 16
 """Characters of the value."""
-_DIGITS = frozenset(b"0123456789abcdef")
 _MOST_TRIES = 1000
 """Values that are tried for one endpoint. Among ten endpoints each value has one chance in ten."""
 _SPARE = 64
@@ -33,6 +33,7 @@ class StickySessions:
     def __init__(self, service: str, endpoints: Sequence[Endpoint]) -> None:
         self._name = f"tentaculo-endpoint-{service}".encode()
         self._endpoints = tuple(endpoints)
+        self._cookie = re.compile(rb"(?:^|;)[ \t]*%b=([0-9a-f]{%d})[ \t]*(?=;|\Z)" % (re.escape(self._name), _SIZE))
         self._spare: dict[Endpoint, list[bytes]] = {}
         self._keys = [blake2b(f"{one.authority} {one.tls}".encode(), digest_size=32).digest() for one in endpoints]
 
@@ -45,13 +46,9 @@ class StickySessions:
         `lines` are the fields: the name in lower case, the name, and the value.
         """
         for lower, _, value in lines:
-            if lower == b"cookie" and self._name in value:
-                for part in value.split(b";"):
-                    if self._name not in part:
-                        continue
-                    name, _, found = part.strip().partition(b"=")
-                    if name == self._name and len(found) == _SIZE and _DIGITS.issuperset(found):
-                        return self._first(found)
+            # There may be thousands of cookies: no step of Python for each.
+            if lower == b"cookie" and (found := self._cookie.search(value)) is not None:
+                return self._first(found[1])
         return None
 
     def line(self, endpoint: Endpoint, *, is_encrypted: bool) -> bytes:
