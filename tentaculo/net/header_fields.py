@@ -8,10 +8,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from enum import Enum
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from tentaculo.net import session_cookie
 from tentaculo.net.http1 import field_name
+
+
+T = TypeVar("T")
 
 
 class Kind(Enum):
@@ -275,6 +278,14 @@ def offers_connection(challenges: bytes) -> bool:
     return _OFFERS_CONNECTION.search(challenges) is not None
 
 
+def _with(found: list[T] | None, item: T) -> list[T]:
+    # A new list for each would take quadratic time: a response may have thousands of fields of one name.
+    if found is None:
+        return [item]
+    found.append(item)
+    return found
+
+
 class ResponseHeaders:
     """The fields of a response: the lines that pass, and what framing and rewriting need."""
 
@@ -333,7 +344,7 @@ class ResponseHeaders:
 
     def _note(self, lower: bytes, line: bytes, value: bytes, named: set[bytes]) -> None:
         if lower == b"content-length":
-            self.lengths = [*(self.lengths or ()), value]
+            self.lengths = _with(self.lengths, value)
         elif lower == b"content-type":
             self.content_type = value
             self.lines.append(line)
@@ -351,10 +362,10 @@ class ResponseHeaders:
         elif lower in RESPONSE_ADDRESSES:
             if lower == b"www-authenticate":
                 self.binds_connection = self.binds_connection or offers_connection(value)
-            self.addresses = [*(self.addresses or ()), len(self.lines)]
+            self.addresses = _with(self.addresses, len(self.lines))
             self.lines.append(line)
         elif lower == b"transfer-encoding":
-            self.codings = [*(self.codings or ()), value]
+            self.codings = _with(self.codings, value)
         elif lower == b"persistent-auth":
             self.binds_connection = self.binds_connection or value.lower() != b"false"
             self.lines.append(line)
