@@ -13,7 +13,6 @@ from typing import NamedTuple, TypeVar
 from tentaculo.net import session_cookie
 from tentaculo.net.http1 import field_name
 
-
 T = TypeVar("T")
 
 

@@ -78,7 +78,10 @@ OF_CLIENTS: dict[str, tuple[bytes, bytes]] = {
     "lists in heads": (b"", b"GET /s/" + HEAD + b"Connection: " + b"a," * 13_000 + b"b\r\n\r\n"),
     "escapes in paths": (b"", b"GET /s/" + b"%25" * 9_000 + HEAD + b"\r\n"),
     "segments of paths": (b"", b"GET /s" + b"/a" * 13_000 + HEAD + b"\r\n"),
-    "cookies behind that of a sign-in": (b"", b"GET /s/" + HEAD + b"Cookie: tentaculo_session=x" + b";" * 13_000 + b"\r\n\r\n"),
+    "cookies behind that of a sign-in": (
+        b"",
+        b"GET /s/" + HEAD + b"Cookie: tentaculo_session=x" + b";" * 13_000 + b"\r\n\r\n",
+    ),
     "cookies of a sign-in": (b"", b"GET /s/" + HEAD + b"Cookie: " + b"tentaculo_session;" * 800 + b"\r\n\r\n"),
     "parameters behind a ticket": (b"", b"GET /s/?ticket=x" + b"&a" * 8_000 + HEAD + b"\r\n"),
     "parameters of an own page": (b"", b"GET /status?" + b"&a" * 8_000 + HEAD + b"\r\n"),
