@@ -31,7 +31,8 @@ print("leads", len(names), predecessor.inherited.is_activated, flush=True)
 
 REPORTING = """
 import os, socket, time
-socket.socket(fileno=int(os.environ["TENTACULO_HANDOVER"])).send(%r)
+channel = socket.socket(fileno=int(os.environ["TENTACULO_HANDOVER"]))
+channel.send(%r)
 time.sleep(60)
 """
 """A successor of another version, which reports something else."""
