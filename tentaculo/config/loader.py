@@ -273,11 +273,15 @@ def load_sources(
     configuration file, if they are read already. `now` is the time in UTC by which overrides end.
     """
     layer = sources.layer
-    if faults := [*faults_of_files(layer.changes)]:
-        # The file of changes, and the row of several machines, may be somebody else's.
-        raise ConfigError(faults, sources.path)
     tables = sources.tables if tables is None else tables
-    loaded = _load(layer.over(tables), environ, sources, origins_of_changes(layer))
+    try:
+        if faults := [*faults_of_files(layer.changes)]:
+            # The file of changes, and the row of several machines, may be somebody else's.
+            raise ConfigError(faults, sources.path)
+        loaded = _load(layer.over(tables), environ, sources, origins_of_changes(layer))
+    except RecursionError:
+        # TOML has a bound of its own for that.
+        raise ConfigError([ConfigFault(str(sources.changes_file), "is nested too deeply")], sources.path) from None
     config = with_overrides(loaded.config, layer.active(now or utc_now()))
     without_effect = tuple(
         f"the change of {dotted(place)} has no effect: the configuration file no longer has it"
