@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -12,7 +13,15 @@ from pathlib import Path
 from tentaculo.config.accepted_tokens import DEFAULT_TOKEN_FILE, parse_line
 from tentaculo.config.change_layer import read_layer
 from tentaculo.config.cross_checks import Table, check, services_of, webhooks_of
-from tentaculo.config.environment import CONFIG, FLEET_TOKEN, PLAIN_TOKENS, lay_over, process_environment, read
+from tentaculo.config.environment import (
+    CONFIG,
+    FLEET_TOKEN,
+    PLAIN_TOKENS,
+    database_path,
+    lay_over,
+    process_environment,
+    read,
+)
 from tentaculo.config.errors import ConfigError, ConfigFault, ConfigFaults, KeyPath, dotted
 from tentaculo.config.files import read_text
 from tentaculo.config.layers import Sources, changes_path, origins_of_changes, with_overrides
@@ -307,8 +316,12 @@ def _load(tables: Table, environ: Mapping[str, str], sources: Sources, origins: 
     warnings = list(overlay.warnings)
     token, contents = resolve(data, environ, sources, overlay.variables, faults)
     config = reader_for(Config)(data, (), faults.add)
-    found = sorted([*overlay.faults, *faults], key=lambda fault: fault.path)
     files = tuple(_named_files(data, sources))
+    others = [*files, None if config is REFUSED else database_path(config.replace(folder=sources.folder))]
+    if [one and os.path.normpath(one) for one in others].count(os.path.normpath(sources.changes_file)) > 1:
+        # Taking all changes back replaces it, whatever is in it.
+        faults.add(("admin", "changes_file"), "is the path of another file of the configuration")
+    found = sorted([*overlay.faults, *faults], key=lambda fault: fault.path)
     if config is REFUSED or found:
         raise ConfigError(found, sources.path, files=files)
     whole: Config = config.with_names().replace(folder=sources.folder.absolute(), plain_token=token)
