@@ -571,7 +571,7 @@ def application(state: State) -> web.Application:
         )
     )
     names = {"hermes": "hermes", "herald": "hermes", "mcp": "mcp"}
-    app.add_routes(incidents.routes(state.books, names, state, state.precursors, lambda: state.now, slices))
+    app.add_routes(incidents.routes(state.books, names, state, state.precursors, lambda: state.now, slices, state.tasks))
     app.add_routes(
         vx11.routes(
             views=lambda: state.services,
@@ -581,7 +581,7 @@ def application(state: State) -> web.Application:
             clock=lambda: state.clock,
         )
     )
-    app.add_routes(acknowledgements.routes(state.books))
+    app.add_routes(acknowledgements.routes(state.books, state.tasks))
     app.add_routes(alert_status.routes(Channels()))
     app.add_routes(early_warnings.routes(state.read_warnings))
     app.add_routes(history.routes(HISTORIES, state, state.usual, lambda: state.now, slices))
