@@ -9,7 +9,7 @@ from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Awaitable, Callable, Hashable, Mapping
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import msgspec
@@ -26,7 +26,7 @@ from tentaculo.server.native_routes import Slices
 from tentaculo.web import languages, reasons, timeline, wording
 from tentaculo.web.confirmation import DONE, confirmed, forget
 from tentaculo.web.documents import Document
-from tentaculo.web.live import LivePages
+from tentaculo.web.live import LivePages, Wait
 
 HTML = "text/html; charset=utf-8"
 _KEPT = 1.0
@@ -79,12 +79,20 @@ def _script_words(t: languages.Language) -> str:
     return msgspec.json.encode({**t.section("script"), "months": t.short_months, "icon": icon("silent")}).decode()
 
 
+class _Rendered(NamedTuple):
+    """A page, and when its rendering began and ended, by the clock."""
+
+    began: float
+    ended: float
+    page: Document
+
+
 class _Kind:
     """The pages of one template, those with a query apart: what makes up queries delays no page that has none."""
 
     def __init__(self) -> None:
-        self.kept: OrderedDict[Hashable, tuple[float, Document]] = OrderedDict()
-        """By key, with the time of the clock at which it was rendered."""
+        self.kept: OrderedDict[Hashable, _Rendered] = OrderedDict()
+        """By key."""
         self.turn = asyncio.Lock()
         """Held by the one page of this kind that is rendered next. So each kind waits for one page of each other kind."""
         self.awaited: Counter[Hashable] = Counter()
@@ -100,16 +108,18 @@ class Renderer:
         *,
         info: PageInfo | None = None,
         live: LivePages | None = None,
+        wait: Wait = asyncio.sleep,
     ) -> None:
         """`slices` are those of all pages. `info` has their name, and the zone of their times. `live` serves those who follow one.
 
-        It reads files, so call it in a thread.
+        `wait` sleeps so many seconds. It reads files, so call it in a thread.
         """
         languages.catalogue()
         self.slices = slices
         self._clock = clock
         self._info = info or PageInfo()
         self._live = live
+        self._wait = wait
         self._script = templating.inline("status.js")
         self._common_style = templating.inline(*_COMMON_STYLES)
         self._styles = {name: templating.inline(*_COMMON_STYLES, own) for name, own in _OWN_STYLES.items()}
@@ -150,19 +160,22 @@ class Renderer:
         # A person sees what they have just done.
         after = session.acted_at if session is not None else float("-inf")
         kind = self._kinds[template, bool(request.query_string)]
-        rendered_at, page = kind.kept.get(key, (float("-inf"), None))
+        kept = kind.kept.get(key)
         values = dict(fill or {})
         if session is not None:
             values |= {FORM_TOKEN: session.form_token, CONFIRMED: ""}
         is_crowded = key not in kind.awaited and len(kind.awaited) >= _MOST_AWAITED
-        if is_crowded and page is None:
+        if is_crowded and kept is None:
             raise Problem(Failure.OVERLOADED, "Too many pages are asked for.", headers={hdrs.RETRY_AFTER: "1"})
         if self._live is not None and request.method == "GET" and media_type == HTML and takes_events(request):
+            known = kept.page if kept is not None else None
             return await self._live.serve(
-                request, kind, key, page, lambda: self._rendered(kind, key, template, context), fill=values
+                request, kind, key, known, lambda: self._rendered(kind, key, template, context), fill=values
             )
-        if page is None or (self._is_old(rendered_at, after) and not is_crowded):
+        if kept is None or (self._is_old(kept, after) and not is_crowded):
             page = await self._rendered(kind, key, template, context, after)
+        else:
+            page = kept.page
         headers = {
             hdrs.CONTENT_TYPE: media_type,
             # May be kept, but must be asked for each time. So Vary need not name Accept, although an event stream is
@@ -188,9 +201,9 @@ class Renderer:
         time = _TIME.format(at, at, wording.clock(at, datetime.now(self._info.zone), t))
         return _CONFIRMATION.format(t.html(DONE[done], time=time))
 
-    def _is_old(self, rendered_at: float, after: float) -> bool:
-        """Whether a page is rendered again: a second after the last time, or if something has changed `after` it."""
-        return self._clock() - rendered_at >= _KEPT or rendered_at <= after
+    def _is_old(self, kept: _Rendered, after: float) -> bool:
+        """Whether a page is rendered again: a second later, or where what it shows was read before the time `after`."""
+        return self._clock() - kept.ended >= _KEPT or kept.began <= after
 
     async def _rendered(
         self,
@@ -204,22 +217,28 @@ class Renderer:
         kind.awaited[key] += 1
         try:
             async with kind.turn, self._rendering:
-                rendered_at, page = kind.kept.get(key, (float("-inf"), None))
-                if page is None or self._is_old(rendered_at, after):
-                    await asyncio.sleep(max(self._rest_until - time.monotonic(), 0))
-                    began = time.process_time()
-                    page = await self._render(template, context)
-                    rest = min((time.process_time() - began) * _REST, _LONGEST_REST)
-                    self._rest_until = time.monotonic() + rest
-                    kind.kept[key] = self._clock(), page
+                kept = kind.kept.get(key)
+                if kept is None or self._is_old(kept, after):
+                    await self._wait(max(self._rest_until - time.monotonic(), 0))
+                    kept = kind.kept[key] = await self._timed(template, context)
                     kind.kept.move_to_end(key)
                     if len(kind.kept) > _MOST_KEPT:
                         kind.kept.popitem(last=False)
-                return page
+                return kept.page
         finally:
             kind.awaited[key] -= 1
             if not kind.awaited[key]:
                 del kind.awaited[key]
+
+    async def _timed(self, template: str, context: Callable[[], Awaitable[dict[str, Any]]]) -> _Rendered:
+        """The page. A rest follows, also where its client has left in the middle or it failed."""
+        began, used = self._clock(), time.process_time()
+        try:
+            page = await self._render(template, context)
+        finally:
+            rest = min((time.process_time() - used) * _REST, _LONGEST_REST)
+            self._rest_until = time.monotonic() + rest
+        return _Rendered(began, self._clock(), page)
 
     async def _render(self, template: str, context: Callable[[], Awaitable[dict[str, Any]]]) -> Document:
         loaded = await asyncio.to_thread(templating.template, template)

@@ -12,7 +12,10 @@ import pytest
 from aiohttp import ClientSession
 
 from tentaculo.gateway.precursor_reports import PrecursorReports
+from tentaculo.tasks import TaskGroup
+from tentaculo.web.documents import Document
 from tests.conftest import TOKEN, Start
+from tests.gateway.test_actions import broken, incident_of, signed_in
 from tests.gateway.test_gateway import entered, leaving, port_of, services
 from tests.gateway.test_sign_in import Browser
 from tests.support.databases import sqlite
@@ -123,3 +126,28 @@ async def test_the_limits_of_a_service_and_what_they_refused_are_shown_after_sig
     public = words((await Browser(live.port).ask("/status/services/madre")).body.decode())
     assert "Limits of requests" not in public
     assert "10.9.0.0" not in public
+
+
+async def test_who_has_acted_is_shown_no_page_whose_rendering_had_begun_before(
+    start: Start, file: Path, refusing_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live = await broken(start, file, refusing_port)
+    number = str((await incident_of(live))["id"])
+    browser, form = await signed_in(live)
+    page, has_read, may_end = f"/status/incidents/{number}", threading.Event(), threading.Event()
+    made = Document.of
+
+    def slowly(body: bytes) -> Document:
+        has_read.set()
+        may_end.wait(20)
+        return made(body)
+
+    monkeypatch.setattr(Document, "of", slowly)
+    try:
+        first = TaskGroup("test").start(browser.ask(page), "first")
+        assert await asyncio.to_thread(has_read.wait, 20)
+        await browser.send("/status/actions", form=form, action="note", incident=number, text="a full disk")
+    finally:
+        may_end.set()
+    assert b"a full disk" not in (await first).body
+    assert b"a full disk" in (await browser.ask(page)).body

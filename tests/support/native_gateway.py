@@ -255,6 +255,8 @@ class State:
     """Viewers that follow a page at once, at most."""
     wait: Wait = asyncio.sleep
     """Between two updates of the pages that are followed."""
+    rest: Wait = asyncio.sleep
+    """After each page that is rendered."""
     bodies: list[bytes] = field(default_factory=list)
     past: dict[str, HistorySummary] = field(default_factory=past)
     rates: dict[str, RecentRates] = field(default_factory=dict)
@@ -469,7 +471,9 @@ def application(state: State) -> web.Application:
     app = web.Application()
     slices = Slices()
     live = state.live = LivePages(state.tasks, state.followers, lambda seconds: state.wait(seconds))
-    renderer = Renderer(slices, lambda: state.clock, live=live, info=state.info)
+    renderer = Renderer(
+        slices, lambda: state.clock, live=live, info=state.info, wait=lambda seconds: state.rest(seconds)
+    )
     page = status_page.StatusPage(
         views=lambda: state.services,
         store=state.page_store,
