@@ -134,6 +134,7 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
     async def newest(limit: int) -> Sequence[Incident]:
         return (await books.find(limit=limit)).incidents
 
+    sign_in = sign_in_page.SignInPages(config, parts.authentication.sign_in, parts.authentication.sessions, slices)
     groups = [
         pages.routes(
             config,
@@ -157,7 +158,7 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
             served=lambda: parts.reloads.last.shown,
             refused=parts.limited,
         ),
-        sign_in_page.routes(config, parts.authentication.sign_in, parts.authentication.sessions, slices),
+        sign_in.routes(),
         publishing.routes(
             config,
             board,
@@ -201,7 +202,7 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
         early_warnings.routes(warnings_reader(store_client, now)),
         alert_status.routes(parts.incident_service.alert_channels),
         acknowledgements.routes(books, parts.tasks, audit),
-        actions.routes(books, names, config.page.time_zone, now, parts.tasks, audit),
+        actions.routes(books, names, config.page.time_zone, now, parts.tasks, sign_in.take_up, audit),
         monitoring.liveness_routes(
             phase=parts.phase,
             store_problem=lambda: store_client.shown_problem,

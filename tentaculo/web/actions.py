@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, tzinfo
 from hashlib import sha256
@@ -32,7 +32,7 @@ from tentaculo.server.request_body import expect_later
 from tentaculo.tasks import TaskGroup
 from tentaculo.web.acknowledgements import MOST_ID
 from tentaculo.web.confirmation import confirm_later
-from tentaculo.web.forms import own_page, read_own_form, see_other
+from tentaculo.web.forms import MAX_TEXT_BYTES, SignedOutError, own_page, read_own_form, see_other
 
 AUTHOR: Final = "signed in"
 """Of what nobody with a name has done."""
@@ -70,6 +70,10 @@ class Books(Protocol):
         """End a window, or cancel one that has not begun; as above."""
 
 
+SignedOut = Callable[[web.Request, Mapping[str, str]], Awaitable[web.StreamResponse]]
+"""Gives the response to a form, with these fields, of a page whose sign-in has ended."""
+
+
 class _LastForm:
     """The last form of a session that was done."""
 
@@ -96,6 +100,7 @@ class Actions:
         zone: tzinfo,
         now: Callable[[], datetime],
         tasks: TaskGroup,
+        signed_out: SignedOut,
         audit: Audit = no_audit,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -109,13 +114,17 @@ class Actions:
         self._zone = zone
         self._now = now
         self._tasks = tasks
+        self._signed_out = signed_out
         self._audit = audit
         self._clock = clock
         self._last: dict[str, _LastForm] = {}
 
-    async def submit(self, request: web.Request) -> web.Response:
+    async def submit(self, request: web.Request) -> web.StreamResponse:
         """Do what a form says. Raises `Problem`: 400, 403, 404, 409, 503; else `HTTPSeeOther` to the page it came from."""
-        fields = await read_own_form(request)
+        try:
+            fields = await read_own_form(request, MAX_TEXT_BYTES)
+        except SignedOutError as error:
+            return await self._signed_out(request, error.fields)
         done = await self._tasks.finish(self._act_once(request, fields), "form", expected=Problem)
         leads = see_other(own_page(fields.get("next", "")))
         if (session := session_of(request)) is not None:
@@ -263,8 +272,9 @@ def routes(
     zone: tzinfo,
     now: Callable[[], datetime],
     tasks: TaskGroup,
+    signed_out: SignedOut,
     audit: Audit = no_audit,
 ) -> list[web.RouteDef]:
     """The route `/status/actions`."""
-    actions = Actions(books, names, zone, now, tasks, audit)
+    actions = Actions(books, names, zone, now, tasks, signed_out, audit)
     return [web.post("/status/actions", actions.submit, expect_handler=expect_later)]

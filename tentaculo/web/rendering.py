@@ -47,9 +47,12 @@ _OWN_STYLES = {
 """By template, the style sheet that it has beside the common ones."""
 _MOST_AWAITED = 20
 """Different pages of one kind that are waited for at once."""
-FORM_TOKEN, NEXT, CONFIRMED = (f"{name}-{secrets.token_hex(16)}" for name in ("form", "next", "done"))
-"""What stands in a rendered page for the form token of a session, for where a sign-in leads, and for what was done: a page
-is rendered once for all viewers who see the same, and these are put in for each. No text of a service can hold them."""
+FORM_TOKEN, NEXT, WRITTEN, CONFIRMED = (
+    f"{name}-{secrets.token_hex(16)}" for name in ("form", "next", "written", "done")
+)
+"""What stands in a rendered page for the form token of a session, for where a sign-in leads, for what was written in a form
+that came too late, and for what was done: a page is rendered once for all viewers who see the same, and these are put in for
+each. No text of a service can hold them."""
 _CONFIRMATION = Markup(
     '<p class="done" role="status"><svg class="i" viewBox="0 0 24 24" aria-hidden="true"><use href="#i-up"/></svg><span>{}</span></p>'
 )
