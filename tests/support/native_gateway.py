@@ -73,6 +73,7 @@ from tentaculo.web import (
 )
 from tentaculo.web.languages import language_of
 from tentaculo.web.live import LivePages, Wait
+from tentaculo.web.metrics_sources import AlertStats, Load, ReloadView
 from tentaculo.web.rendering import Renderer
 from tentaculo.web.viewer import Viewer
 from tests.support.server import NoSessionStore, serving_application
@@ -602,9 +603,9 @@ def application(state: State) -> web.Application:
             traffic=state.traffic,
             phases=tuple,
             hedges=lambda: [("madre", 5, 2)],
-            load=lambda: monitoring.Load(12, 5, 20),
-            alert_stats=lambda: monitoring.AlertStats(2, {"duty": (5, 1, 3)}),
-            reload=lambda: monitoring.ReloadView(3, False, 1_700_000_000.5),
+            load=lambda: Load(12, 5, 20),
+            alert_stats=lambda: AlertStats(2, {"duty": (5, 1, 3)}),
+            reload=lambda: ReloadView(3, False, 1_700_000_000.5),
             slices=slices,
             concurrency=lambda name: state.concurrency.get(name),
         )
