@@ -8,8 +8,8 @@ import time
 from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Awaitable, Callable, Hashable, Mapping
 from datetime import UTC, datetime
-from functools import partial
-from typing import Any, NamedTuple
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
 import msgspec
@@ -25,8 +25,11 @@ from tentaculo.server.event_stream import takes_events
 from tentaculo.server.native_routes import Slices
 from tentaculo.web import languages, reasons, timeline, wording
 from tentaculo.web.confirmation import DONE, confirmed, forget
-from tentaculo.web.documents import Document
+from tentaculo.web.documents import Document, takes_gzip
 from tentaculo.web.live import LivePages, Wait
+
+if TYPE_CHECKING:
+    import jinja2
 
 HTML = "text/html; charset=utf-8"
 _KEPT = 1.0
@@ -57,6 +60,7 @@ _CONFIRMATION = Markup(
     '<p class="done" role="status"><svg class="i" viewBox="0 0 24 24" aria-hidden="true"><use href="#i-up"/></svg><span>{}</span></p>'
 )
 _TIME = Markup('<time datetime="{:%Y-%m-%dT%H:%M:%SZ}" title="{:%Y-%m-%d %H:%M:%S} UTC">{}</time>')
+_SYMBOL = Markup('<svg class="i {}" viewBox="0 0 24 24" aria-hidden="true"><use href="#i-{}"/></svg>')
 _ICON = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 24 24" fill="none" stroke="#fff" stroke-width="2.6" '
     'stroke-linecap="round" stroke-linejoin="round"><circle cx="12" cy="12" r="12" stroke="none" fill="{}"/>{}</svg>'
@@ -71,15 +75,37 @@ _ICONS = {
 }
 
 
+@lru_cache(maxsize=256)
+def symbol(key: str, tone: str = "") -> Markup:
+    """The sign of `parts.symbols` with this key, in the colour of `tone`."""
+    return _SYMBOL.format(tone, key)
+
+
+def moment(then: datetime, text: str) -> Markup:
+    """`text`, which says when `then` was, with the exact time in UTC."""
+    exact = then.astimezone(UTC)
+    return _TIME.format(exact, exact, text)
+
+
+@lru_cache(maxsize=8)
 def icon(tone: str) -> str:
     """The tab's icon, which says the state by colour and by sign."""
     colour, sign = _ICONS.get(tone, ("#5d676d", _DASH))
     return "data:image/svg+xml," + quote(_ICON.format(colour, sign))
 
 
+@lru_cache(maxsize=len(NAMES))
 def _script_words(t: languages.Language) -> str:
     """What the page's script writes, as JSON."""
     return msgspec.json.encode({**t.section("script"), "months": t.short_months, "icon": icon("silent")}).decode()
+
+
+def _finished(page: Document, values: Mapping[str, str], *, is_compressed: bool) -> Document:
+    """`page` with `values` in place of the placeholders, compressed for a client that takes that."""
+    page = page.filled(values) if values else page
+    if is_compressed:
+        page.compress()
+    return page
 
 
 class _Rendered(NamedTuple):
@@ -127,6 +153,7 @@ class Renderer:
         self._common_style = templating.inline(*_COMMON_STYLES)
         self._styles = {name: templating.inline(*_COMMON_STYLES, own) for name, own in _OWN_STYLES.items()}
         self._kinds: defaultdict[tuple[str, bool], _Kind] = defaultdict(_Kind)
+        self._loaded: dict[str, jinja2.Template] = {}
         self._rendering = asyncio.Lock()
         self._rest_until = 0.0
 
@@ -192,8 +219,10 @@ class Renderer:
         if done is not None:
             values[CONFIRMED] = self._confirmation(*done, languages.language(languages.language_of(request)))
         if values:
-            page = await asyncio.to_thread(page.filled, values)
             headers[hdrs.CACHE_CONTROL] = "no-store"
+        is_compressed = takes_gzip(request.headers.get(hdrs.ACCEPT_ENCODING, ""))
+        if values or (is_compressed and not page.is_compressed):
+            page = await asyncio.to_thread(_finished, page, values, is_compressed=is_compressed)
         response = page.respond(request, headers, vary=("Accept-Language", hdrs.COOKIE), status=status)
         languages.remember(request, response)
         if done is not None:
@@ -201,7 +230,7 @@ class Renderer:
         return response
 
     def _confirmation(self, done: str, at: datetime, t: languages.Language) -> Markup:
-        time = _TIME.format(at, at, wording.clock(at, datetime.now(self._info.zone), t))
+        time = moment(at, wording.clock(at, datetime.now(self._info.zone), t))
         return _CONFIRMATION.format(t.html(DONE[done], time=time))
 
     def _is_old(self, kept: _Rendered, after: float) -> bool:
@@ -244,7 +273,9 @@ class Renderer:
         return _Rendered(began, self._clock(), page)
 
     async def _render(self, template: str, context: Callable[[], Awaitable[dict[str, Any]]]) -> Document:
-        loaded = await asyncio.to_thread(templating.template, template)
+        loaded = self._loaded.get(template)
+        if loaded is None:
+            loaded = self._loaded[template] = await asyncio.to_thread(templating.template, template)
         values = await context()
         zone, t = self._info.zone, values["viewer"].texts
         parts = await self.slices.collect(
@@ -259,10 +290,12 @@ class Renderer:
                 confirmed=CONFIRMED,
                 t=t,
                 rects=timeline.rects,
+                symbol=symbol,
+                moment=moment,
                 marked=partial(reasons.marked, clock=partial(wording.clock, now=datetime.now(zone), t=t)),
                 script_words=_script_words(t),
                 languages=NAMES,
                 **values,
             )
         )
-        return await asyncio.to_thread(Document.of, "".join(parts).encode("utf-8", "replace"))
+        return await asyncio.to_thread(lambda: Document.of("".join(parts).encode("utf-8", "replace")))
