@@ -203,7 +203,7 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
         early_warnings.routes(warnings_reader(store_client, now)),
         alert_status.routes(parts.incident_service.alert_channels),
         acknowledgements.routes(books, parts.tasks, audit),
-        actions.routes(books, names, config.page.time_zone, now, parts.tasks, sign_in.take_up, audit),
+        actions.routes(books, names, config.page.time_zone, now, parts.tasks, sign_in.show_unsaved, audit),
         monitoring.liveness_routes(
             phase=parts.phase,
             store_problem=lambda: store_client.shown_problem,

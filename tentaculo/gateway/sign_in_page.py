@@ -33,9 +33,9 @@ class SignInPages:
         """The routes."""
         return page_routes.sign_in_routes(self._show, self._submit, self._sign_out)
 
-    async def take_up(self, request: web.Request, fields: Mapping[str, str]) -> web.StreamResponse:
+    async def show_unsaved(self, request: web.Request, fields: Mapping[str, str]) -> web.StreamResponse:
         """The response to a form, with these fields, of a page whose sign-in has ended."""
-        return await (await self._page.get()).take_up(request, fields)
+        return await (await self._page.get()).show_unsaved(request, fields)
 
     async def _show(self, request: web.Request) -> web.StreamResponse:
         return await (await self._page.get()).show(request)

@@ -91,8 +91,8 @@ class SignInPage:
         response.headers[hdrs.SET_COOKIE] = sender.set_cookie(result.session_id)
         raise response
 
-    async def take_up(self, request: web.Request, fields: Mapping[str, str]) -> web.StreamResponse:
-        """The response to a form of a page whose sign-in has ended. The page shows a text that was written in it."""
+    async def show_unsaved(self, request: web.Request, fields: Mapping[str, str]) -> web.StreamResponse:
+        """The response to a form of a page whose sign-in has ended: the sign-in, with a text that was not saved."""
         written = fields.get("text") or fields.get("note") or ""
         if not written.strip():
             raise to_sign_in(fields)

@@ -174,7 +174,7 @@ async def test_it_leads_back_to_the_page_that_was_wanted(private: Live, wanted: 
     assert await Browser(private.port).entered(wanted) == (303, wanted)
 
 
-async def test_a_browser_that_keeps_no_cookie_is_told_so(private: Live) -> None:
+async def test_a_sign_in_without_cookies_says_so(private: Live) -> None:
     browser = Browser(private.port)
     entered = await browser.sign_in(next="/status?range=7d")
     kept, browser.cookies = browser.cookies, {}
