@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from aiohttp import ClientSession
+from sqlalchemy import text
 
 from tentaculo.gateway.precursor_reports import PrecursorReports
 from tentaculo.tasks import TaskGroup
@@ -19,6 +20,7 @@ from tests.gateway.test_actions import broken, incident_of, signed_in
 from tests.gateway.test_gateway import entered, leaving, port_of, services
 from tests.gateway.test_sign_in import Browser
 from tests.support.databases import sqlite
+from tests.support.runtime_tables import opened
 from tests.support.waits import eventually
 from tests.support.wire import dial
 from tests.web.test_status_page import words
@@ -126,6 +128,19 @@ async def test_the_limits_of_a_service_and_what_they_refused_are_shown_after_sig
     public = words((await Browser(live.port).ask("/status/services/madre")).body.decode())
     assert "Limits of requests" not in public
     assert "10.9.0.0" not in public
+
+
+async def test_a_row_of_another_program_fails_no_page(start: Start, file: Path) -> None:
+    live = await start({}, database={"url": sqlite(file), "auto_upgrade": False})
+    browser = Browser(live.port)
+    await browser.sign_in()
+    event = b'{"source": "ci", "type": "deploy.finished", "payload": {}}'
+    sent = (b"Content-Type: application/json", f"X-VX11-Token: {TOKEN}".encode())
+    assert (await browser.ask("/events/ingest", *sent, method="POST", body=event)).status < 300
+    with opened(sqlite(file)) as connection:
+        connection.execute(text("UPDATE tentaculo_events SET payload = '[1]' WHERE source = 'ci'"))
+    for path in ("/status", "/status/events"):
+        assert (await browser.ask(path)).status == 200
 
 
 async def test_who_has_acted_is_shown_no_page_whose_rendering_had_begun_before(
