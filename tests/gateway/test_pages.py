@@ -15,11 +15,13 @@ from sqlalchemy import text
 from tentaculo.gateway.precursor_reports import PrecursorReports
 from tentaculo.tasks import TaskGroup
 from tentaculo.web.documents import Document
+from tentaculo.web.rendering import Renderer
 from tests.conftest import TOKEN, Start
 from tests.gateway.test_actions import broken, incident_of, signed_in
 from tests.gateway.test_gateway import entered, leaving, port_of, services
 from tests.gateway.test_sign_in import Browser
 from tests.support.databases import sqlite
+from tests.support.reloading import serving
 from tests.support.runtime_tables import opened
 from tests.support.waits import eventually
 from tests.support.wire import dial
@@ -128,6 +130,29 @@ async def test_the_limits_of_a_service_and_what_they_refused_are_shown_after_sig
     public = words((await Browser(live.port).ask("/status/services/madre")).body.decode())
     assert "Limits of requests" not in public
     assert "10.9.0.0" not in public
+
+
+async def test_a_reload_ends_the_streams_of_pages_that_are_still_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_loading, may_go_on = threading.Event(), threading.Event()
+    made = Renderer.__init__
+
+    def slowly(*what: Any, **how: Any) -> None:
+        is_loading.set()
+        may_go_on.wait(20)
+        made(*what, **how)
+
+    monkeypatch.setattr(Renderer, "__init__", slowly)
+    async with serving(tmp_path, services(9)) as served, dial(served.port) as wire:
+        try:
+            await wire.send(b"GET /status HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n")
+            assert await asyncio.to_thread(is_loading.wait, 20)
+            await served.reload(services={})
+        finally:
+            may_go_on.set()
+        response = await wire.response("GET")
+        assert (response.status, response.get("retry-after")) == (503, "5")
 
 
 async def test_a_row_of_another_program_fails_no_page(start: Start, file: Path) -> None:
