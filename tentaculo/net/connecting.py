@@ -6,6 +6,7 @@ import asyncio
 import errno
 import math
 import socket
+import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
@@ -247,6 +248,11 @@ class _Race(Generic[Connection]):
 async def _connect_to(address: str, connect: Callable[[str], Awaitable[Connection]]) -> Connection:
     try:
         return await connect(address)
+    except UnicodeDecodeError:
+        # Python reads the whole certificate in the handshake.
+        refused = ssl.SSLCertVerificationError("a name in the certificate is no UTF-8")
+        refused.verify_message = "a name in it is not valid UTF-8"
+        raise refused from None
     except OSError as error:
         if error.errno == errno.EADDRNOTAVAIL and _has_source(address):
             raise NoPortError(errno.EADDRNOTAVAIL, "no port is left") from None
