@@ -181,9 +181,7 @@ class StatusPage:
         lead = sentences.joined(await self._slices.collect(summary.lead(fleet)))
         happened = await self._activity(fleet)
         rows = await self._slices.collect(overview.row(fleet, view) for view in listing.rows)
-        make: Callable[[Fleet, ServiceView], Row | BriefRow] = (
-            overview.brief_row if listing.is_folded else overview.row
-        )
+        make: Callable[[Fleet, ServiceView], Row | BriefRow] = overview.brief_row if listing.is_folded else overview.row
         calm = await self._slices.collect(make(fleet, view) for view in listing.quiet)
         quiet = overview.sections(fleet, listing.quiet, calm)
         return {
@@ -251,11 +249,7 @@ class StatusPage:
 
         What is read depends on no filter and no order: each of those that somebody makes up would be one more read.
         """
-        failing = tuple(
-            (view.name, self._began(fleet, view))
-            for view in fleet.worst[:1]
-            if wording.is_trouble(view)
-        )
+        failing = tuple((view.name, self._began(fleet, view)) for view in fleet.worst[:1] if wording.is_trouble(view))
         await _leave()
         past = await self._past.read((fleet.range.key, failing), lambda: self._read_past(fleet, failing))
         if past is None:

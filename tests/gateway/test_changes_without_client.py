@@ -12,7 +12,8 @@ import pytest
 from tentaculo.gateway.incident_repository import IncidentRepository
 from tentaculo.tasks import TaskGroup
 from tests.conftest import TOKEN, Live, Start
-from tests.gateway.test_actions import broken, incident_of, read, signed_in, where
+from tests.gateway.test_actions import broken, incident_of, read, signed_in
+from tests.gateway.test_sign_in import where
 from tests.support.waits import eventually
 from tests.support.wire import dial
 

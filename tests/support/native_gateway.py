@@ -576,7 +576,9 @@ def application(state: State) -> web.Application:
         )
     )
     names = {"hermes": "hermes", "herald": "hermes", "mcp": "mcp"}
-    app.add_routes(incidents.routes(state.books, names, state, state.precursors, lambda: state.now, slices, state.tasks))
+    app.add_routes(
+        incidents.routes(state.books, names, state, state.precursors, lambda: state.now, slices, state.tasks)
+    )
     app.add_routes(
         vx11.routes(
             views=lambda: state.services,
