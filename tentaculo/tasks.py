@@ -53,6 +53,8 @@ class TaskGroup:
         task = asyncio.get_running_loop().create_task(outcome(), name=f"{self._owner}:{name}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        # It has not begun where the task is cancelled at once.
+        task.add_done_callback(lambda _: work.close())
         try:
             result, error = await asyncio.shield(task)
         except asyncio.CancelledError:

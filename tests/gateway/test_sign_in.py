@@ -108,7 +108,7 @@ async def test_a_browser_signs_in_and_out_again(private: Live) -> None:
     assert b"max-age" not in (form.get("cache-control") or "").encode()
     entered = await browser.sign_in(next="/status?range=24h")
     (cookie,) = browser.set_cookie
-    assert where(entered) == (303, "/status/sign-in?said=in&next=/status%3Frange%3D24h")
+    assert where(entered) == (303, "/status/sign-in?said=in&next=/status?range%3D24h")
     assert where(await browser.ask(entered.get("location") or "", HTML)) == (303, "/status?range=24h")
     assert re.fullmatch(r"tentaculo_session=[\w-]{43}; Path=/; Max-Age=604800; HttpOnly; SameSite=Lax", cookie)
     assert TOKEN not in cookie

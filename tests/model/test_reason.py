@@ -50,11 +50,7 @@ def test_values_are_json_with_the_reasons_in_them() -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "values"),
-    [
-        *((None, None), ("", "{}"), ("answered", None), ("answered", "[7]"), ("answered", "no json")),
-        ("several", '{"parts": ' + "[" * 9999 + "]" * 9999 + "}"),
-    ],
+    ("code", "values"), [(None, None), ("", "{}"), ("answered", None), ("answered", "[7]"), ("answered", "no json")]
 )
 def test_a_row_without_a_code_or_of_another_version_has_its_text_only(code: str | None, values: str | None) -> None:
     assert Reason.decode("answered 503", code, values) is None

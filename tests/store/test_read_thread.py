@@ -128,7 +128,7 @@ async def test_it_cannot_write(url: str, store_client_on: StoreClientOn) -> None
     assert [event.id for event in await store_samples.newest_events(kept, 5)] == [1]
 
 
-@pytest.mark.parametrize("payload", ["{", "[1]", '"x"', '{"a":' * 99_999 + "1" + "}" * 99_999])
+@pytest.mark.parametrize("payload", ["{", "[1]", '"x"'])
 async def test_what_it_cannot_read_costs_this_query_only(
     url: str, store_client_on: StoreClientOn, payload: str
 ) -> None:
