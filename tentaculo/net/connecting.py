@@ -188,21 +188,22 @@ async def connect_first(
     race = _Race(connect, close)
     tasks = TaskGroup("connecting")
     try:
-        for address in addresses:
-            race.running += 1
-            tasks.start(race.attempt(address), address)
-            if await race.has_ended(delay):
-                break
-        while race.winner is None and race.running:
-            await race.has_ended(None)
+        try:
+            for address in addresses:
+                race.running += 1
+                tasks.start(race.attempt(address), address)
+                if await race.has_ended(delay):
+                    break
+            while race.winner is None and race.running:
+                await race.has_ended(None)
+        finally:
+            race.is_over = True
+            await tasks.close()
     except BaseException:
-        race.is_over = True
+        # Cancelled, perhaps while the others ended: nobody gets the connection.
         if race.winner is not None:
             close(race.winner[1])
         raise
-    finally:
-        race.is_over = True
-        await tasks.close()
     if race.winner is None:
         raise _most_telling(race.errors)
     return race.winner
