@@ -41,6 +41,7 @@ _QUOTED = (b"reporting-endpoints", b"speculation-rules", b"www-authenticate")
 _DELIMITERS = {b"link": (b"<", b"anchor"), b"set-cookie": (b";",), b"upload-concat": (b" ",)}
 _DELIMITERS |= dict.fromkeys(_QUOTED, (b'"',))
 """What stands before each address, or attribute, of a response field that carries several."""
+_FORWARDED = re.compile(r'(?:^|;)[ \t]*(host|proto)[ \t]*=[ \t]*("[^"]*"|[^;]*)', re.IGNORECASE)
 _LOOPBACK = frozenset(("localhost", "127.0.0.1", "[::1]"))
 _ANY_ADDRESS = frozenset(("0.0.0.0", "[::]"))  # noqa: S104 - no socket is bound
 _FIXED_COOKIE = re.compile(rb"(?i);[ \t]*path[ \t]*=[ \t]*/[ \t]*(?:;|$)")
@@ -65,8 +66,8 @@ def client_view(inbound: InboundRequest) -> ClientView:
     known = inbound.forwarded_by_trusted
     if not known:
         return ClientView(client.scheme, received, received)
-    pairs = [pair.partition("=") for pair in _last(known.get(b"forwarded", b"")).split(";")]
-    element = {name.strip().lower(): value.strip().strip('"') for name, _, value in pairs}
+    pairs = _FORWARDED.findall(_last(known.get(b"forwarded", b"")))[-8:]
+    element = {name.lower(): value.strip().strip('"') for name, value in pairs}
     scheme = (_last(known.get(b"x-forwarded-proto", b"")) or element.get("proto", "")).lower()
     if scheme not in DEFAULT_PORTS:
         scheme = client.scheme
@@ -177,9 +178,8 @@ class AddressMapping:
             return name == own and name not in client_names
         if port != str(upstream.port) or not name:
             return False
-        return (
-            name in (own, sent_name, *client_names) or name in _ANY_ADDRESS or (name in _LOOPBACK and own in _LOOPBACK)
-        )
+        names = (own, sent_name, *client_names, *_ANY_ADDRESS)
+        return name in names or (name in _LOOPBACK and own in _LOOPBACK)
 
     def refresh(self, value: str) -> str:
         """`5; url=/next`, the address in quotation marks or not (HTML, "shared declarative refresh steps")."""

@@ -10,6 +10,7 @@ from tentaculo.config.limits import LimitSettings
 from tentaculo.model.failure import Failure, UpstreamError
 from tentaculo.net.http1 import LAST_CHUNK, chunked
 from tentaculo.net.inbound_request import Body, ClientConnection
+from tentaculo.net.memory import MemoryBudget
 from tentaculo.proxy.route import CompiledRoute
 from tentaculo.telemetry.request_log import RequestRecord
 from tentaculo.upstream.connection import UpstreamConnection
@@ -78,7 +79,7 @@ class UploadPace:
 class Upload:
     """A body that is sent as it arrives, no faster than the upstream reads."""
 
-    __slots__ = ("_body", "_client", "_is_chunked", "_kept", "_kept_size", "_plan", "_record", "_trailers")
+    __slots__ = ("_body", "_client", "_is_chunked", "_kept", "_kept_size", "_memory", "_plan", "_record", "_trailers")
 
     def __init__(
         self,
@@ -89,8 +90,9 @@ class Upload:
         *,
         is_chunked: bool,
         trailers: Callable[[], bytes],
+        memory: MemoryBudget,
     ) -> None:
-        """`client` is the connection by which `body` arrives.
+        """`client` is the connection by which `body` arrives, and `memory` counts what is kept of it.
 
         `trailers` returns the trailer lines of the body, once it has arrived whole.
         """
@@ -103,6 +105,7 @@ class Upload:
         self._kept: list[bytes] | None = []
         """What has been read of the body; None once that is too much to keep, or nobody may need it."""
         self._kept_size = 0
+        self._memory = memory
 
     def __repr__(self) -> str:
         return f"<Upload, {self._record.received} bytes sent>"
@@ -169,5 +172,11 @@ class Upload:
         self._kept_size += len(data)
         if keeps and self._kept_size <= MAX_KEPT:
             self._kept.append(data)
+            self._memory.hold(self, self._kept_size)
         else:
-            self._kept = None
+            self.forget()
+
+    def forget(self) -> None:
+        """Keep nothing of the body any more: it is not sent again."""
+        self._kept = None
+        self._memory.release(self)

@@ -24,6 +24,7 @@ from tentaculo.proxy.address_mapping import (
 )
 from tentaculo.proxy.route import CompiledRoute
 from tentaculo.server.route_table import Match
+from tests.support.calls import counting_calls
 
 UPSTREAM = Endpoint("s", "10.0.0.5", 8001)
 GATE = ClientView("http", "gate.example:8000", "gate.example:8000")
@@ -249,6 +250,15 @@ class TestClientView:
     def test_what_a_trusted_proxy_says(self, fields: list[tuple[str, str]], scheme: str, host: str) -> None:
         assert client_view(inbound(*fields)) == ClientView(scheme, host, "gate.example:8000")
 
+    @pytest.mark.parametrize("name", ["Forwarded", "X-Forwarded-Prefix"])
+    @pytest.mark.parametrize("unit", [",", ";", ";host=", "/a,", ', host="'])
+    def test_the_cost_of_a_long_value_is_small(self, name: str, unit: str) -> None:
+        """A proxy that is trusted may pass on what any client sends."""
+        made = inbound((name, unit * 8_000))
+        with counting_calls() as calls:
+            client_view(made)
+        assert calls.total < 100
+
     @pytest.mark.parametrize(
         ("stated", "expected"),
         [
@@ -266,6 +276,8 @@ class TestClientView:
             (b"/a?b", ""),
             (b"/a#b", ""),
             (b"http://evil.example/a", ""),
+            (b",".join([b"/a"] * 17), "/a" * 17),
+            (b",".join([b"/a"] * 18), ""),
         ],
     )
     def test_the_outer_prefix_is_a_path(self, stated: bytes, expected: str) -> None:
