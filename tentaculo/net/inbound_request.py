@@ -115,6 +115,8 @@ class Request(Protocol):
 _ASCII_DIGITS = frozenset("0123456789")
 MAX_REMEMBERED = 4096
 """Bytes of header fields that are remembered for each client connection."""
+_MOST_PROTOCOLS = 16
+"""Protocols of an Upgrade that are looked at."""
 _ALTERED = frozenset(("TRACE", "OPTIONS"))
 """Methods whose fields are changed (Max-Forwards), so that they are parsed for each request."""
 
@@ -239,7 +241,8 @@ class InboundRequest:
         """
         if not self.wants_upgrade or (methods is not None and self.method not in methods):
             return []
-        offered = [protocol.strip() for protocol in (self.fields.upgrade or b"").split(b",")]
+        listed = (self.fields.upgrade or b"").split(b",", _MOST_PROTOCOLS)[:_MOST_PROTOCOLS]
+        offered = [protocol.strip() for protocol in listed]
         return [protocol for protocol in offered if protocol.lower() in allowed]
 
     @property
