@@ -215,7 +215,7 @@ class InboundRequest:
         """Whether it is certain where the request ends; before, nothing behind it may be taken for another one."""
 
     def __repr__(self) -> str:
-        return f"<Inbound {self.method} {self.path!r}>"
+        return f"<InboundRequest {self.method} {self.path!r}>"
 
     @property
     def accept(self) -> bytes | None:
