@@ -16,7 +16,7 @@ from tentaculo.net.http1 import Head, chunked
 from tentaculo.net.inbound_request import InboundRequest, Request
 from tentaculo.net.response_bytes import SENT_CLOSES, SentResponse, date_line
 from tentaculo.net.tcp import reset
-from tentaculo.proxy.address_mapping import client_view
+from tentaculo.proxy.client_view import client_view
 from tentaculo.proxy.request_head import CachedRequestHead, outbound_block, request_trailers
 from tentaculo.proxy.response_head import CachedResponseHead, ResponseHeadBuilder, trailer_lines
 from tentaculo.proxy.route import CompiledRoute
