@@ -41,8 +41,8 @@ class Proxy:
 
     def await_store(self) -> None:
         """Return when it has made its tables, behind its first response: a query of events waits for them."""
-        if self.process is not None and self.peer.hello is None:
-            process.first_answer(self.process, self.site.port, traffic.head("GET", "/events?limit=1"), b"HTTP/1.1")
+        if self.process is not None and self.peer.has_events and self.peer.hello is None:
+            process.first_answer(self.process, self.site.port, traffic.head("GET", "/events?limit=1"))
 
     def stop(self) -> None:
         """End it, and remove its files."""

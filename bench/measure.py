@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 
-from bench import catalogue, machine, process, traffic
+from bench import catalogue, machine, traffic
 from bench.bed import Bed, Proxy
 from bench.peers import ours
 from bench.peers.peer import Peer

@@ -129,7 +129,7 @@ class Exchange(ResponseRelay, ABC):
         if not content.is_eof():
             self._upload = Upload(
                 *(content, self.request.protocol, self.admitted.plan, self.record),
-                is_chunked=self.inbound.is_chunked,
+                length=None if self.inbound.is_chunked else self.inbound.length,
                 trailers=partial(request_trailers, self.request, self.inbound.fields, self.admitted.plan.request_rules),
             )
             self.is_replayable = False
@@ -366,8 +366,10 @@ class Exchange(ResponseRelay, ABC):
     def _release(self, outcome: Outcome, reason: str) -> None:
         """Step 7: give back all that the request holds, and report how it went."""
         lease, self._lease = self._lease, None
-        if self._connection is not None and lease is not None:
-            self._give_back(self._connection, lease)
+        connection, own = self._connection, 0.0
+        if connection is not None and lease is not None:
+            own = connection.waited
+            self._give_back(connection, lease)
         tunnel = self._tunnel
         if tunnel is not None:
             tunnel.close()
@@ -380,7 +382,7 @@ class Exchange(ResponseRelay, ABC):
             deadline = self.admitted.plan.deadline
             if deadline is not None:
                 if self._upload is None:
-                    deadline.limit.note_end(self, deadline, perf_counter(), outcome)
+                    deadline.limit.note_end(self, deadline, perf_counter(), outcome, own)
                 else:
                     deadline.limit.leave(self)
             lease.release(outcome, reason)
@@ -393,7 +395,8 @@ class Exchange(ResponseRelay, ABC):
             if deadline is not None:
                 deadline.limit.leave(self)
         elif deadline is not None and self._upload is None:
-            deadline.limit.note_head(self, deadline, now)
+            assert self._connection is not None
+            deadline.limit.note_head(self, deadline, now, self._connection.waited)
 
     def _give_back(self, connection: UpstreamConnection, lease: Lease) -> None:
         """Give the connection back to its pool, which closes it if the exchange on it has not ended well."""

@@ -312,6 +312,8 @@ class ResponseRelay(ProxiedRequest):
             if fields.is_event_stream:
                 self._begin_stream(connection)
             self.note_head(now, is_event_stream=fields.is_event_stream)
+            if (client := self.request.protocol.transport) is not None:
+                connection.read_for(client)
             return self._relay_body(connection)
         # The whole response in one write: what most responses are.
         data = connection.take()
@@ -401,6 +403,7 @@ class ResponseRelay(ProxiedRequest):
         if self.request.protocol.writing_paused:
             # The silence is the client's now, not the upstream's.
             connection.unlimited()
+            connection.pause()
             return Wait.CLIENT
         if connection not in self.shared.streams:
             connection.limit(self.admitted.plan.idle, Failure.IDLE_TIMEOUT)

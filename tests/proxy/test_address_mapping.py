@@ -342,7 +342,10 @@ class TestPolicies:
             ("Report-URI  http://10.0.0.5:8001/a\t/b;", "Report-URI  http://gate.example:8000/s/a\t/s/b;"),
             ("connect-src 'self' ws://10.0.0.5:8001", "connect-src 'self' ws://gate.example:8000"),
             ("connect-src ws://10.0.0.5:8001/live/", "connect-src ws://gate.example:8000/s/live/"),
-            ("script-src http://10.0.0.5:8001 https://cdn.example", "script-src http://gate.example:8000 https://cdn.example"),
+            (
+                "script-src http://10.0.0.5:8001 https://cdn.example",
+                "script-src http://gate.example:8000 https://cdn.example",
+            ),
             ("script-src-elem 10.0.0.5:8001/js/", "script-src-elem gate.example:8000/s/js/"),
             ("img-src http://10.0.0.5:8001/a.png,img-src *", "img-src http://gate.example:8000/s/a.png,img-src *"),
             ("frame-ancestors http://10.0.0.5:8001/", "frame-ancestors http://gate.example:8000/s/"),
