@@ -21,6 +21,7 @@ from tentaculo.security.tickets import MOST_HELD
 from tentaculo.server.aiohttp_handler import MAX_FIELDS, READ_AHEAD
 from tentaculo.server.connection import LINGER, MOST_DROPPED
 from tentaculo.server.listeners import MOST_LINGERING
+from tentaculo.server.query_parameters import MOST_PARAMETERS
 from tentaculo.server.request_receiver import CHUNK_COST, MAX_CHUNK_EXCESS
 from tentaculo.store.sessions import MOST_SESSIONS
 from tentaculo.upstream.connection import MAX_IDLE, MAX_IDLE_UNSAFE
@@ -119,6 +120,7 @@ def _fixed_limit_table() -> Iterator[str]:
     rows = (
         ("header fields of a request", MAX_FIELDS, "431 `headers_too_large`"),
         ("addresses in one `If` or `Upload-Concat`", MOST_REFERENCES, "431 `headers_too_large`"),
+        ("parameters in the query of an own path", MOST_PARAMETERS, "400 `bad_request`"),
         (
             "chunk extensions and trailers of a request",
             f"{MAX_CHUNK_EXCESS} bytes, and {CHUNK_COST} for each byte of payload",

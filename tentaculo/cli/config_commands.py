@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -121,7 +118,7 @@ def _as_json(one: Difference) -> dict[str, Any]:
     "--output",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="Where it is written, readable by its owner only. Default: standard output.",
+    help="Where it is written. A new file can be read by its owner only. Default: standard output.",
 )
 @click.option("--secrets", is_flag=True, help="Write secrets as they are. Without this they are masked, in comments.")
 def export(file: Path | None, output: Path | None, secrets: bool) -> None:
@@ -143,27 +140,13 @@ def export(file: Path | None, output: Path | None, secrets: bool) -> None:
     if output is None:
         click.echo(text, nl=False)
         return
+    from tentaculo.config.files import keep_access, replace_file, replaceable
+
     try:
-        _write(output, text)
+        replace_file(replaceable(output), text.encode(), keep_access)
     except OSError as error:
         raise FaultError(f"{output} cannot be written: {error.strerror}") from None
     click.echo(f"Wrote {output}.")
-
-
-def _write(file: Path, text: str) -> None:
-    from tentaculo.config.files import replaceable
-
-    file = replaceable(file)
-    # mkstemp makes the file with mode 0600.
-    descriptor, name = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as target:
-            target.write(text)
-        os.replace(name, file)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            os.unlink(name)
-        raise
 
 
 def _load(file: Path | None) -> Loaded:

@@ -12,7 +12,7 @@ import click
 
 from tentaculo.cli.output import FaultError, split_url
 from tentaculo.config.errors import ConfigError
-from tentaculo.config.own_address import environment_token, own_addresses
+from tentaculo.config.own_sections import environment_token, own_addresses
 from tentaculo.config.types import is_token
 from tentaculo.model.text import join_names, printable
 from tentaculo.net.tcp import local_url

@@ -280,8 +280,8 @@ def _print(text: str) -> None:
 
 log = structlog.get_logger(__name__)
 
-TIMEOUT = 60.0
-"""Seconds until an attempt to upgrade the schema is given up."""
+TIMEOUT = 3600.0
+"""Seconds until an attempt to upgrade the schema is given up: gigabytes take minutes, and the next one starts again."""
 PATIENCE = 5.0
 """Seconds that a start waits for the first attempt to upgrade the schema. Requests are served meanwhile."""
 FIRST_RETRY, LAST_RETRY = 1.0, 60.0

@@ -18,7 +18,9 @@ from tentaculo.cli.output import Duration, FaultError, StartError, warn
 from tentaculo.cli.token_sentences import is_over
 from tentaculo.config.accepted_tokens import TokenSettings, format_moment, is_token_name
 from tentaculo.config.environment import database_url
-from tentaculo.config.loader import load
+from tentaculo.config.errors import ConfigError
+from tentaculo.config.loader import load_usable
+from tentaculo.config.own_sections import own_sections
 from tentaculo.config.schema import Config
 from tentaculo.model.scopes import PLAIN, is_scope, unknown_services
 from tentaculo.model.text import utc_now
@@ -42,7 +44,7 @@ def make(
     faults = [] if name is None or is_token_name(name) else [_BAD_NAME]
     faults += _scope_faults(scopes or ())
     ends_at = _moment(expires, now, "--expires", faults)
-    config = load(file).config if keeps else None
+    config = _config(file) if keeps else None
     made, settings = _made(name, None if scopes is None else tuple(dict.fromkeys(scopes)), now, ends_at)
     if config is None:
         _refuse(faults)
@@ -56,16 +58,18 @@ def make(
         _refuse(faults)
         kept.add(settings)
         kept.write()
-    for scope in unknown_services(scopes or (), config.names):
-        warn(f"{scope} names a service that is not configured")
     _print_made(made, settings, as_json=as_json)
     if not as_json:
         click.echo(_EFFECT.format(what="accepts it"))
+    # Where the services are faulty, `tentaculo check` says so.
+    with suppress(ConfigError):
+        for scope in unknown_services(scopes or (), load_usable(file).config.names):
+            warn(f"{scope} names a service that is not configured")
 
 
 def show(file: Path | None, *, as_json: bool) -> None:
     """Print the accepted tokens. Raises ConfigError and StartError."""
-    config = load(file).config
+    config = _config(file)
     now = utc_now()
     uses, problem = _uses(config)
     rows: list[dict[str, Any]] = [token_row(one, uses.get(fingerprint_of(one.hash)), now) for one in _accepted(config)]
@@ -89,7 +93,7 @@ def show(file: Path | None, *, as_json: bool) -> None:
 
 def revoke(file: Path | None, name: str) -> None:
     """Remove tokens from the token file. Raises ConfigError, FaultError and StartError."""
-    config = load(file).config
+    config = _config(file)
     with _editing(config) as kept:
         chosen = _chosen(kept.tokens, name)
         if not chosen:
@@ -109,7 +113,7 @@ def rotate(file: Path | None, name: str, grace: str, expires: str | None, *, as_
     faults: list[str] = []
     until = _moment(grace, now, "--grace", faults)
     ends_at = _moment(expires, now, "--expires", faults)
-    config = load(file).config
+    config = _config(file)
     with _editing(config) as kept:
         chosen = _chosen(kept.tokens, name)
         if not chosen:
@@ -137,6 +141,14 @@ def rotate(file: Path | None, name: str, grace: str, expires: str | None, *, as_
         last = max(one.expires for one in ended if one.expires is not None)
         end = f"ends at {format_moment(last)}" if last > now else "has expired"
         click.echo(f"The old one {end}. {_EFFECT.format(what='accepts the new one')}")
+
+
+def _config(file: Path | None) -> Config:
+    """What tokens need of the configuration; a fault elsewhere must keep nobody from revoking one.
+
+    Raises ConfigError.
+    """
+    return own_sections(file, "auth", "database")
 
 
 _BAD_NAME = "the name must be letters, digits, dots, hyphens and underscores, 1 to 64 of them"

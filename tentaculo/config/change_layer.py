@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import fcntl
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from tentaculo.config.errors import ConfigError, ConfigFault, KeyPath
-from tentaculo.config.files import FileTooLargeError, read_bytes, replaceable
+from tentaculo.config.files import FileTooLargeError, read_bytes, replace_file, replaceable
 from tentaculo.config.merge_patch import MISSING, Table, merged, value_at, with_value
 
 DEFAULT_CHANGES_FILE = Path("data/changes.json")
@@ -61,6 +60,11 @@ class TimedOverride(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """
         return min(self.until - now, self.length)
 
+    def is_moved(self, known: TimedOverride) -> bool:
+        """Whether it is `known`, at other moments perhaps: the system clock was set."""
+        mine, its = ((one.enabled, one.by, one.reason, one.length) for one in (self, known))
+        return mine == its
+
     def restarted(self, now: datetime) -> TimedOverride:
         """Itself where `now` is between its start and its end; after the clock was set back, one that starts now."""
         return self if self.since <= now else msgspec.structs.replace(self, since=now, until=now + self.length)
@@ -88,6 +92,27 @@ class ChangeLayer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Whether both are of the same change. Overrides may differ: each machine ends them, by its own clock."""
         mine, others = msgspec.structs.replace(self, overrides={}), msgspec.structs.replace(other, overrides={})
         return mine == others
+
+    def is_kept_of(self, known: ChangeLayer, now: datetime) -> bool:
+        """Whether a file with this layer is what gateways keep of `known`, and nobody has edited it.
+
+        They end overrides, and move them with the system clock, each by itself. A full disk may keep them from writing that.
+        """
+        if not self.is_same_change(known) or not known.overrides.keys() <= self.overrides.keys():
+            return False
+        own = known.overrides
+        return all(
+            one.is_moved(own[name]) if name in own else one.remaining(now) <= timedelta()
+            for name, one in self.overrides.items()
+        )
+
+    @property
+    def key(self) -> str | None:
+        """The key of the event of the last change; None where nothing was ever changed.
+
+        What takes a change back has the key of the one before.
+        """
+        return None if self.changed_at is None else f"configuration-{self.changed_at.astimezone(UTC).isoformat()}"
 
     def shifted(self, by: timedelta) -> ChangeLayer:
         """The layer with the times of its overrides on a clock that is ahead `by` so much."""
@@ -189,23 +214,7 @@ def write_layer(path: Path, layer: ChangeLayer) -> None:
     """Replace the file in one step, readable by its owner only, so that it survives a power cut. Raises OSError."""
     path = replaceable(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # mkstemp makes the file with mode 0600.
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(layer.encode())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        # Without this the new name could be lost although the change was acknowledged.
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    replace_file(path, layer.encode())
 
 
 @contextmanager

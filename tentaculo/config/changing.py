@@ -15,10 +15,9 @@ from tentaculo.config.change_layer import ChangeLayer, TimedOverride
 from tentaculo.config.effective import effective_values
 from tentaculo.config.environment import lay_over
 from tentaculo.config.errors import ConfigError, ConfigFault, KeyPath, dotted
-from tentaculo.config.key_reference import ANY
 from tentaculo.config.layers import Layered, Sources, enabled_variables
-from tentaculo.config.masking import file_keys, masked, masks_left, restored
-from tentaculo.config.merge_patch import MISSING, Table, difference, is_same, leaves, merged, value_at, with_value
+from tentaculo.config.masking import faults_of_files, masked, masks_left, restored
+from tentaculo.config.merge_patch import MISSING, Table, difference, is_same, merged, value_at, with_value
 
 LONGEST_OVERRIDE = timedelta(days=366)
 """The longest time for which a service can be switched on or off."""
@@ -98,14 +97,24 @@ def released(layer: ChangeLayer, name: str, *, at: datetime, by: str) -> ChangeL
     return layer.next(at=at, by=by, overrides=overrides)
 
 
-def undone(layer: ChangeLayer, place: KeyPath, *, at: datetime, by: str) -> ChangeLayer:
-    """The layer without its changes at `place`, where the configuration file decides again; () is all of them."""
+def undone(layer: ChangeLayer, place: KeyPath, *, at: datetime, by: str, is_in_file: bool = True) -> ChangeLayer:
+    """The layer without its changes at `place`, where the configuration file decides again; () is all of them.
+
+    What the file does not have is gone then: `is_in_file` is False, and an override of it ends.
+    """
     if not place:
         return layer.next(at=at, by=by, changes={}, overrides={}, parts=frozenset()) if not layer.is_empty else layer
     if value_at(layer.changes, place) is MISSING:
         return layer
     parts = frozenset(part for part in layer.parts if part[: len(place)] != place)
-    return layer.next(at=at, by=by, changes=with_value(layer.changes, place, MISSING), parts=parts)
+    overrides = layer.overrides if is_in_file else _without(layer.overrides, place)
+    changes = with_value(layer.changes, place, MISSING)
+    return layer.next(at=at, by=by, changes=changes, parts=parts, overrides=overrides)
+
+
+def _without(overrides: dict[str, TimedOverride], place: KeyPath) -> dict[str, TimedOverride]:
+    """The overrides that are left where what is at `place` is gone."""
+    return {name: one for name, one in overrides.items() if ("services", name) != place}
 
 
 def _as_sent(layered: Layered, place: KeyPath, value: Any, old: Any) -> Any:
@@ -135,15 +144,7 @@ def _below(place: KeyPath, value: Any) -> Table:
 def _faults(place: KeyPath, value: Any, patch: Table) -> Iterator[ConfigFault]:
     for mask in masks_left(value, place) if value is not MISSING else ():
         yield ConfigFault(dotted(mask), "is the mask of a secret, and there is no secret here that it could stand for")
-    files = file_keys()
-    for leaf, new in leaves(patch):
-        if new is not None and any(_is_at(leaf, key) for key in files):
-            # What the gateway reads there is sent to a service.
-            yield ConfigFault(dotted(leaf), "names a file, which only the configuration file can")
-
-
-def _is_at(place: KeyPath, key: tuple[str, ...]) -> bool:
-    return len(place) == len(key) and all(step in (ANY, part) for part, step in zip(place, key, strict=True))
+    yield from faults_of_files(patch)
 
 
 def _refuse_overridden(changed: Table, patch: Table, environ: Mapping[str, str], at: datetime) -> None:
@@ -164,8 +165,6 @@ def _changed(layer: ChangeLayer, tables: Table, place: KeyPath, value: Any, *, a
         kept = _difference(in_file, value)
     is_part = isinstance(in_file, dict) and isinstance(kept, dict)
     parts = layer.parts | {place} if is_part else layer.parts - {place}
-    overrides = layer.overrides
-    if value is MISSING and place[0] == "services":
-        overrides = {name: one for name, one in overrides.items() if name != place[1]}
+    overrides = _without(layer.overrides, place) if value is MISSING else layer.overrides
     changes = with_value(layer.changes, place, kept)
     return layer.next(at=at, by=by, changes=changes, parts=parts, overrides=overrides)

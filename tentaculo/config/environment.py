@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tentaculo.config.errors import ConfigFault, KeyPath, did_you_mean
-from tentaculo.config.key_reference import ANY, Key, KeyKind, walk
+from tentaculo.config.key_reference import ANY, KeyKind, walk
 from tentaculo.config.reader import EnvironmentText
 from tentaculo.config.schema import Config
 
@@ -161,22 +161,22 @@ def lay_over(data: dict[str, Any], environ: Mapping[str, str]) -> Overlay:
     services = variable_name("services")
     if (found := read(environ, services)) is not None:
         _put(overlay, ("services",), KeyKind.TABLE, *found)
-    known = {services: None} | dict.fromkeys(_OTHERS)
-    names = _names(data.get("services"))
+    given = {name for name in environ if name.startswith(PREFIX)}
+    names = _names(data.get("services"), given)
     # Whole tables come before the single keys inside them.
     for name, (place, kind) in sorted(names.items(), key=lambda item: len(item[1][0])):
-        known[name] = None
         if (found := read(environ, name)) is not None:
             _put(overlay, place, kind, *found)
-    for name in sorted(environ):
-        if name.startswith(PREFIX) and name not in known:
+    if unknown := sorted(given - names.keys() - {services, *_OTHERS}):
+        known = {services, *_OTHERS, *_names(data.get("services"))}
+        for name in unknown:
             hint = did_you_mean(name, known, cutoff=0.85)
             overlay.warnings.append(f"{name} is not the name of a key and is ignored{hint}")
     return overlay
 
 
-def _names(services: Any) -> dict[str, tuple[tuple[str, ...], KeyKind]]:
-    """Every valid variable name, with its path and kind."""
+def _names(services: Any, wanted: Set[str] | None = None) -> dict[str, tuple[tuple[str, ...], KeyKind]]:
+    """Every valid variable name, with its path and kind; of those in `wanted`, where that is given."""
     names: dict[str, tuple[tuple[str, ...], KeyKind]] = {}
     # The longest service name is put in last and wins, should one name read as another service's key.
     present = sorted((str(name) for name in services), key=len) if isinstance(services, dict) else []
@@ -184,16 +184,16 @@ def _names(services: Any) -> dict[str, tuple[tuple[str, ...], KeyKind]]:
         # A list, or a table with free names, is set as a whole.
         if key.path[0] != "services" and ANY not in key.path:
             names[variable_name(*key.path)] = (key.path, key.kind)
+    # Once for all services, of which there may be a thousand.
+    keys = [(key.path[2:], key.kind) for key in walk() if key.path[:2] == ("services", ANY) and ANY not in key.path[2:]]
     for service in present:
-        names[variable_name("services", service)] = (("services", service), KeyKind.TABLE)
-        for key in _service_keys():
-            path = ("services", service, *key.path[2:])
-            names[variable_name(*path)] = (path, key.kind)
-    return names
-
-
-def _service_keys() -> Iterator[Key]:
-    return (key for key in walk() if key.path[:2] == ("services", ANY) and ANY not in key.path[2:])
+        whole = variable_name("services", service)
+        if wanted is None or any(name.startswith(whole) for name in wanted):
+            names[whole] = (("services", service), KeyKind.TABLE)
+            names |= {
+                variable_name("services", service, *path): (("services", service, *path), kind) for path, kind in keys
+            }
+    return names if wanted is None else {name: one for name, one in names.items() if name in wanted}
 
 
 def _put(overlay: Overlay, place: tuple[str, ...], kind: KeyKind, name: str, text: str) -> None:

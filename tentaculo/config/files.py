@@ -5,10 +5,15 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 MOST_BYTES = 32 * 1024 * 1024
 """Largest file that is read. A configuration of 10,000 services has a tenth of it."""
+_MODE = stat.S_IRUSR | stat.S_IWUSR | stat.S_IRGRP | stat.S_IWGRP
+"""What the mode of a file that is replaced may allow."""
 _DESCRIPTORS = (Path("/dev/fd"), Path("/proc/self/fd"))
 _INPUT = Path("/dev/stdin")
 
@@ -50,6 +55,53 @@ def replaceable(path: Path) -> Path:
     if found.exists() and not found.is_file():
         raise OSError(errno.EINVAL, "it is no regular file")
     return found
+
+
+SetAccess = Callable[[Path, int], object]
+"""Says who may read a file, by its descriptor, that is to replace the one at a path."""
+
+
+def replace_file(path: Path, data: bytes, set_access: SetAccess | None = None) -> None:
+    """Replace a regular file in one step, so that it survives a power cut. Raises OSError, and nothing is changed then.
+
+    Without `set_access` its owner alone can read it.
+    """
+    # mkstemp makes the file with mode 0600.
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            if set_access is not None:
+                set_access(path, file.fileno())
+            os.fsync(file.fileno())
+        os.replace(name, path)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            os.unlink(name)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        # Without this the new name could be lost although the change was acknowledged.
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def keep_access(path: Path, descriptor: int) -> bool:
+    """Give a file the owner, the group and the mode of the one at `path`, which it is to replace; all others have no access.
+
+    An administrator who changes a file of the gateway must not lock out the gateway, which runs as another user. False
+    where there is no file.
+    """
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return False
+    with suppress(OSError):  # EINVAL for a user whom a container does not have
+        os.fchown(descriptor, found.st_uid, found.st_gid)
+        os.fchmod(descriptor, found.st_mode & _MODE)
+    return True
 
 
 def _open_without_waiting(path: str, flags: int) -> int:

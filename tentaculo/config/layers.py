@@ -69,11 +69,15 @@ class Sources:
     layer: ChangeLayer = field(default=ChangeLayer(), repr=False)
     refused: tuple[ConfigFault, ...] = ()
     """Why the file of changes was not applied; empty where it was."""
+    contents: Mapping[Path, str] | None = field(default=None, repr=False)
+    """What the files had that the configuration names for tokens and keys; None where they are to be read."""
+    parsed: Table | None = field(default=None, repr=False, compare=False)
+    """The tables of the configuration file while they are used more than once."""
 
     @property
     def tables(self) -> Table:
-        """The tables of the configuration file."""
-        return tomllib.loads(self.text)
+        """The tables of the configuration file. Nobody changes them."""
+        return tomllib.loads(self.text) if self.parsed is None else self.parsed
 
     def layered(self, environ: Mapping[str, str], now: datetime | None = None) -> Layered:
         """The values of all layers. `now` is the time in UTC, for the overrides."""

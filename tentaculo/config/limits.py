@@ -106,7 +106,7 @@ class LimitSettings(Section, frozen=True):
     connections_per_address: Annotated[
         int,
         Doc(
-            "Client connections at once from one address.",
+            "Client connections at once from one address; of IPv6 from one network of 64 bits.",
             unit="connections",
             zero="unlimited",
             beyond="503 `overloaded` with Retry-After, and the connection closes",

@@ -16,6 +16,7 @@ from tentaculo.config.environment import CONFIG, FLEET_TOKEN, PLAIN_TOKENS, lay_
 from tentaculo.config.errors import ConfigError, ConfigFault, ConfigFaults, KeyPath, dotted
 from tentaculo.config.files import read_text
 from tentaculo.config.layers import Sources, changes_path, origins_of_changes, with_overrides
+from tentaculo.config.masking import faults_of_files
 from tentaculo.config.reader import REFUSED, reader_for
 from tentaculo.config.schema import Config
 from tentaculo.config.types import Secret, is_token, parse_flag
@@ -23,39 +24,62 @@ from tentaculo.config.warnings import warnings_of
 from tentaculo.model.text import utc_now
 
 
+class _NamedFiles:
+    """The files that a configuration names: what they had when they were read, or what they have now."""
+
+    def __init__(self, known: Mapping[Path, str] | None, faults: ConfigFaults) -> None:
+        """`known` has what was read before; None where every file is to be read."""
+        self._known = known or {}
+        self._faults = faults
+        self.are_known = known is not None
+        self.contents: dict[Path, str] = {}
+        """What the files had that were asked for."""
+
+    def read(self, file: Path, place: KeyPath) -> str | None:
+        """The text of a file. One that cannot be read is a fault, and None."""
+        found = self._known.get(file)
+        text = _read(file, place, self._faults) if found is None else found
+        if text is not None:
+            self.contents[file] = text
+        return text
+
+
 def resolve(
-    data: Table, environ: Mapping[str, str], folder: Path, variables: Mapping[KeyPath, str], faults: ConfigFaults
-) -> Secret | None:
+    data: Table, environ: Mapping[str, str], sources: Sources, variables: Mapping[KeyPath, str], faults: ConfigFaults
+) -> tuple[Secret | None, Mapping[Path, str]]:
     """Read the tokens, keys and variables that `data` names, and put their values into it.
 
     Paths of files become absolute. `variables` has the values that the environment set. Returns the token of the
-    environment, None if there is none.
+    environment, None if there is none, and what the named files had.
     """
+    folder, files = sources.folder, _NamedFiles(sources.contents, faults)
     plain = _from_environment(environ, PLAIN_TOKENS, faults)
     fleet = _from_environment(environ, (FLEET_TOKEN,), faults)
     if fleet is None and _is_true(data, "auth", "share_token"):
         fleet = plain
     for name, table in services_of(data):
-        _resolve_token(("services", name), table, folder, fleet, faults)
+        _resolve_token(("services", name), table, folder, fleet, files, faults)
         if ("services", name, "enabled") not in variables:
             _resolve_enabled(("services", name), table, environ, faults)
     for place, webhook in webhooks_of(data):
-        _resolve_keys(place, webhook, folder, faults)
+        _resolve_keys(place, webhook, folder, files)
     auth = data.get("auth")
     file = folder / DEFAULT_TOKEN_FILE
     if isinstance(auth, dict) and isinstance(auth.get("token_file"), str):
         file = folder / auth["token_file"]
         auth["token_file"] = str(file)
-    _check_hashes(file, faults)
-    return None if plain is None else Secret(plain)
+    if not files.are_known:
+        # The tokens of a configuration that is served are watched, and no change of it adds or removes one.
+        _check_hashes(file, faults)
+    return None if plain is None else Secret(plain), files.contents
 
 
-def _resolve_keys(place: KeyPath, webhook: Table, folder: Path, faults: ConfigFaults) -> None:
+def _resolve_keys(place: KeyPath, webhook: Table, folder: Path, files: _NamedFiles) -> None:
     if not isinstance(webhook.get("secrets_file"), str) or "secrets" in webhook:
         return
     file = folder / webhook["secrets_file"]
     webhook["secrets_file"] = str(file)
-    text = _read(file, (*place, "secrets_file"), faults)
+    text = files.read(file, (*place, "secrets_file"))
     if text is not None:
         lines = [line.strip() for line in text.splitlines()]
         webhook["secrets"] = [line for line in lines if line and not line.startswith("#")]
@@ -79,11 +103,13 @@ def _from_environment(environ: Mapping[str, str], names: tuple[str, ...], faults
     return found[1]
 
 
-def _resolve_token(place: KeyPath, table: Table, folder: Path, fleet: str | None, faults: ConfigFaults) -> None:
+def _resolve_token(
+    place: KeyPath, table: Table, folder: Path, fleet: str | None, files: _NamedFiles, faults: ConfigFaults
+) -> None:
     if isinstance(table.get("token_file"), str):
         file = folder / table["token_file"]
         table["token_file"] = str(file)
-        text = _read(file, (*place, "token_file"), faults)
+        text = files.read(file, (*place, "token_file"))
         if text is not None and "token" not in table:
             token = text.strip()
             if not token:
@@ -203,8 +229,6 @@ class Loaded:
     """What it was made of."""
     files: tuple[Path, ...] = ()
     """Every file that was read, or would have been if it existed."""
-    unswitched: Config | None = None
-    """The configuration without the overrides that are in force; None where none is."""
 
 
 def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> Loaded:
@@ -245,20 +269,21 @@ def load_sources(
 ) -> Loaded:
     """Make a configuration of its layers, with the environment over them; raises ConfigError.
 
-    `tables` are those of the configuration file, if they are read already. `now` is the time in UTC by which overrides
-    end.
+    Of the files that it names those are read that `sources` does not have the contents of. `tables` are those of the
+    configuration file, if they are read already. `now` is the time in UTC by which overrides end.
     """
     layer = sources.layer
+    if faults := [*faults_of_files(layer.changes)]:
+        # The file of changes, and the row of several machines, may be somebody else's.
+        raise ConfigError(faults, sources.path)
     tables = sources.tables if tables is None else tables
     loaded = _load(layer.over(tables), environ, sources, origins_of_changes(layer))
-    overrides = layer.active(now or utc_now())
-    config = with_overrides(loaded.config, overrides)
+    config = with_overrides(loaded.config, layer.active(now or utc_now()))
     without_effect = tuple(
         f"the change of {dotted(place)} has no effect: the configuration file no longer has it"
         for place in layer.orphans(tables)
     )
-    unswitched = loaded.config if overrides else None
-    return replace(loaded, config=config, warnings=(*loaded.warnings, *without_effect), unswitched=unswitched)
+    return replace(loaded, config=config, warnings=(*loaded.warnings, *without_effect))
 
 
 def load_tables(tables: Table, environ: Mapping[str, str], *, folder: Path) -> Loaded:
@@ -276,14 +301,15 @@ def _load(tables: Table, environ: Mapping[str, str], sources: Sources, origins: 
     faults = ConfigFaults({**origins, **overlay.variables})
     check(data, faults)
     warnings = list(overlay.warnings)
-    resolved = resolve(data, environ, sources.folder, overlay.variables, faults)
+    token, contents = resolve(data, environ, sources, overlay.variables, faults)
     config = reader_for(Config)(data, (), faults.add)
     found = sorted([*overlay.faults, *faults], key=lambda fault: fault.path)
     files = tuple(_named_files(data, sources))
     if config is REFUSED or found:
         raise ConfigError(found, sources.path, files=files)
-    whole: Config = config.with_names().replace(folder=sources.folder.absolute(), plain_token=resolved)
-    return Loaded(whole, (*warnings, *warnings_of(whole, OWN_PATHS, OWN_TREES)), sources.path, sources, files)
+    whole: Config = config.with_names().replace(folder=sources.folder.absolute(), plain_token=token)
+    warnings += warnings_of(whole, OWN_PATHS, OWN_TREES)
+    return Loaded(whole, tuple(warnings), sources.path, replace(sources, contents=contents), files)
 
 
 def _named_files(data: Table, sources: Sources) -> Iterator[Path]:

@@ -1,4 +1,4 @@
-"""Secrets of the configuration: which keys have them, and tables in which a mask stands in their place.
+"""Secrets of the configuration: which keys have them or name files of them, and tables in which a mask stands in their place.
 
 A key is secret where its type is `Secret`, or where its declaration says `secret`. There is no other list: what shows a
 configuration to people masks it here.
@@ -12,9 +12,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, get_args
 
-from tentaculo.config.errors import KeyPath
+from tentaculo.config.errors import ConfigFault, KeyPath, dotted
 from tentaculo.config.key_reference import ANY, Key, bare_form, walk
-from tentaculo.config.merge_patch import MISSING
+from tentaculo.config.merge_patch import MISSING, Table, leaves
 from tentaculo.config.types import Secret
 
 MASK = "**********"
@@ -37,9 +37,21 @@ def secret_keys() -> frozenset[tuple[str, ...]]:
     return frozenset(key.path for key in walk() if is_secret(key))
 
 
+@cache
 def file_keys() -> frozenset[tuple[str, ...]]:
     """The paths of the keys that name files."""
     return frozenset(key.path for key in walk() if is_file(key))
+
+
+def faults_of_files(patch: Table) -> Iterator[ConfigFault]:
+    """A fault for each file that a change names: the gateway sends to a service what it reads there."""
+    for place, value in leaves(patch):
+        if value is not None and any(_is_at(place, key) for key in file_keys()):
+            yield ConfigFault(dotted(place), "names a file, which only the configuration file can")
+
+
+def _is_at(place: KeyPath, key: tuple[str, ...]) -> bool:
+    return len(place) == len(key) and all(step in (ANY, part) for part, step in zip(place, key, strict=True))
 
 
 def masked(tables: Mapping[str, Any]) -> dict[str, Any]:

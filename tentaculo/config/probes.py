@@ -34,6 +34,9 @@ _TOKEN = re.compile(
           | \[\s*(?P<index>[0-9]{1,9})\s*\])""",
     re.VERBOSE,
 )
+_HALF = re.compile(r"[\ud800-\udfff]")
+"""Half of a surrogate pair, which JSON can escape and no text in UTF-8 has."""
+_UNSHOWN = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _COMPARISON = re.compile(r"\s*(==|!=|<=|>=|<|>)\s*(.*)\Z", re.DOTALL)
 MAX_CONDITION = 500
 """Characters of a condition."""
@@ -167,6 +170,8 @@ def _step(match: re.Match[str]) -> str | int:
         quoted: str = json.loads(match["text"])
     except ValueError:
         raise ValueError("has a quoted name that is no JSON string") from None
+    if _UNSHOWN.search(quoted):
+        raise ValueError("has a quoted name with a control character, or with half of a character")
     return quoted
 
 
@@ -179,6 +184,8 @@ def _literal(comparison: str, text: str) -> str | float | bool | None:
         raise ValueError('must compare with a number, a "text", true, false or null')
     if comparison in _ORDERINGS and _kind(value) not in ("number", "text"):
         raise ValueError(f"can use {comparison} with a number or a text only")
+    if isinstance(value, str) and _HALF.search(value):
+        raise ValueError("compares with a text that has half of a character")
     literal: str | float | bool | None = value
     return literal
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
+from tentaculo.gateway.layer_keeper import NotNowError
 from tentaculo.gateway.loading import LoadedLater
+from tentaculo.model.event import RecordOwnEvent
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.security.cors import CorsPolicy
 from tentaculo.server import caller
@@ -21,6 +24,12 @@ from tentaculo.web import admin
 if TYPE_CHECKING:
     from tentaculo.gateway.administration import ConfigurationAdministration
     from tentaculo.gateway.layer_keeper import Layers
+
+
+RECORDED_WITHIN = timedelta(days=1)
+"""After which a change is not recorded at a start: events are kept longer than that, and one that is gone stays so."""
+RETRY = 1.0
+"""Seconds until a worker that is being started asks for it again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +95,37 @@ def routes(
     return admin.routes(LazyAdministration(load), require_caller, partial(check_origin, cors))
 
 
-async def follow_table(layers: Layers, store_client: StoreClient) -> None:
-    """Serve what other machines change, until cancelled."""
-    from tentaculo.gateway.changes_table import TableFollower
+async def follow_changes(
+    layers: Layers, store_client: StoreClient, record: RecordOwnEvent, now: Callable[[], datetime]
+) -> None:
+    """Record the change that was the last one before the start, and serve what other machines change, until cancelled."""
+    record_last = partial(record_last_change, layers, record, now)
+    if store_client.may_be_shared:
+        from tentaculo.gateway.changes_table import TableFollower
 
-    await TableFollower(layers, store_client).run()
+        await TableFollower(layers, store_client, on_first=record_last).run()
+    is_recorded = False
+    while not is_recorded:
+        try:
+            await record_last()
+            is_recorded = True
+        except NotNowError as error:
+            # A worker learns of it once it serves.
+            is_recorded = error.is_stopping
+            await asyncio.sleep(RETRY)
+
+
+async def record_last_change(layers: Layers, record: RecordOwnEvent, now: Callable[[], datetime]) -> None:
+    """Record the last change of the configuration. Raises `NotNowError`.
+
+    A process that was killed behind it may not have recorded it. The key keeps it one event where it has.
+    """
+    sources = await layers.describe()
+    layer = None if sources is None else sources.layer
+    if layer is None or layer.changed_at is None or now() - layer.changed_at > RECORDED_WITHIN:
+        return
+    at = layer.changed_at.isoformat()
+    record("configuration.changed", key=layer.key, by=layer.changed_by, revision=layer.revision, at=at)
 
 
 def check_origin(cors: CorsPolicy, request: web.Request) -> None:

@@ -36,6 +36,7 @@ from tentaculo.gateway.layer_keeper import (
     NotServedError,
     UncertainError,
 )
+from tentaculo.gateway.loading import beside_the_loop
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.tasks import TaskGroup
 
@@ -52,8 +53,6 @@ FOLLOW_WITHIN = 3.0
 _LOOK_EVERY = 0.05
 SETTLE_EVERY = 1.0
 """Seconds between two attempts to reach a database that was lost during a change."""
-CHANGED = "configuration.changed"
-"""The event of a change, with its author and the names of what changed."""
 
 
 class ChangesTable(Protocol):
@@ -100,12 +99,12 @@ class ConfigurationAdministration:
     async def view(self) -> tuple[str, dict[str, Any]]:
         """The generation that is served, and the configuration, with masks for secrets."""
         sources = await self._sources()
-        return self._generation(), await asyncio.to_thread(self._shown, sources)
+        return self._generation(), await beside_the_loop(lambda: self._shown(sources))
 
     async def view_service(self, name: str) -> tuple[str, dict[str, Any]]:
         """The same of one service. Raises `Problem` (404)."""
         sources = await self._sources()
-        return self._generation(), await asyncio.to_thread(self._shown_service, sources, name)
+        return self._generation(), await beside_the_loop(lambda: self._shown_service(sources, name))
 
     async def edit(self, action: str, place: Place, *, by: Author, value: Any = None) -> tuple[str, dict[str, Any]]:
         """Replace, merge, remove, append or take what is at a place; returns the new generation and what changed."""
@@ -188,19 +187,21 @@ class ConfigurationAdministration:
 
     async def _make(self, edit: Edit, by: Author) -> tuple[str, dict[str, Any]]:
         for _ in range(ATTEMPTS):
+            sources = await self._sources()
+            # Behind it: another generation may have come meanwhile, and what it was made of with it.
             self._check_generation(by)
             generation = self._generation()
-            sources = await self._sources()
             if sources.refused and edit != Edit(Action.UNDO, ()):
                 raise Problem(
                     Failure.CHANGES_FAULTY,
                     "The changes from before are not applied, since they are faulty: correct them, or undo all changes.",
                     {"faults": [_fault(fault) for fault in sources.refused]},
                 )
-            layer, keys = await asyncio.to_thread(self._apply, edit, sources, by.name)
+            layer, keys = await beside_the_loop(partial(self._apply, edit, sources, by.name))
             if layer is sources.layer and not sources.refused:
                 return generation, {"revision": layer.revision, "changed": False, "keys": []}
             event = {
+                "key": layer.key,
                 "by": by.name,
                 "action": edit.action.value,
                 "subject": edit.subject,
@@ -221,7 +222,7 @@ class ConfigurationAdministration:
                 if by.tags is not None:
                     raise self._conflict() from None
                 break
-            self._record(CHANGED, **event)
+            self._record("configuration.changed", **event)
             shown = {"revision": layer.revision, "changed": True, "keys": keys, "changes": changes.as_json()}
             return self._generation(), shown
         raise Problem(
@@ -256,6 +257,7 @@ class ConfigurationAdministration:
 
     def _apply(self, edit: Edit, sources: Sources, by: str) -> tuple[ChangeLayer, list[str]]:
         """The new layer, checked with all that it changes, and the names of the changed keys. Raises `Problem`."""
+        sources = replace(sources, parsed=sources.tables)
         try:
             at = self._now()
             layer = edit.apply(sources, self._environ, at=at, by=by)
@@ -308,7 +310,7 @@ class ConfigurationAdministration:
     async def _record_if_made(self, layer: ChangeLayer, event: Mapping[str, Any]) -> None:
         assert self._table is not None
         if await self._settled(partial(self._table.has, layer)):
-            self._record(CHANGED, **event)
+            self._record("configuration.changed", **event)
 
     async def _settled(self, ask: Callable[[], Awaitable[bool]]) -> bool:
         """The result of `ask` once the database responds."""

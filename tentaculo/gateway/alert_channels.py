@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import NamedTuple
 
 from tentaculo.config.schema import Config
 from tentaculo.incidents.channels import channel_kinds
@@ -14,6 +15,13 @@ from tentaculo.store import incidents as store
 from tentaculo.store.client import StoreClient
 from tentaculo.store.errors import StoreUnavailable
 from tentaculo.tasks import TaskGroup
+
+
+class _Counted(NamedTuple):
+    """The totals of a channel, and what has counted them."""
+
+    stats: DeliveryStats
+    totals: ChannelTotals
 
 
 class AlertChannels:
@@ -27,7 +35,7 @@ class AlertChannels:
         """The kind of each channel, by its name."""
         self._store_client = store_client
         self._counts = counts
-        self._saved: dict[str, ChannelTotals] = {}
+        self._saved: dict[str, _Counted] = {}
         self._storing = asyncio.Lock()
         self._tasks = TaskGroup("alert channels")
 
@@ -72,19 +80,28 @@ class AlertChannels:
         totals = {name: stored.get(name, ChannelTotals(name)) for name in self.kinds}
         return [one + new[name] if name in new else one for name, one in totals.items()], problem
 
-    def _counted(self) -> dict[str, ChannelTotals]:
+    def _counted(self) -> dict[str, _Counted]:
         return {
-            name: ChannelTotals(
-                name,
-                stats.sent,
-                stats.failed + stats.dropped,
-                stats.last_sent_at,
-                stats.last_error_at,
-                stats.last_error,
+            name: _Counted(
+                stats,
+                ChannelTotals(
+                    name,
+                    stats.sent,
+                    stats.failed + stats.dropped,
+                    stats.last_sent_at,
+                    stats.last_error_at,
+                    stats.last_error,
+                ),
             )
             for name, stats in self._counts().items()
         }
 
-    def _new(self, counted: Mapping[str, ChannelTotals]) -> dict[str, ChannelTotals]:
+    def _new(self, counted: Mapping[str, _Counted]) -> dict[str, ChannelTotals]:
         """What was counted since the last save."""
-        return {name: one.since(self._saved.get(name, ChannelTotals(name))) for name, one in counted.items()}
+        found = {}
+        for name, (stats, totals) in counted.items():
+            saved = self._saved.get(name)
+            # A channel that a reload has removed and another one has added counts from 0 again.
+            earlier = saved.totals if saved is not None and saved.stats is stats else ChannelTotals(name)
+            found[name] = totals.since(earlier)
+        return found

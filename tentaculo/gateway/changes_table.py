@@ -6,7 +6,7 @@ The times of overrides are those of the database's clock there, so that all mach
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -119,10 +119,13 @@ class TableFollower:
         *,
         every: float = LOOK_EVERY,
         now: Callable[[], datetime] = utc_now,
+        on_first: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
+        """`on_first` is awaited once this machine serves what the row had at the start. It may raise `NotNowError`."""
         self._layers = layers
         self._store_client = store_client
         self._every = every
+        self._on_first = on_first
         self._now = now
         self._table = ChangesTable(store_client, now)
         self._compared: ChangeLayer | None = None
@@ -145,11 +148,17 @@ class TableFollower:
                 self._refused, refused_for = 0, 0.0
             try:
                 await self.look()
+                if self._on_first is not None:
+                    await self._on_first()
+                    self._on_first = None
             except Problem:
                 # What comes back may be another database, or an earlier state of it.
                 self._compared = None
             except (NotNowError, LayerConflictError):
                 continue  # the next look is soon
+            except Exception:  # one failed look must not end the next ones
+                log.exception("changes of other machines not followed", again_in=RETRY_EVERY)
+                await asyncio.sleep(RETRY_EVERY)
 
     async def look(self) -> None:
         """Look once. Raises `Problem`, `NotNowError` and `LayerConflictError`."""

@@ -27,8 +27,6 @@ class Candidate:
     """About valid but suspicious values, one sentence each."""
     sources: Sources | None = None
     """What it was made of."""
-    unswitched: Config | None = None
-    """The configuration without the overrides that are in force; None where none is."""
 
 
 Seen = tuple[int, ...] | None
@@ -81,8 +79,6 @@ class ConfigurationSource:
         self._verify = verify
         self.first: Sources | None = None
         """What was read at the start; None before."""
-        self.first_unswitched: Config | None = None
-        """The `unswitched` of what was read at the start."""
         self.seen: Mapping[Path, Seen] = {} if self._file is None else {self._file: None}
         """Each file that was read last, as it was found before it was read."""
 
@@ -99,7 +95,7 @@ class ConfigurationSource:
             self._file, files = loaded.path, loaded.files
             loaded = self._with_address(loaded)
             if self.first is None:
-                self.first, self.first_unswitched = loaded.sources, loaded.unswitched
+                self.first = loaded.sources
             return loaded
         except ConfigError as error:
             files = error.files
@@ -112,29 +108,31 @@ class ConfigurationSource:
         return self._verified(self.load())
 
     def revise(self, sources: Sources, now: datetime | None = None) -> Candidate:
-        """As `read`, but of `sources`, which nothing is read again of but the files that they name. It blocks.
+        """As `read`, but of `sources`, of which nothing is read again. It blocks.
 
-        `now` is the time by which overrides end.
+        Only the accepted tokens are, which stay as they are where their file is faulty by now. `now` is the time by which
+        overrides end.
         """
         loaded = load_sources(sources, process_environment(), now=now)
-        return self._verified(self._with_address(loaded))
+        return self._verified(self._with_address(loaded), may_keep_tokens=True)
 
     def note_written(self, file: Path) -> None:
         """This process has written a file itself, so that it has not changed for `reload.watch`."""
         self.seen = {**self.seen, file: _look(file)}
 
     def _with_address(self, loaded: Loaded) -> Loaded:
-        config, unswitched = (
-            None if one is None else with_address(one, self._host, self._port)
-            for one in (loaded.config, loaded.unswitched)
-        )
-        assert config is not None
-        return replace(loaded, config=config, unswitched=unswitched)
+        return replace(loaded, config=with_address(loaded.config, self._host, self._port))
 
-    def _verified(self, loaded: Loaded) -> Candidate:
+    def _verified(self, loaded: Loaded, *, may_keep_tokens: bool = False) -> Candidate:
         if faults := [*self._verify(loaded)]:
             raise ConfigError(faults, loaded.path)
-        return Candidate(loaded.config, self._hashes(loaded), loaded.warnings, loaded.sources, loaded.unswitched)
+        hashes: tuple[TokenSettings | str, ...] | None = None
+        try:
+            hashes = self._hashes(loaded)
+        except ConfigError:
+            if not may_keep_tokens:
+                raise
+        return Candidate(loaded.config, hashes, loaded.warnings, loaded.sources)
 
     def _hashes(self, loaded: Loaded) -> tuple[TokenSettings | str, ...]:
         config = loaded.config

@@ -67,7 +67,8 @@ class Edit:
         """
         layer = sources.layer
         if self.action is Action.UNDO:
-            return undone(layer, self.place, at=at, by=by)
+            is_in_file = value_at(sources.tables, self.place) is not MISSING
+            return undone(layer, self.place, at=at, by=by, is_in_file=is_in_file)
         layered = sources.layered(environ, at)
         base, inner = (self.place[:2], self.place[2:]) if self.place[0] == "services" else (self.place, ())
         before = value_at(layered.changed, base)

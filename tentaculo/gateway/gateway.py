@@ -27,7 +27,7 @@ from tentaculo.config.schema import Config
 from tentaculo.events.hub import Hub
 from tentaculo.events.pipeline import Cardinality
 from tentaculo.events.tail import EventTail
-from tentaculo.gateway.admin_routes import AdminParts, follow_table
+from tentaculo.gateway.admin_routes import AdminParts, follow_changes
 from tentaculo.gateway.application import Parts, application
 from tentaculo.gateway.authentication import Authentication
 from tentaculo.gateway.clock_watch import ClockWatch
@@ -316,9 +316,9 @@ class Gateway:
             self._stack.push_async_callback(self._leadership.release)
             context = self._lead() if self._role is None else self._role.competing()
             await self._leadership.take(context, self.health_service, self._tasks)
-            if self._reloads.layers is not None and self._store_client.may_be_shared:
-                follow = follow_table(self._reloads.layers, self._store_client)
-                self._tasks.start(follow, "changes of other machines")
+            if (layers := self._reloads.layers) is not None:
+                follow = follow_changes(layers, self._store_client, self._own_events.record, self._clock.now)
+                self._tasks.start(follow, "changes of the configuration")
         self._phase = Phase.READY
         self._own_events.record("configuration.loaded", services=sorted(self.config.services))
         self._own_events.record("started", version=__version__, address=self.running.url)

@@ -123,7 +123,7 @@ class HealthService:
     def prepare(self, config: Config, changes: Changes) -> PreparedHealth:
         """Make what a configuration needs beside what there is. Changes nothing, and may run in a thread."""
         breakers, board = self.breakers.prepare(config), self.board.prepare(config)
-        steps = [one.prepare(config) for one in (self._prober, self._scheduler) if one is not None]
+        steps = {one: one.prepare(config) for one in (self._prober, self._scheduler) if one is not None}
         probed_otherwise = [
             upstream
             for name in changes.changed
@@ -135,8 +135,9 @@ class HealthService:
             self._config = config
             self.breakers.use(breakers)
             transitions = board()
-            for step in steps:
-                step()
+            for one in [one for one in (self._prober, self._scheduler) if one is not None]:
+                # Those of a machine that has begun to lead meanwhile are not prepared yet.
+                (steps.get(one) or one.prepare(config))()
             self.heartbeats.use(config)
             self.probe_log.use(config.services, self.board.has)
             self.states.keep_for(timedelta(days=config.incidents.keep))

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from threading import Lock
 from typing import Protocol
 
 import structlog
@@ -100,40 +101,49 @@ class KeptFile:
         self._path = path
         self._before = before
         self._may_replace = may_replace
-        self._is_written = False
+        self._turn = Lock()
+        """Held by the thread that writes."""
+        self._written: ChangeLayer | None = None
+        self._is_put_back = False
 
     def __repr__(self) -> str:
         return f"<KeptFile {self._path}>"
 
-    def write(self, layer: ChangeLayer) -> None:
+    def write(self, layer: ChangeLayer, now: datetime) -> None:
         """Write `layer`, unless another gateway that has the same file has written this change.
 
-        Raises `LayerConflictError` where the file is not as it was read, and `NotKeptError`. It blocks.
+        `now` is the time by which overrides end. Raises `LayerConflictError` where somebody has edited the file since it
+        was read, and `NotKeptError`. It blocks.
         """
         try:
-            with locked(self._path):
+            with self._turn, locked(self._path):
+                if self._is_put_back:
+                    return
                 found = self._read()
                 if found is not None and found != self._before and found.is_same_change(layer):
                     return
-                if not self._may_replace and found != self._before:
+                if not self._may_replace and (found is None or not found.is_kept_of(self._before, now)):
                     raise LayerConflictError(
                         "The file of changes was edited or replaced since it was read: reload the configuration first.",
                         is_foreign=True,
                     )
                 write_layer(self._path, layer)
-                self._is_written = True
+                self._written = layer
         except OSError as error:
             raise NotKeptError(
                 f"The file of changes (admin.changes_file) cannot be written: {error.strerror or 'failed'}."
             ) from None
 
     def put_back(self) -> None:
-        """Write the layer from before again, if it was replaced. It blocks."""
-        if not self._is_written:
-            return
+        """Write the layer from before again, if it was replaced, and no other one from now on. It blocks."""
         try:
-            with locked(self._path):
-                write_layer(self._path, self._before)
+            with self._turn:
+                self._is_put_back = True
+                if self._written is None:
+                    return
+                with locked(self._path):
+                    if self._read() == self._written:
+                        write_layer(self._path, self._before)
         except OSError as error:
             log.error("changes not put back", file=str(self._path), reason=error.strerror)
 

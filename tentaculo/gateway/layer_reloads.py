@@ -16,7 +16,7 @@ import structlog
 from tentaculo.config.change_layer import ChangeLayer, TimedOverride, tidied
 from tentaculo.config.comparison import Changes
 from tentaculo.config.errors import ConfigError
-from tentaculo.config.layers import Sources, with_overrides
+from tentaculo.config.layers import Sources
 from tentaculo.gateway.configuration_source import Candidate, ConfigurationSource
 from tentaculo.gateway.layer_keeper import (
     Adoption,
@@ -27,6 +27,7 @@ from tentaculo.gateway.layer_keeper import (
     NotServedError,
     OverrideTimer,
 )
+from tentaculo.gateway.loading import beside_the_loop
 from tentaculo.gateway.reloading import Reloader, ReloadRefusedError, ReloadReport
 from tentaculo.health.steady_clock import time_since_boot
 from tentaculo.model.text import utc_now
@@ -59,8 +60,6 @@ class LayerReloads:
         Overrides end by `elapsed`, the seconds of a clock nobody sets.
         """
         self._sources = sources
-        self._unswitched = source.first_unswitched
-        """What is served without its overrides; None where none is in force."""
         self._source = source
         self._reloader = reloader
         self._now = now
@@ -99,7 +98,7 @@ class LayerReloads:
 
     def _note_served(self, candidate: Candidate) -> None:
         if candidate.sources is not None:
-            self._sources, self._unswitched = candidate.sources, candidate.unswitched
+            self._sources = candidate.sources
             self._timer.set(self._sources.layer, self._now())
 
     async def adopt(self, adoption: Adoption, by: str) -> Changes:
@@ -127,32 +126,32 @@ class LayerReloads:
         except _FAILURES as error:
             return error
 
-    async def _adopt(self, adoption: Adoption, by: str, *, has_files: bool = True) -> Changes:
+    async def _adopt(self, adoption: Adoption, by: str) -> Changes:
         try:
             async with self._reloader.turn() as serve:
-                return await self._adopt_now(adoption, by, serve, has_files=has_files)
+                return await self._adopt_now(adoption, by, serve)
         except ReloadRefusedError as error:
             raise NotNowError(str(error), is_stopping=error.is_stopping) from None
 
     async def _adopt_now(
-        self,
-        adoption: Adoption,
-        by: str,
-        serve: Callable[[str, Candidate], Awaitable[ReloadReport]],
-        *,
-        has_files: bool,
+        self, adoption: Adoption, by: str, serve: Callable[[str, Candidate], Awaitable[ReloadReport]]
     ) -> Changes:
         before = self._sources
         if (before.layer, before.text) != (adoption.before.layer, adoption.before.text):
             raise LayerConflictError("The configuration has changed meanwhile.")
         wanted = replace(before, layer=adoption.layer, refused=())
-        make = self._source.revise if has_files else self._switched
-        candidate = await asyncio.to_thread(make, wanted, self._now())
+        now = self._now()
+        candidate = await beside_the_loop(lambda: self._source.revise(wanted, now))
         kept = KeptFile(before.changes_file, before.layer, may_replace=bool(before.refused))
-        if adoption.is_kept:
-            await asyncio.to_thread(kept.write, adoption.layer)
-            self._source.note_written(before.changes_file)
-        report = await serve(by, candidate)
+        try:
+            if adoption.is_kept:
+                await asyncio.to_thread(kept.write, adoption.layer, now)
+                self._source.note_written(before.changes_file)
+            report = await serve(by, candidate)
+        except asyncio.CancelledError:
+            # The gateway stops, and says that nothing was changed: the next start must not serve it.
+            kept.put_back()
+            raise
         if report.changes is not None:
             return report.changes
         if adoption.is_kept:
@@ -161,14 +160,6 @@ class LayerReloads:
         if report.faults:
             raise ConfigError(report.faults)
         raise NotServedError(f"The configuration was not applied: {report.why_not}.")
-
-    def _switched(self, wanted: Sources, now: datetime) -> Candidate:
-        """What is served with the overrides of `wanted`, and the same tokens. Reads no file."""
-        overrides, unswitched = wanted.layer.active(now), self._unswitched
-        if unswitched is None:
-            raise LayerConflictError("No override is in force any more.")
-        config = with_overrides(unswitched, overrides)
-        return Candidate(config, None, sources=wanted, unswitched=unswitched if overrides else None)
 
     def _end(self, names: frozenset[str]) -> None:
         """End these overrides, whatever happens to the file: one that is over has no effect there."""
@@ -208,18 +199,10 @@ class LayerReloads:
             return
 
     async def _serve_end(self, before: Sources, layer: ChangeLayer, by: str) -> None:
-        adoption = Adoption(before, layer, is_kept=False)
-        try:
-            await self._adopt(adoption, by)
-        except ConfigError as error:
-            # A token file that somebody has broken meanwhile must keep no service open.
-            if self._unswitched is None:
-                raise
-            log.warning("files of the configuration not read", by=by, reason=str(error))
-            await self._adopt(adoption, by, has_files=False)
+        await self._adopt(Adoption(before, layer, is_kept=False), by)
         kept = KeptFile(before.changes_file, before.layer)
         try:
-            await asyncio.to_thread(kept.write, layer)
+            await asyncio.to_thread(kept.write, layer, self._now())
             self._source.note_written(before.changes_file)
         except (LayerConflictError, NotKeptError) as error:
             log.error("changes not kept", file=str(before.changes_file), reason=str(error))

@@ -50,7 +50,7 @@ class OwnRow(NamedTuple):
 
 
 class Leading:
-    """What the leader does while its context is open. It follows the configuration by `use`."""
+    """What the leader does while its context is open. It follows the configuration by `prepare`."""
 
     def __init__(
         self,
@@ -103,13 +103,18 @@ class Leading:
                 self._start_warnings()
             yield
 
-    def use(self, config: Config) -> None:
-        """Follow another configuration."""
-        self._config = config
-        before, self._warned_of = self._warned_of, _warned_of(config)
-        if self._tasks is not None and self._warned_of != before:
-            self._stop_warnings(is_leading=True)
-            self._start_warnings()
+    def prepare(self, config: Config) -> Callable[[], None]:
+        """Find what early warnings need of another configuration; the result follows it. May run in a thread."""
+        warned_of = _warned_of(config)
+
+        def use() -> None:
+            self._config = config
+            before, self._warned_of = self._warned_of, warned_of
+            if self._tasks is not None and warned_of != before:
+                self._stop_warnings(is_leading=True)
+                self._start_warnings()
+
+        return use
 
     def _start_warnings(self) -> None:
         if self._tasks is None or not any(service.has_limits for service in self._config.services.values()):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Generic, TypeVar
 
 from tentaculo.net.memory import without_collections
@@ -38,12 +39,30 @@ class LoadedLater(Generic[T]):
 async def beside_the_loop(build: Callable[[], T]) -> T:
     """The result of `build`, which runs in a thread and gives the event loop its turns as often as it wants them.
 
-    The garbage is not collected meanwhile: a collection stops the event loop too. One call at a time.
+    The garbage is not collected meanwhile: a collection stops the event loop too.
     """
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(_SWITCH)
-    try:
-        with without_collections():
-            return await asyncio.to_thread(build)
-    finally:
-        sys.setswitchinterval(before)
+    with _beside:
+        return await asyncio.to_thread(build)
+
+
+class _Beside:
+    """What holds while a thread computes beside the event loop: from the first one to the last one."""
+
+    def __init__(self) -> None:
+        self._threads = 0
+        self._held = ExitStack()
+
+    def __enter__(self) -> None:
+        if not self._threads:
+            self._held.callback(sys.setswitchinterval, sys.getswitchinterval())
+            sys.setswitchinterval(_SWITCH)
+            self._held.enter_context(without_collections())
+        self._threads += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._threads -= 1
+        if not self._threads:
+            self._held.close()
+
+
+_beside = _Beside()

@@ -322,7 +322,10 @@ class Reloader:
         asked = ReloadReport(by, self._now(), self.last.generation, before=self.last.loaded)
         report = self.last = await self._run(asked, read)
         _log(report)
-        self.on_report(report)
+        try:
+            self.on_report(report)
+        except Exception:  # what is served is decided: who asked must learn of it
+            log.exception("reload not reported", by=by)
         self._manager.ready(_status(report))
         return report
 

@@ -276,18 +276,16 @@ def milliseconds_since(start: float) -> int:
 
 
 def certificate_of(tls: ssl.SSLObject) -> Certificate | None:
-    """The certificate of a verified chain.
+    """The certificate of a verified chain; None where there is none, or Python cannot read it.
 
     Python 3.11 has the chain only in the object below its `SSLObject`.
     """
     chain = getattr(getattr(tls, "_sslobj", None), "get_verified_chain", None)
-    certificates: list[dict[str, Any]] = (
-        [one.get_info() for one in chain() or ()] if chain else [tls.getpeercert() or {}]
-    )
-    ends = [_moment(one["notAfter"]) for one in certificates if "notAfter" in one]
-    if not ends:
+    certificates = [_read(one.get_info) for one in chain() or ()] if chain else [_read(tls.getpeercert)]
+    own = certificates[0] if certificates else {}
+    if "notAfter" not in own:
         return None
-    own = certificates[0]
+    ends = [_moment(one["notAfter"]) for one in certificates if "notAfter" in one]
     names = [value for kind, value in own.get("subjectAltName", ()) if kind in ("DNS", "IP Address")]
     issuer = {key: value for part in own.get("issuer", ()) for key, value in part}
     return Certificate(
@@ -298,6 +296,14 @@ def certificate_of(tls: ssl.SSLObject) -> Certificate | None:
         ends=ends[0],
         chain_ends=min(ends),
     )
+
+
+def _read(certificate: Callable[[], Any]) -> dict[str, Any]:
+    """A certificate as Python reads it; empty where a name in it is no UTF-8, which is no fault of the connection."""
+    try:
+        return certificate() or {}
+    except UnicodeDecodeError:
+        return {}
 
 
 def _moment(text: object) -> datetime:

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import math
 import socket
+import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
@@ -187,21 +188,22 @@ async def connect_first(
     race = _Race(connect, close)
     tasks = TaskGroup("connecting")
     try:
-        for address in addresses:
-            race.running += 1
-            tasks.start(race.attempt(address), address)
-            if await race.has_ended(delay):
-                break
-        while race.winner is None and race.running:
-            await race.has_ended(None)
+        try:
+            for address in addresses:
+                race.running += 1
+                tasks.start(race.attempt(address), address)
+                if await race.has_ended(delay):
+                    break
+            while race.winner is None and race.running:
+                await race.has_ended(None)
+        finally:
+            race.is_over = True
+            await tasks.close()
     except BaseException:
-        race.is_over = True
+        # Cancelled, perhaps while the others ended: nobody gets the connection.
         if race.winner is not None:
             close(race.winner[1])
         raise
-    finally:
-        race.is_over = True
-        await tasks.close()
     if race.winner is None:
         raise _most_telling(race.errors)
     return race.winner
@@ -247,6 +249,11 @@ class _Race(Generic[Connection]):
 async def _connect_to(address: str, connect: Callable[[str], Awaitable[Connection]]) -> Connection:
     try:
         return await connect(address)
+    except UnicodeDecodeError:
+        # Python reads the whole certificate in the handshake.
+        refused = ssl.SSLCertVerificationError("a name in the certificate is no UTF-8")
+        refused.verify_message = "a name in it is not valid UTF-8"
+        raise refused from None
     except OSError as error:
         if error.errno == errno.EADDRNOTAVAIL and _has_source(address):
             raise NoPortError(errno.EADDRNOTAVAIL, "no port is left") from None

@@ -8,10 +8,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from enum import Enum
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from tentaculo.net import session_cookie
 from tentaculo.net.http1 import field_name
+
+T = TypeVar("T")
 
 
 class Kind(Enum):
@@ -243,6 +245,8 @@ def table(fields: tuple[Field, ...], receiver: str) -> Iterator[str]:
         )
 
 
+CONNECTION_OPTIONS = frozenset((b"close", b"keep-alive", b"upgrade"))
+"""What Connection says that is no name of a field."""
 RawHeaders = Sequence[tuple[bytes, bytes]]
 Line = tuple[bytes, bytes, bytes]
 """A field as (name in lower case, name, value)."""
@@ -276,6 +280,14 @@ def authorizes_connection(authorization: bytes) -> bool:
 def offers_connection(challenges: bytes) -> bool:
     """Whether a WWW-Authenticate offers a scheme that authenticates the connection."""
     return _OFFERS_CONNECTION.search(challenges) is not None
+
+
+def _with(found: list[T] | None, item: T) -> list[T]:
+    # A new list for each would take quadratic time: a response may have thousands of fields of one name.
+    if found is None:
+        return [item]
+    found.append(item)
+    return found
 
 
 class ResponseHeaders:
@@ -336,18 +348,15 @@ class ResponseHeaders:
 
     def _note(self, lower: bytes, line: bytes, value: bytes, named: set[bytes]) -> None:
         if lower == b"content-length":
-            self.lengths = [*(self.lengths or ()), value]
+            self.lengths = _with(self.lengths, value)
         elif lower == b"content-type":
             self.content_type = value
             self.lines.append(line)
         elif lower == b"connection":
-            for option in split_list(value):
-                if option == b"close":
-                    self.close = True
-                elif option == b"keep-alive":
-                    self.keep_alive = True
-                elif option != b"upgrade":
-                    named.add(option)
+            options = set(split_list(value))
+            self.close = self.close or b"close" in options
+            self.keep_alive = self.keep_alive or b"keep-alive" in options
+            named |= options - CONNECTION_OPTIONS
         elif lower == b"keep-alive":
             timeout = _TIMEOUT.search(value)
             self.keep_alive_timeout = int(timeout[1]) if timeout is not None else None
@@ -357,10 +366,10 @@ class ResponseHeaders:
         elif lower in RESPONSE_ADDRESSES:
             if lower == b"www-authenticate":
                 self.binds_connection = self.binds_connection or offers_connection(value)
-            self.addresses = [*(self.addresses or ()), len(self.lines)]
+            self.addresses = _with(self.addresses, len(self.lines))
             self.lines.append(line)
         elif lower == b"transfer-encoding":
-            self.codings = [*(self.codings or ()), value]
+            self.codings = _with(self.codings, value)
         elif lower == b"persistent-auth":
             self.binds_connection = self.binds_connection or value.lower() != b"false"
             self.lines.append(line)

@@ -13,6 +13,7 @@ from typing import Any
 
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.net.header_fields import (
+    CONNECTION_OPTIONS,
     FORWARDING,
     KEPT,
     REQUEST_NAMES,
@@ -29,10 +30,6 @@ ForwardedFields = dict[bytes, bytes]
 """The forwarding fields, such as X-Forwarded-For, by name in lower case."""
 
 _OUTER_PREFIX = re.compile(r"(?:/[^/\\?#\s,;\"<>\x00-\x20\x7f]+)+")
-
-
-_OPTIONS = frozenset((b"close", b"keep-alive", b"upgrade"))
-"""What Connection says that is no name of a field."""
 
 
 class RequestHeaders:
@@ -172,7 +169,7 @@ class RequestHeaders:
     def _note_connection(self, value: bytes) -> None:
         named = set(split_list(value))
         self.wants_upgrade = self.wants_upgrade or b"upgrade" in named
-        named -= _OPTIONS
+        named -= CONNECTION_OPTIONS
         if named:
             self.named = named if self.named is None else self.named | named
 

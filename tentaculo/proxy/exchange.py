@@ -200,15 +200,14 @@ class Exchange(ResponseRelay, ABC):
         if had_turn or not balancer.waiting:
             bound = self.request.protocol.bound
             lease = bound.acquire(balancer) if type(bound) is BoundConnections and not self._tried else None
-            if (
-                lease is None
-                and plan.sticky is not None
-                and (wanted := plan.sticky.endpoint_in(self.inbound.fields.lines))
-            ):
-                lease = balancer.acquire_sticky(wanted, self._tried)
+            if lease is None and plan.sticky is not None:
+                wanted = plan.sticky.endpoint_in(self.inbound.fields.lines)
+                lease = balancer.acquire_sticky(wanted, self._tried) if wanted is not None else None
             lease = self._lease = lease or balancer.acquire(self._tried)
             self._has_turn = None
             if lease is not None:
+                if had_turn:
+                    balancer.wake_if_room()
                 if deadline is not None:
                     waited = self._is_driven or self._tried
                     deadline.limit.enter(self, perf_counter() if waited else self.record.started)
@@ -253,6 +252,8 @@ class Exchange(ResponseRelay, ABC):
         offered = self.inbound.offered_upgrades(plan.upgrades, plan.upgrade_methods)
         if not chosen or not chosen <= {protocol.lower() for protocol in offered}:
             raise UpstreamError(Failure.BAD_RESPONSE, "it switched protocols without being asked")
+        lines = self.admitted.lines + (self.session_line(plan.sticky) if plan.sticky is not None else b"")
+        block = self.response_writer(lines).upgraded(head, fields)
         upstream, early = connection.upgrade(plan.limits.stall)
         if client.transport is None:
             raise ConnectionResetError("the client has gone")
@@ -262,8 +263,7 @@ class Exchange(ResponseRelay, ABC):
         self._give_back(connection, lease)
         self.is_started = True
         self.record.status = 101
-        lines = self.admitted.lines + (self.session_line(plan.sticky) if plan.sticky is not None else b"")
-        self.write(self.response_writer(lines).upgraded(head, fields))
+        self.write(block)
         client.set_parser(tunnel)
         tunnel.open(
             early,
@@ -377,11 +377,14 @@ class Exchange(ResponseRelay, ABC):
             self.admitted.caller.use.streams.pop(self.lose_token, None)
             self.record.sent, self.record.received = tunnel.sent, tunnel.received
         if lease is not None:
-            if outcome is _SUCCESS and lease.endpoint.others and tunnel is None and not self._tried:
-                lease.endpoint.note_latency(self.record.head_seconds or perf_counter() - self.record.started)
-            deadline = self.admitted.plan.deadline
+            record, deadline = self.record, self.admitted.plan.deadline
+            # A body that still arrives does so at its client's pace, and a wait for room is due to the others.
+            is_timed = self._upload is None
+            if outcome is _SUCCESS and lease.endpoint.others and is_timed and tunnel is None and not self._tried:
+                seconds = record.head_seconds or perf_counter() - record.started
+                lease.endpoint.note_latency(seconds - record.queue_seconds)
             if deadline is not None:
-                if self._upload is None:
+                if is_timed:
                     deadline.limit.note_end(self, deadline, perf_counter(), outcome, own)
                 else:
                     deadline.limit.leave(self)

@@ -187,6 +187,8 @@ class ProxyGeneration:
                     state.weight = weight
         for state in self.states.values():
             state.limit = self._config.limits.in_flight
+        for balancer in self.balancers.values():
+            balancer.wake_if_room()
         learned = {group.route.key: group for group in before.groups} if before is not None else {}
         for route, group in self._pending_groups:
             route.group = group

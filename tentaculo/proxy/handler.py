@@ -17,9 +17,9 @@ the upstream has to be waited for. `DrivenExchange.run` drives in a task of aioh
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from time import perf_counter
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Protocol, TypeVar, cast
 
 from aiohttp import web
 
@@ -28,11 +28,12 @@ from tentaculo.model.failure import Failure, UpstreamError
 from tentaculo.model.health import ConcurrencyView, Endpoint, Health
 from tentaculo.net.inbound_request import Request
 from tentaculo.net.response_bytes import SentResponse
+from tentaculo.proxy.attempts import attempt_failed
 from tentaculo.proxy.exchange import Exchange
 from tentaculo.proxy.generation import ProxyGeneration
 from tentaculo.proxy.proxied_request import JudgedRequest, PreparedRequest, Wait
 from tentaculo.proxy.route import CompiledRoute
-from tentaculo.proxy.state import ProxyDependencies, ProxyState
+from tentaculo.proxy.state import PendingWait, ProxyDependencies, ProxyState
 from tentaculo.upstream.circuit_breaker import CircuitBreaker, CircuitBreakers
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
 
 # Read on every proxied request: a global is a good deal cheaper than an attribute of an enum class.
 _UPSTREAM = Wait.UPSTREAM
+
+T = TypeVar("T")
 
 
 class DrivenExchange(Exchange):
@@ -112,7 +115,8 @@ class DrivenExchange(Exchange):
             assert self._lease is not None
             began = perf_counter()
             try:
-                connection = await self._lease.endpoint.pool.connect(self.admitted.plan.connect)
+                plan = self.admitted.plan
+                connection = await self._until_ended(self._lease.endpoint.pool.connect(plan.connect), plan)
             finally:
                 self.record.connect_seconds += perf_counter() - began
             self._send(connection)
@@ -120,13 +124,29 @@ class DrivenExchange(Exchange):
             plan = self.admitted.plan
             assert plan.balancer is not None
             began = perf_counter()
+            # One that was woken too late for the room waits again, but no longer for that.
+            room = plan.balancer.wait_for_room(plan.connect - self.record.queue_seconds)
             try:
-                self._has_turn = await plan.balancer.wait_for_room(plan.connect)
+                self._has_turn = await self._until_ended(room, plan)
             finally:
                 self.record.queue_seconds += perf_counter() - began
         else:
             assert self._tunnel is not None
             await self._tunnel.wait()
+
+    async def _until_ended(self, work: Awaitable[T], plan: CompiledRoute) -> T:
+        """The result of `work`, before which the request has no connection. Raises `Problem` where it is ended meanwhile."""
+        wait, pending = PendingWait(plan.service.name), self.shared.pending
+        pending.add(wait)
+        try:
+            async with wait.limit:
+                return await work
+        except TimeoutError:
+            if wait.error is None:
+                raise
+            raise attempt_failed(wait.service, wait.error) from None
+        finally:
+            pending.discard(wait)
 
     def _on_progress(self) -> None:
         """More of the response has arrived, or the exchange has failed."""

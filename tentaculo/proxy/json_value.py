@@ -98,7 +98,8 @@ def _member(body: bytes, start: int, end: int, name: str) -> tuple[int, tuple[in
         if known == name:
             found = position, value_end
         position = _after_space(body, value_end) + 1
-    if members and body[position - 1] != ord("}"):
+    # The value of a member that is there twice is the last one, whose length may happen to end another value.
+    if members and (body[position - 1 : position] != b"}" or _after_space(body, position) < end):
         raise ValueError("a member twice")
     return opened, found
 

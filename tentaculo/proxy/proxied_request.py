@@ -352,10 +352,12 @@ class ResponseRelay(ProxiedRequest):
     def _relay_interim(self, connection: UpstreamConnection) -> None:
         reader, plan = connection.response, self.admitted.plan
         writer = self.response_writer()
-        while reader.interim:
-            head = reader.interim.pop(0)
-            if self.inbound.minor == 1 and (head.status != 100 or self.inbound.fields.expect is not None):
-                self.write(writer.interim(head))
+        heads, is_expected = reader.interim, self.inbound.fields.expect is not None
+        if self.inbound.minor == 1 and (
+            lines := b"".join([writer.interim(head) for head in heads if head.status != 100 or is_expected])
+        ):
+            self.write(lines)
+        heads.clear()
         if connection.is_request_whole:
             # The upstream is at work (RFC 9110 section 15.2): the time limit begins again.
             connection.limit(plan.first_byte, Failure.FIRST_BYTE_TIMEOUT)
@@ -366,7 +368,6 @@ class ResponseRelay(ProxiedRequest):
         """The client's head, and whether its body is to be chunked."""
         inbound, admitted = self.inbound, self.admitted
         plan = admitted.plan
-        self.is_started = self.request.protocol.has_response = True
         if self.shared.is_draining or not connection.is_request_whole:
             self.keep_alive = False
         lines = admitted.lines if fields.has_date else admitted.lines + date_line()
@@ -381,10 +382,13 @@ class ResponseRelay(ProxiedRequest):
             and known.key == (plan, inbound.method, inbound.minor, self.keep_alive, admitted.replaces_cors)
         ):
             self.keep_alive = known.keep_alive
+            self.is_started = self.request.protocol.has_response = True
             ids = (self.id_line, b"X-Correlation-Id: ", self.id_value, b"\r\n")
             return b"".join((known.head, *ids, lines, b"\r\n")), known.is_chunked
         writer = self.response_writer(lines)
         block, is_chunked = writer.final(head, fields, False)
+        # Not before: a head that may not pass leaves the response to the gateway.
+        self.is_started = self.request.protocol.has_response = True
         self.keep_alive = writer.keep_alive
         return block, is_chunked
 

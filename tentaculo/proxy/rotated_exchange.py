@@ -100,7 +100,7 @@ class RotatedExchange(DrivenExchange):
             await super()._wait(wait)
             return
         try:
-            await self._read_body()
+            await self._until_ended(self._read_body(), self._judged.route)
         except UpstreamError as error:
             raise Problem(error.failure, error.detail) from None
         except (ConnectionError, Problem):
@@ -133,7 +133,11 @@ class RotatedExchange(DrivenExchange):
             return super().advance(error)
         pieces, self._read = self._read, None
         try:
-            is_whole = self.request.content.is_eof()
+            content = self.request.content
+            is_whole = content.is_eof()
+            if is_whole:
+                # The end may have come after the last read.
+                pieces.append(content.read_nowait())
             return self._start(b"".join(pieces), is_whole=is_whole)
         except Exception as other:  # noqa: BLE001 - logged there
             self._end_with(other)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -96,6 +97,28 @@ class ProxyDependencies:
     """This gateway in Via and Proxy-Status; unique, since a request that carries it has come in a circle."""
 
 
+class PendingWait:
+    """A wait of a request that has no connection yet, for room or for one, so that it can be ended from outside."""
+
+    __slots__ = ("error", "limit", "service")
+
+    def __init__(self, service: str) -> None:
+        self.service = service
+        self.limit = asyncio.timeout(None)
+        """Surrounds the wait."""
+        self.error: UpstreamError | None = None
+        """Why it was ended."""
+
+    def __repr__(self) -> str:
+        return f"<PendingWait for {self.service}>"
+
+    def end(self, error: UpstreamError) -> None:
+        """End the wait with a `TimeoutError` of `limit`. A second call does nothing."""
+        if self.error is None:
+            self.error = error
+            self.limit.reschedule(asyncio.get_running_loop().time())
+
+
 class ProxyState:
     """What the proxy asks of the gateway, its counts, and the exchanges under way."""
 
@@ -103,6 +126,7 @@ class ProxyState:
         "is_draining",
         "name",
         "needs",
+        "pending",
         "requests",
         "streams",
         "tasks",
@@ -124,21 +148,30 @@ class ProxyState:
         """Connections that carry an event stream."""
         self.under_way: dict[UpstreamConnection, str] = {}
         """Connections that carry any exchange but a tunnel, each with the service that it leads to."""
+        self.pending: set[PendingWait] = set()
+        """The waits of requests that have no connection yet."""
 
     def __repr__(self) -> str:
         return f"<ProxyState: {self.traffic.in_flight} in flight>"
 
     def stop(self) -> None:
         """End every exchange. A client that has had no response yet gets a 503 (`stopping`)."""
+        error = UpstreamError(Failure.STOPPING, "the gateway is stopping")
+        for wait in self.pending:
+            wait.end(error)
         for connection in list(self.under_way):
-            connection.fail(UpstreamError(Failure.STOPPING, "the gateway is stopping"))
+            connection.fail(error)
 
     def end_services(self, names: Collection[str]) -> None:
         """End every exchange and every tunnel with these services, which were removed from the configuration."""
+        error = UpstreamError(Failure.SERVICE_OFF, "the service was removed from the configuration")
+        for wait in self.pending:
+            if wait.service in names:
+                wait.end(error)
         for tunnel in [tunnel for tunnel, name in self.tunnels.items() if name in names]:
             tunnel.close()
         for connection in [connection for connection, name in self.under_way.items() if name in names]:
-            connection.fail(UpstreamError(Failure.SERVICE_OFF, "the service was removed from the configuration"))
+            connection.fail(error)
 
     def end_streams(self) -> None:
         """End tunnels and event streams."""

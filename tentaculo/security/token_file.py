@@ -9,14 +9,12 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
-import stat
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tentaculo.config.accepted_tokens import DEFAULT_TOKEN_FILE, TokenSettings, format_line, parse_line
-from tentaculo.config.files import read_text, replaceable
+from tentaculo.config.files import keep_access, read_text, replace_file, replaceable
 from tentaculo.config.schema import Config
 from tentaculo.security.tokens import hash_token
 
@@ -105,42 +103,17 @@ class TokenFile:
 
     def write(self) -> None:
         """Replace the file in one step. Comments and lines that were not changed stay as they are. Raises OSError."""
-        path, lines = self._target, [line for line, _ in self._lines]
+        lines = [line for line, _ in self._lines]
         text = ("" if any(line.startswith("#") for line in lines) else _HEADING) + "".join(f"{one}\n" for one in lines)
-        # mkstemp makes the file with mode 0600.
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                _keep_access(path, file.fileno())
-                os.fsync(file.fileno())
-            os.replace(name, path)
-        except BaseException:
-            os.unlink(name)
-            raise
-        _sync_folder(path.parent)
+        replace_file(self._target, text.encode(), _set_access)
 
 
-_MODE = stat.S_IRUSR | stat.S_IWUSR | stat.S_IRGRP | stat.S_IWGRP
-"""What the mode of a token file may allow."""
-
-
-def _keep_access(path: Path, descriptor: int) -> None:
-    """Give a file the owner, the group and the mode of the one at `path`, which it is to replace; all others have no access.
-
-    Where there is none, it belongs to the owner of the folder. An administrator who changes the token file must not lock
-    out the gateway, which runs as another user.
-    """
-    with suppress(OSError):  # EINVAL for a user whom a container does not have
-        try:
-            found = os.stat(path)
-        except FileNotFoundError:
+def _set_access(path: Path, descriptor: int) -> None:
+    """As `keep_access`; where there is no file, the new one belongs to the owner of the folder."""
+    if not keep_access(path, descriptor):
+        with suppress(OSError):
             folder = os.stat(path.parent)
             os.fchown(descriptor, folder.st_uid, folder.st_gid)
-            return
-        os.fchown(descriptor, found.st_uid, found.st_gid)
-        os.fchmod(descriptor, found.st_mode & _MODE)
 
 
 Stamp = tuple[int, ...] | None
@@ -232,12 +205,3 @@ def _lines(path: Path) -> list[tuple[str, TokenSettings | None]]:
             raise TokenFileError(f"{path}: line {number} {error}") from None
         found.append((line.strip(), None if token is None else token.replace(source=f"{path}, line {number}")))
     return found
-
-
-def _sync_folder(folder: Path) -> None:
-    """A revoked token must not come back after a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -41,6 +41,7 @@ from tentaculo.server.fast_path import ActiveRequest, BufferedRequest
 from tentaculo.server.gateway_responses import GatewayResponses
 from tentaculo.server.native_access import READS
 from tentaculo.server.native_routes import LIMIT_FIELDS, REQUEST_ID, STARTED, from_http
+from tentaculo.server.query_parameters import MOST_PARAMETERS
 from tentaculo.server.request_limits import RouteLimits
 from tentaculo.server.route_entries import Route
 from tentaculo.server.rules import JudgedRequest, RequestRules
@@ -239,6 +240,8 @@ class Dispatcher:
             self._find_ticket(judged)
         if route.is_native:
             judged.native = rules.native
+            if inbound.target.query.count("&") >= MOST_PARAMETERS:
+                raise Problem(Failure.BAD_REQUEST, f"The query has more than {MOST_PARAMETERS} parameters.")
             access.check_form(inbound)
             if inbound.fields.session_cookies is not None and judged.ticket is None:
                 judged.session_id = access.session_id(inbound)

@@ -159,7 +159,7 @@ class RepeatedHead:
 SMALL_READ = 512
 """Bytes of a read that cannot hold enough header fields to take much memory. Many of them, in one head, can."""
 LARGE_READ = 2 * 1024
-"""Bytes of a read that cannot hold enough list members, segments or escapes to take much time."""
+"""Bytes of a read that cannot hold enough list members, segments, escapes or parameters to take much time."""
 LIST_COST = 2
 """Such parts of a head that take as long as one step of a parser: see `TurnScheduler.charge`."""
 HEAD_COST = 1
@@ -174,10 +174,10 @@ MAX_LATER = 8 * 1024
 
 
 def steps_of_head(data: bytes) -> int:
-    """The steps that the head in `data` takes beyond those of a usual one, for lists in its fields and for its path."""
+    """The steps that the head in `data` takes beyond those of a usual one, for lists in its fields and for its target."""
     end = data.find(HEAD_END)
     end = len(data) if end < 0 else end
-    return (data.count(b",", 0, end) + data.count(b"%", 0, end) + data.count(b"/", 0, end)) // LIST_COST
+    return sum([data.count(part, 0, end) for part in (b",", b"%", b"/", b"&")]) // LIST_COST
 
 
 class ActiveRequest(Protocol):

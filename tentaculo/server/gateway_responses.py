@@ -118,12 +118,13 @@ def safe_headers() -> Mapping[str, str]:
 
 
 def _language_of(inbound: InboundRequest) -> str:
-    chosen = _CHOSEN.search(inbound.target.query)
+    # Not `inbound.target`, which is not there where the request was refused before.
+    chosen = _CHOSEN.search(inbound.raw_target.partition("?")[2])
     cookies, accepted = inbound.first(b"cookie"), inbound.first(b"accept-language")
     return asked_language("" if chosen is None else chosen[1], cookies or "", accepted or "")
 
 
-_CHOSEN = re.compile(rf"[?&]{PARAMETER}=([a-z]+)(?:&|$)")
+_CHOSEN = re.compile(rf"(?:^|&){PARAMETER}=([a-z]+)(?:&|$)")
 _UNCERTAIN = (Failure.BAD_REQUEST, Failure.NOT_IMPLEMENTED)
 """Failures after which another server might see the end of the request elsewhere."""
 

@@ -140,7 +140,10 @@ class Successor:
             raise HandoverFailed(await self._how_it_ended() or "it closed its channel") from error
         if not text:
             raise HandoverFailed(await self._how_it_ended() or "it closed its channel")
-        return frozenset((str(host), int(port)) for host, port in json.loads(text))
+        try:
+            return frozenset((str(host), int(port)) for host, port in json.loads(text))
+        except (TypeError, ValueError) as error:
+            raise HandoverFailed("it reported something else than the addresses at which it listens") from error
 
     def request_reload(self) -> None:
         """Have it reload its configuration soon."""

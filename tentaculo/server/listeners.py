@@ -22,6 +22,7 @@ from enum import Enum
 import structlog
 
 from tentaculo.net.tcp import TcpSocket, limit_stall, local_url
+from tentaculo.security.sign_in import network_of
 
 QUEUE_EMPTY_FOR = 0.05
 """Seconds for which a queue must be empty: handshakes that had begun may still end."""
@@ -231,6 +232,7 @@ class ConnectionLimits:
     """Counts client connections. 0 means no limit for one address, and for all connections what the descriptors allow.
 
     More than the descriptors allow is never accepted: each proxied connection takes two, its client's and its upstream's.
+    Of IPv6 a network of 64 bits counts as one address, since a customer has at least that.
     """
 
     def __init__(self, connections: int, per_address: int) -> None:
@@ -259,6 +261,7 @@ class ConnectionLimits:
         if self.open >= self._limit:
             self._note_full()
             return False
+        address = _counted_as(address)
         if self._per_address and self._addresses[address] >= self._per_address:
             return False
         # Counted without a limit too: a reload may bring one.
@@ -280,15 +283,18 @@ class ConnectionLimits:
         """
         if (self.open - self._all_ending) * 2 > self._limit:
             return True
+        address = _counted_as(address)
         return self._per_address > 0 and (self._addresses[address] - self._ending[address]) * 2 > self._per_address
 
     def note_ending(self, address: str) -> None:
         """A counted connection from `address` is being closed. Call `leave` with `was_ending` at its end."""
+        address = _counted_as(address)
         self._ending[address] += 1
         self._all_ending += 1
 
     def leave(self, address: str, *, was_ending: bool = False) -> None:
         """A counted connection from `address` has ended."""
+        address = _counted_as(address)
         if was_ending:
             self._all_ending -= 1
             self._ending[address] -= 1
@@ -306,6 +312,10 @@ class ConnectionLimits:
         if not self._is_full:
             self._is_full = True
             log.warning("connection limit reached", connections=self._limit, descriptors=_descriptors())
+
+
+def _counted_as(address: str) -> str:
+    return network_of(address) if ":" in address else address
 
 
 def connections_within(descriptors: int) -> int:
@@ -354,8 +364,6 @@ def _descriptors() -> int:
 def _count_of(limit: int) -> int:
     return limit if limit != resource.RLIM_INFINITY else 1_000_000
 
-
-log = structlog.get_logger(__name__)
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 

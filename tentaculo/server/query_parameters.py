@@ -11,6 +11,8 @@ from multidict import MultiMapping
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.text import printable
 
+MOST_PARAMETERS = 256
+"""Parameters in the query of an own path. To read thousands of them takes the event loop many milliseconds."""
 _MOST_SHOWN = 40
 _NUMBER = re.compile(r"[0-9]{1,9}")
 

@@ -8,6 +8,7 @@ removed, only its own share of the clients moves.
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
@@ -19,9 +20,11 @@ from tentaculo.upstream.load_balancer import EndpointState, Lease, LoadBalancer
 
 _SIZE = 16
 """Characters of the value."""
-_DIGITS = frozenset(b"0123456789abcdef")
 _MOST_TRIES = 1000
 """Values that are tried for one endpoint. Among ten endpoints each value has one chance in ten."""
+_SPARE = 64
+"""Values that were tried for another endpoint and are kept for one. Without them each new client would cost the square of
+the number of endpoints in hashes."""
 
 
 class StickySessions:
@@ -30,6 +33,8 @@ class StickySessions:
     def __init__(self, service: str, endpoints: Sequence[Endpoint]) -> None:
         self._name = f"tentaculo-endpoint-{service}".encode()
         self._endpoints = tuple(endpoints)
+        self._cookie = re.compile(rb"(?:^|;)[ \t]*%b=([0-9a-f]{%d})[ \t]*(?=;|\Z)" % (re.escape(self._name), _SIZE))
+        self._spare: dict[Endpoint, list[bytes]] = {}
         self._keys = [blake2b(f"{one.authority} {one.tls}".encode(), digest_size=32).digest() for one in endpoints]
 
     def __repr__(self) -> str:
@@ -41,13 +46,9 @@ class StickySessions:
         `lines` are the fields: the name in lower case, the name, and the value.
         """
         for lower, _, value in lines:
-            if lower == b"cookie" and self._name in value:
-                for part in value.split(b";"):
-                    if self._name not in part:
-                        continue
-                    name, _, found = part.strip().partition(b"=")
-                    if name == self._name and len(found) == _SIZE and _DIGITS.issuperset(found):
-                        return self._first(found)
+            # There may be thousands of cookies: no step of Python for each.
+            if lower == b"cookie" and (found := self._cookie.search(value)) is not None:
+                return self._first(found[1])
         return None
 
     def line(self, endpoint: Endpoint, *, is_encrypted: bool) -> bytes:
@@ -55,13 +56,24 @@ class StickySessions:
 
         `is_encrypted` says whether the client's connection is.
         """
+        value = self._value_for(endpoint)
+        secure = b"; Secure" if is_encrypted else b""
+        return b"Set-Cookie: %b=%b; Path=/; HttpOnly; SameSite=Lax%b\r\n" % (self._name, value, secure)
+
+    def _value_for(self, endpoint: Endpoint) -> bytes:
+        """A random value that was given to nobody, and leads to `endpoint` unless too many had to be tried."""
+        if spare := self._spare.get(endpoint):
+            return spare.pop()
         value = b""
         for _ in range(_MOST_TRIES):
             value = secrets.token_hex(_SIZE // 2).encode()
-            if self._first(value) == endpoint:
+            first = self._first(value)
+            if first == endpoint:
                 break
-        secure = b"; Secure" if is_encrypted else b""
-        return b"Set-Cookie: %b=%b; Path=/; HttpOnly; SameSite=Lax%b\r\n" % (self._name, value, secure)
+            others = self._spare.setdefault(first, [])
+            if len(others) < _SPARE:
+                others.append(value)
+        return value
 
     def _first(self, value: bytes) -> Endpoint:
         ranks = [blake2b(value, digest_size=8, key=key).digest() for key in self._keys]

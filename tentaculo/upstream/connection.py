@@ -31,6 +31,8 @@ from tentaculo.upstream.response_reader import ResponseHeadCache, ResponseReader
 
 HIGH_WATER = 8 * 1024
 """Bytes of a body that wait for the client before the upstream is no longer read."""
+INTERIM_STEPS = 2
+"""Steps of a parser that an interim head costs; one has 16 bytes at least."""
 MOST_UNREAD = 64 * 1024
 """Bytes that are read of a connection that was reset."""
 
@@ -345,6 +347,8 @@ class UpstreamConnection(TurnReader):
             return
         if response.steps > STEPS:
             self.turns.charge(response.steps)
+        if response.interim:
+            self.turns.charge(INTERIM_STEPS * len(response.interim))
         if pieces:
             self._buffer += pieces
             if not response.is_whole:

@@ -291,6 +291,14 @@ class LoadBalancer:
                 waiter.set_result(None)
                 return
 
+    def wake_if_room(self) -> None:
+        """Let one more request that waits try if there is room: each that ends makes room for one only.
+
+        So a limit that was raised, and an endpoint that came back, are used although requests wait.
+        """
+        if self.waiting and any(not one.is_full and one.breaker.would_admit() for one in self.endpoints):
+            self.wake_next()
+
     def may_retry(self) -> bool:
         """Whether the budget allows to send one more request to a second endpoint."""
         return self._only is not None or self._retries.take(self._choices)

@@ -105,7 +105,10 @@ def _configuration_loaded(event: Event, t: Language) -> str:
 
 def _configuration_changed(event: Event, t: Language) -> str:
     who, subject = _word(event.payload, "by") or t("events.somebody"), _word(event.payload, "subject")
-    return t("events.configuration_changed", who=who, what=subject) if subject else ""
+    if not subject:
+        # What it was about is lost with the process that was killed.
+        return t("events.configuration_changed_somehow", who=who)
+    return t("events.configuration_changed", who=who, what=subject)
 
 
 def _requests_limited(event: Event, t: Language) -> str:

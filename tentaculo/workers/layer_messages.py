@@ -11,11 +11,15 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
+import structlog
+
 from tentaculo.config.comparison import Changes
 from tentaculo.config.errors import ConfigError, ConfigFault
 from tentaculo.config.layers import Sources
 from tentaculo.gateway.layer_keeper import Adoption, LayerConflictError, NotKeptError, NotNowError, NotServedError
 from tentaculo.gateway.layer_reloads import LayerReloads
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +86,9 @@ async def respond(layers: LayerReloads | None, wanted: Wanted) -> Sources | Chan
         return LayersFailure("not now", str(error), is_stopping=error.is_stopping)
     except NotServedError as error:
         return LayersFailure("not served", str(error))
+    except Exception:  # the worker would wait for ever
+        log.exception("change of a worker failed")
+        return LayersFailure("not served", "The supervisor failed; its log says why.")
 
 
 class WorkerLayers:

@@ -186,3 +186,10 @@ def test_check_says_what_was_changed(commands: Commands) -> None:
     assert result.exit_code == 0, result.output
     assert "changed by the write API (revision 7): services.madre, services.old, services.new" in result.output
     assert f"madre is switched off until {commands.until:%Y-%m-%d %H:%M:%S} UTC by ana" in result.output
+
+
+def test_export_over_a_file_lets_its_readers_read_it(commands: Commands) -> None:
+    """An administrator locked out the gateway, which runs as another user, but of the group of the file."""
+    commands.file.chmod(0o664)
+    commands.run("export", "--secrets", "-o", str(commands.file))
+    assert stat.S_IMODE(commands.file.stat().st_mode) == 0o660

@@ -183,3 +183,29 @@ def test_check_prints_what_is_accepted_and_warns_of_an_end(run: Run, tmp_path: P
     assert (
         "warning: the token ci has the scope proxy:gone, which names a service that is not configured" in found.output
     )
+
+
+@pytest.mark.parametrize("broken", ["services", "changes", "a file"])
+def test_a_fault_elsewhere_keeps_nobody_from_revoking(run: Run, file: Path, tmp_path: Path, broken: str) -> None:
+    """`revoke` needed a configuration without a fault, also in what the write API has changed."""
+    leaked, toml = made(run("new", "ci")), tmp_path / "tentaculo.toml"
+    if broken == "changes":
+        (tmp_path / "data" / "changes.json").write_text("{")
+    else:
+        key = 'token_file = "gone"' if broken == "a file" else "abuot = 1"
+        toml.write_text(toml.read_text() + f"{key}\n")
+    assert CliRunner().invoke(cli, ["check", "-c", str(toml)]).exit_code == 1
+    new = made(run("rotate", "ci"))
+    assert Tokens(read_tokens(file)).accepts(new.encode())
+    assert "ci  " in run("list").output
+    run("revoke", "ci")
+    assert not Tokens(read_tokens(file)).accepts(leaked.encode())
+    made(run("new", "ana", "--scope", "proxy:nobody"))
+
+
+def test_a_fault_of_the_tokens_themselves_is_said(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TENTACULO_AUTH_TOKENS", "[")
+    assert "TENTACULO_AUTH_TOKENS: must be a list as JSON" in run("list", code=2).output
+    monkeypatch.delenv("TENTACULO_AUTH_TOKENS")
+    (tmp_path / "tentaculo.toml").write_text('[auth]\ntoken_fiel = "x"\n')
+    assert 'auth.token_fiel: unknown key; did you mean "token_file"?' in run("revoke", "ci", code=2).output

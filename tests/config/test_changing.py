@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from tentaculo.config.errors import ConfigError, KeyPath
 from tentaculo.config.layers import Sources
 from tentaculo.config.loader import load_sources
 from tentaculo.config.masking import MASK, masked
-from tentaculo.config.merge_patch import MISSING
+from tentaculo.config.merge_patch import MISSING, with_value
 
 FILE = """
 [services.madre]
@@ -252,3 +253,14 @@ def test_overrides_that_are_over_are_tidied_away(editor: Editor) -> None:
     # The clock was set back: they start now, and are as long as they were.
     back = tidied(layer, names, now=NOW - timedelta(days=1))
     assert back.overrides["madre"].until == NOW - timedelta(days=1) + HOUR
+
+
+def test_a_layer_that_names_a_file_is_refused(editor: Editor) -> None:
+    """The row of several machines may be written by whoever has the database: a service would get what is in the file."""
+    for place in (("services", "madre", "token_file"), ("alerts", "webhooks", "ops", "secrets_file")):
+        changes = with_value({}, place, "/run/secrets/other")
+        layer = ChangeLayer(1, NOW, "somebody", changes)
+        (fault,) = faults_of(partial(editor.keep, layer))
+        assert fault == f"{'.'.join(place)}: names a file, which only the configuration file can"
+    removed = with_value({}, ("services", "madre", "token_file"), None)
+    load_sources(replace(Editor().sources, layer=ChangeLayer(1, NOW, "ana", removed)), {}, now=NOW)

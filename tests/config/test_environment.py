@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tentaculo.config import environment
 from tentaculo.config.environment import child_environment, database_url, is_sqlite, make_database_folder, variable_name
-from tentaculo.config.key_reference import ANY, walk
+from tentaculo.config.key_reference import ANY, Key, walk
 from tentaculo.config.reader import read
 from tentaculo.config.schema import Config
 from tentaculo.config.storage import DatabaseSettings
@@ -184,3 +186,21 @@ def test_the_folder_is_made_when_asked_and_not_before(tmp_path: Path) -> None:
 def test_a_database_without_a_file_needs_no_folder(tmp_path: Path, url: str) -> None:
     make_database_folder(config_with(url, tmp_path))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_declarations_are_read_once_however_many_services_there_are(
+    load_text: LoadText, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a thousand of them a start, a reload and each change by the write API took a second for it, or four."""
+    walks: list[None] = []
+
+    def counted() -> Iterator[Key]:
+        walks.append(None)
+        return walk()
+
+    monkeypatch.setattr(environment, "walk", counted)
+    services = "".join(f'[services.s{number}]\nurl = "http://a"\n' for number in range(20))
+    loaded = load_text(services, {"TENTACULO_SERVICES_S7_ABOUT": "x", "TENTACULO_SERVICES_S7_ABUOT": "x"})
+    assert loaded.config.services["s7"].about == "x"
+    assert any("TENTACULO_SERVICES_S7_ABOUT" in warning for warning in loaded.warnings), "what was meant is proposed"
+    assert len(walks) <= 4

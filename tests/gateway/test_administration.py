@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import stat
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,17 @@ from aiohttp import ClientSession, web
 
 from tentaculo.config.change_layer import ChangeLayer, TimedOverride, read_layer, write_layer
 from tentaculo.config.comparison import Changes, compare, digest
+from tentaculo.config.layers import Sources
 from tentaculo.config.loader import load_usable
 from tentaculo.config.masking import MASK
 from tentaculo.config.schema import Config
 from tentaculo.gateway.administration import ChangesTable, ConfigurationAdministration
 from tentaculo.gateway.configuration_source import Candidate, ConfigurationSource
+from tentaculo.gateway.layer_keeper import Adoption
 from tentaculo.gateway.layer_reloads import LayerReloads
 from tentaculo.gateway.reloading import Reloader, ReloadFailedError
 from tentaculo.health.steady_clock import time_since_boot
+from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.text import utc_now
 from tentaculo.tasks import TaskGroup
 from tentaculo.web import admin
@@ -389,6 +393,20 @@ async def test_an_override_is_taken_back(live: Running) -> None:
     await live.send("DELETE", "/services/madre/override", status=404)
 
 
+async def test_what_only_a_change_had_is_gone_with_its_override(live: Running) -> None:
+    """A service of the same name that was made within the time was switched at once, and nothing could end that."""
+    await live.send("PUT", "/services/new", {"url": "http://127.0.0.1:9"})
+    await live.send("POST", "/services/new/disable", {"for": "1h"})
+    await live.send("POST", "/services/new/undo")
+    assert (await live.send("GET", "/config"))["overrides"] == {}
+    await live.send("PUT", "/services/new", {"url": "http://127.0.0.1:9"})
+    assert live.services["new"].enabled
+    await live.send("PATCH", "/services/madre", {"about": "x"})
+    await live.send("POST", "/services/madre/disable", {"for": "1h"})
+    await live.send("POST", "/services/madre/undo")
+    assert not live.services["madre"].enabled, "the file has this one"
+
+
 async def test_changes_are_taken_back(live: Running) -> None:
     await live.send("PATCH", "/services/madre", {"about": "x"})
     await live.send("PUT", "/services/new", {"url": "http://127.0.0.1:9"})
@@ -402,6 +420,7 @@ async def test_each_change_is_an_event_without_its_values(live: Running) -> None
     await live.send("PATCH", "/services/madre", {"token": f"{SECRET}2"})
     await live.send("POST", "/services/madre/disable", {"for": "1h"})
     changed, switched = live.events
+    assert changed.pop("key").startswith("configuration-20")
     assert changed == {
         "type": "configuration.changed",
         "by": "ana",
@@ -430,6 +449,51 @@ async def test_the_change_of_a_client_that_leaves_is_whole_and_an_event(live: Ru
     assert (live.events[0]["by"], live.events[0]["keys"]) == ("ana", ["services.madre.about"])
     assert live.services["madre"].about == "x"
     assert read_layer(live.changes).changes == {"services": {"madre": {"about": "x"}}}
+
+
+async def test_a_change_that_a_stop_cuts_off_is_not_served_by_the_next_start(live: Running) -> None:
+    """Its client got 503, "nothing was changed", and the file of changes had it."""
+    live.served.may_serve.clear()
+    change = live.send("PATCH", "/services/madre", {"about": "x"}, status=503)
+    asked = TaskGroup("client").start(change, "change")
+    await live.served.reached.wait()
+    assert read_layer(live.changes).revision == 1
+    await live.layers.close()
+    assert (await asked)["error"] == "stopping"
+    assert read_layer(live.changes) == ChangeLayer()
+    assert live.events == []
+
+
+class Distant:
+    """Layers that another process has: its reply takes a while."""
+
+    def __init__(self, layers: LayerReloads) -> None:
+        self._layers = layers
+        self.meanwhile: Callable[[], Awaitable[object]] | None = None
+
+    async def describe(self) -> Sources:
+        if (happens := self.meanwhile) is not None:
+            self.meanwhile = None
+            await happens()
+        return await self._layers.describe()
+
+    async def adopt(self, adoption: Adoption, by: str) -> Changes:
+        return await self._layers.adopt(adoption, by)
+
+
+async def test_a_change_for_a_generation_that_goes_while_it_is_prepared_is_refused(live: Running) -> None:
+    """With several workers it was made to what was reloaded meanwhile, which its client had never seen."""
+    distant = Distant(live.layers)
+    administration = ConfigurationAdministration(
+        distant, lambda: digest(live.served.config, ["hash"]), now=utc_now, record=lambda type_, **members: None
+    )
+    author = admin.Author("ana", frozenset((await live.generation(),)))
+    live.file.write_text(FILE.replace("8001", "8009"))
+    distant.meanwhile = partial(live.reloader.reload, "test")
+    with pytest.raises(Problem) as caught:
+        await administration.edit("merge", ("services", "madre"), by=author, value={"about": "x"})
+    assert caught.value.failure is Failure.GENERATION_CHANGED
+    assert (live.services["madre"].url, live.services["madre"].about) == ("http://127.0.0.1:8009", None)
 
 
 async def test_a_change_that_cannot_be_served_is_not_kept(live: Running) -> None:

@@ -52,3 +52,21 @@ async def test_a_save_that_is_cut_off_counts_once(client: StoreClient) -> None:
         await channels.save()
     assert await sent(AlertChannels(CONFIG, client, dict)) == 6
     await client.close()
+
+
+async def test_a_channel_that_is_removed_and_added_again_counts_on(client: StoreClient) -> None:
+    """A reload has it count from 0, and what had been counted before was taken from the totals."""
+    await client.start()
+    counts = {"duty": DeliveryStats(sent=3, failed=1)}
+    channels = AlertChannels(CONFIG, client, lambda: counts)
+    await channels.save()
+    del counts["duty"]
+    await channels.save()
+    counts["duty"] = DeliveryStats()
+    await channels.save()
+    assert await sent(channels) == 3
+    counts["duty"].sent = 1
+    assert await sent(channels) == 4
+    await channels.save()
+    assert await sent(AlertChannels(CONFIG, client, dict)) == 4
+    await client.close()

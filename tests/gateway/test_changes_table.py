@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
 from aiohttp import ClientSession
 from sqlalchemy import Connection, text
+from structlog.testing import capture_logs
 
-from tentaculo.config.change_layer import ChangeLayer, read_layer, write_layer
+from tentaculo.config.change_layer import ChangeLayer, TimedOverride, read_layer, write_layer
 from tentaculo.gateway import layer_keeper
+from tentaculo.gateway.admin_routes import record_last_change
 from tentaculo.gateway.changes_table import ChangesTable, TableFollower
 from tentaculo.model.failure import Problem
 from tentaculo.model.text import utc_now
@@ -41,6 +44,8 @@ class Machine:
     store_client: StoreClient
     elapsed: Elapsed
     """Its clock that nobody sets."""
+    now: Callable[[], datetime]
+    """Its system clock."""
 
     async def say(self, about: str, *, status: int = 200, if_match: str = "*") -> None:
         """Change the text of a service."""
@@ -91,7 +96,7 @@ async def machine(
 
     async with running(folder, now=now, elapsed=elapsed, table=ChangesTable(store_client, now)) as live:
         follower = TableFollower(live.layers, store_client, now=now)
-        found = Machine(live, follower, store_client, elapsed)
+        found = Machine(live, follower, store_client, elapsed, now)
         try:
             if starts:
                 await start(found)
@@ -453,3 +458,49 @@ async def test_gateways_of_one_folder_share_the_file_of_changes(
             await a.say("last")
             await b.follower.look()
             assert (b.about, a.kept.revision) == ("last", 5)
+
+
+@asynccontextmanager
+async def following(one: Machine, on_first: Callable[[], Awaitable[None]] | None = None) -> AsyncIterator[None]:
+    """A machine that follows the row as a gateway does."""
+    follower = TableFollower(one.live.layers, one.store_client, every=0.01, now=one.now, on_first=on_first)
+    tasks = TaskGroup("follower")
+    tasks.start(follower.run(), "follow")
+    try:
+        yield
+    finally:
+        await tasks.close()
+
+
+async def test_what_the_row_had_at_the_start_is_recorded_once_it_is_served(tmp_path: Path, url: str) -> None:
+    """The machine that had made the change was killed before it had served it, and its event was lost."""
+    older = ChangeLayer(1, utc_now(), "ana", {"services": {"madre": {"about": "older"}}})
+    newer = ChangeLayer(4, utc_now(), "ben", {"services": {"madre": {"about": "newer"}}})
+    store(url, newer, 4)
+    events: list[dict[str, object]] = []
+
+    def record(type_: str, **members: object) -> None:
+        events.append({"type": type_, **members})
+
+    async with machine(tmp_path / "a", url, layer=older) as a:
+        async with following(a, partial(record_last_change, a.live.layers, record, utc_now)):
+            await eventually(lambda: events, "the event")
+            assert (a.about, events[0]["key"]) == ("newer", newer.key)
+            assert (events[0]["type"], events[0]["by"], events[0]["revision"]) == ("configuration.changed", "ben", 4)
+            await a.say("newest")
+        assert len(events) == 1
+
+
+async def test_a_row_that_no_clock_has_ends_nothing(tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine followed no row any more until it was restarted."""
+    monkeypatch.setattr("tentaculo.gateway.changes_table.RETRY_EVERY", 0.01)
+    end = datetime.max.replace(tzinfo=UTC)
+    for_ever = {"madre": TimedOverride(True, end - timedelta(hours=1), end)}
+    store(url, ChangeLayer(4, utc_now(), "ben", ABOUT, for_ever), 4)
+    async with machine(tmp_path / "a", url, ahead=timedelta(hours=1)) as a:
+        with capture_logs() as logs:
+            async with following(a):
+                await eventually(lambda: logs, "the error")
+                assert logs[0]["event"] == "changes of other machines not followed"
+                store(url, ChangeLayer(5, utc_now(), "ben", ABOUT), 5)
+                await eventually(lambda: a.about == "a", "the next row")

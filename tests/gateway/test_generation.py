@@ -6,9 +6,12 @@ import asyncio
 import gc
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from tentaculo.gateway.generation import StaleGenerationError
 from tentaculo.gateway.state_repository import ROWS_AT_ONCE
@@ -329,3 +332,17 @@ async def test_the_end_reports_what_waits(tmp_path: Path) -> None:
         served.gateway.swap(generation)
         assert len(reported) < len(names)
     assert sorted(reported) == sorted(names)
+
+
+async def test_the_log_names_some_of_many_services_and_the_event_all(tmp_path: Path) -> None:
+    async with serving(tmp_path, {}) as served:
+        recorded: list[dict[str, Any]] = []
+        served.gateway.generations._parts = replace(
+            served.gateway.generations._parts, record=lambda type_, **members: recorded.append(members)
+        )
+        services = {f"s{number}": {"url": "http://127.0.0.1:9"} for number in range(30)}
+        with capture_logs() as logs:
+            await served.reload(services=services)
+        (line,) = (one for one in logs if one["event"] == "configuration reloaded")
+        assert line["added"] == [*[f"s{number}" for number in range(20)], "and 10 more"]
+        assert recorded[0]["added"] == [*services]

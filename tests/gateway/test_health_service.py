@@ -9,6 +9,7 @@ import pytest
 from aiohttp import web
 from structlog.testing import capture_logs
 
+from tentaculo.config.comparison import compare
 from tentaculo.config.schema import Config
 from tentaculo.gateway.health_service import HealthService
 from tentaculo.model.health import Endpoint, Health, Outcome, ProbeResult, ServiceView, Transition
@@ -17,7 +18,7 @@ from tentaculo.model.text import utc_now
 from tentaculo.store.client import StoreClient
 from tentaculo.telemetry.history import HistoryCollector
 from tentaculo.upstream.circuit_breaker import CircuitBreaker
-from tests.support.waits import eventually
+from tests.support.waits import eventually, free_port
 
 
 @pytest.fixture
@@ -193,3 +194,15 @@ async def test_a_heartbeat_that_was_late_before_the_machine_was_suspended_is_lat
             suspended = 3600.0
             await eventually(lambda: any(line["event"] == "process paused" for line in logs))
         assert fleet.heartbeats.last("cron") is not None
+
+
+async def test_probing_that_begins_while_a_reload_is_prepared_follows_it() -> None:
+    """A machine that took the lead in that moment probed by the old configuration, until the next reload."""
+    old, new = (Config.of({"services": {name: {"url": f"http://127.0.0.1:{free_port()}"}}}) for name in ("old", "new"))
+    fleet = HealthService(old, StoreClient("sqlite://"))
+    probed: list[str] = []
+    fleet.on_probe.append(lambda result: probed.append(result.upstream.service))
+    prepared = fleet.prepare(new, compare(old, new))
+    async with fleet.probing():
+        prepared.use()
+        await eventually(lambda: "new" in probed, "a probe of the new service")

@@ -48,10 +48,20 @@ class Ends:
 def test_a_change_is_written_and_put_back(tmp_path: Path) -> None:
     file = tmp_path / "state" / "changes.json"
     kept = KeptFile(file, ChangeLayer())
-    kept.write(FIRST)
+    kept.write(FIRST, NOW)
     assert read_layer(file) == FIRST
     kept.put_back()
     assert read_layer(file) == ChangeLayer()
+    kept.write(FIRST, NOW)
+    assert read_layer(file) == ChangeLayer(), "a thread that was late writes nothing"
+
+
+def test_what_another_gateway_has_written_since_is_not_put_back(tmp_path: Path) -> None:
+    kept = KeptFile(tmp_path / "changes.json", ChangeLayer())
+    kept.write(FIRST, NOW)
+    write_layer(tmp_path / "changes.json", SECOND)
+    kept.put_back()
+    assert read_layer(tmp_path / "changes.json") == SECOND
 
 
 @pytest.mark.parametrize("text", ["{", '{"revision": 9}'])
@@ -60,7 +70,7 @@ def test_a_file_that_somebody_has_edited_is_not_overwritten(tmp_path: Path, text
     write_layer(file, FIRST)
     file.write_text(text)
     with pytest.raises(LayerConflictError) as caught:
-        KeptFile(file, FIRST).write(SECOND)
+        KeptFile(file, FIRST).write(SECOND, NOW)
     assert caught.value.is_foreign
     assert file.read_text() == text
 
@@ -68,7 +78,49 @@ def test_a_file_that_somebody_has_edited_is_not_overwritten(tmp_path: Path, text
 def test_a_folder_that_cannot_be_written_keeps_nothing(tmp_path: Path) -> None:
     (tmp_path / "state").write_text("")
     with pytest.raises(NotKeptError, match="cannot be written"):
-        KeptFile(tmp_path / "state" / "changes.json", ChangeLayer()).write(FIRST)
+        KeptFile(tmp_path / "state" / "changes.json", ChangeLayer()).write(FIRST, NOW)
+
+
+MINUTE = timedelta(minutes=1)
+
+
+@pytest.mark.parametrize(
+    ("known", "found"),
+    [
+        ({}, {"a": override(60, since=NOW - MINUTE)}),
+        ({"a": override(60)}, {"a": override(60).moved(MINUTE)}),
+        ({"a": override(60)}, {"a": override(60), "b": override(5, since=NOW - MINUTE)}),
+    ],
+    ids=["its end was not written", "the clock was set", "another one has ended"],
+)
+def test_what_the_gateways_do_by_themselves_is_no_edit(
+    tmp_path: Path, known: dict[str, TimedOverride], found: dict[str, TimedOverride]
+) -> None:
+    """A disk that was full at the end of an override kept all changes away, until somebody reloaded."""
+    file = tmp_path / "changes.json"
+    write_layer(file, layer(**found))
+    KeptFile(file, layer(**known)).write(SECOND, NOW)
+    assert read_layer(file) == SECOND
+
+
+@pytest.mark.parametrize(
+    ("known", "found"),
+    [
+        ({}, {"a": override(60)}),
+        ({"a": override(60)}, {}),
+        ({"a": override(60)}, {"a": override(61)}),
+        ({"a": override(60)}, {"a": TimedOverride(False, NOW, NOW + MINUTE)}),
+    ],
+    ids=["added", "removed", "longer", "another way"],
+)
+def test_an_override_that_somebody_has_edited_is_not_overwritten(
+    tmp_path: Path, known: dict[str, TimedOverride], found: dict[str, TimedOverride]
+) -> None:
+    file = tmp_path / "changes.json"
+    write_layer(file, layer(**found))
+    with pytest.raises(LayerConflictError):
+        KeptFile(file, layer(**known)).write(SECOND, NOW)
+    assert read_layer(file) == layer(**found)
 
 
 async def test_an_override_ends_once() -> None:

@@ -10,6 +10,7 @@ import threading
 import pytest
 
 from tentaculo.gateway.loading import LoadedLater, beside_the_loop
+from tentaculo.tasks import TaskGroup
 
 
 async def test_it_is_loaded_once_in_a_thread_however_many_ask() -> None:
@@ -64,5 +65,20 @@ async def test_a_fault_beside_the_loop_leaves_the_collector_as_it_was() -> None:
 
     with pytest.raises(OSError, match="no such file"):
         await beside_the_loop(build)
+    assert gc.isenabled()
+    assert sys.getswitchinterval() == before
+
+
+async def test_several_beside_the_loop_leave_all_as_it_was() -> None:
+    before, first, second = sys.getswitchinterval(), threading.Event(), threading.Event()
+    tasks = TaskGroup("threads")
+    one, other = (tasks.start(beside_the_loop(event.wait), "thread") for event in (first, second))
+    await asyncio.sleep(0)
+    first.set()
+    assert await one
+    assert not gc.isenabled()
+    assert sys.getswitchinterval() < before
+    second.set()
+    assert await other
     assert gc.isenabled()
     assert sys.getswitchinterval() == before

@@ -1,4 +1,4 @@
-"""What is switched for a time ends also where the files of the configuration are broken meanwhile."""
+"""Files of the configuration that are broken meanwhile: they keep open nothing that was switched for a time, and no change away."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tentaculo.config.change_layer import read_layer
+from tentaculo.config.types import Secret
 from tentaculo.gateway import layer_keeper
 from tentaculo.security.tokens import hash_token
 from tests.support.layered_gateway import ADMIN, Elapsed, LayeredGateway, layered_gateway, write_tables
@@ -76,3 +77,29 @@ async def test_it_ends_with_broken_files(
         assert await status(live, KEPT) == 503
         assert await status(live, REVOKED) == 403
         await eventually(lambda: read_layer(tmp_path / "data" / "changes.json").overrides == {})
+
+
+@pytest.mark.parametrize("broken", BREAKS)
+async def test_another_change_is_made_with_broken_files(tmp_path: Path, broken: str) -> None:
+    """It was refused with the faults of a file that it has nothing to do with."""
+    async with layered_gateway(write(tmp_path)) as live:
+        BREAKS[broken](tmp_path)
+        made, found = await live.administer("PATCH", "/services/one", {"about": "x", "enabled": True})
+        assert (made, sorted(found.get("keys", ()))) == (200, ["services.one.about", "services.one.enabled"]), found
+        one = live.gateway.config.services["one"]
+        assert (one.about, one.token) == ("x", Secret("a-token-for-one"))
+        assert await status(live, KEPT) == 502, "its token is accepted"
+        assert (await live.administer("POST", "/reload"))[0] == 422
+    if broken != "the configuration":
+        assert read_layer(tmp_path / "data" / "changes.json").revision == 1
+
+
+async def test_what_a_change_brings_back_is_read(tmp_path: Path) -> None:
+    async with layered_gateway(write(tmp_path)) as live:
+        assert (await live.administer("DELETE", "/services/one"))[0] == 200
+        (tmp_path / "one.token").write_text("")
+        refused, found = await live.administer("POST", "/services/one/undo")
+        assert (refused, [fault["path"] for fault in found["faults"]]) == (422, ["services.one.token_file"])
+        (tmp_path / "one.token").write_text("another-token\n")
+        assert (await live.administer("POST", "/services/one/undo"))[0] == 200
+        assert live.gateway.config.services["one"].token == Secret("another-token")

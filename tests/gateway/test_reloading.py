@@ -249,3 +249,19 @@ async def test_the_files_are_watched_where_the_configuration_says_so(
         await eventually(lambda: target.applied[-1] == ("file change", 4, ["one"]))
         assert len(target.reports) == 4
         assert not made.last.faults
+
+
+async def test_a_report_that_fails_hides_no_reload(tmp_path: Path) -> None:
+    """Out of descriptors, the supervisor could not spread it, and who had asked got 500 for what was served."""
+    async with reloader(tmp_path) as (made, target):
+
+        def fail(_: ReloadReport) -> None:
+            raise OSError("too many open files")
+
+        made.on_report = fail
+        target.write("one", "two")
+        with capture_logs() as logs:
+            report = await made.reload("SIGHUP")
+        assert report.is_accepted
+        assert made.last is report
+        assert [one["event"] for one in logs if one["log_level"] == "error"] == ["reload not reported"]

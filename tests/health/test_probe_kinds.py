@@ -406,6 +406,45 @@ class TestCertificates:
         assert max(map(len, found.names)) == 100
         assert found.issuer == "localhost, <script>" + "o" * 40
 
+    @staticmethod
+    def openssl(folder: Path, *commands: str) -> None:
+        """Make certificates, of which that of the authority has a name that is no UTF-8."""
+        names = b"[req]\ndistinguished_name = req\n[bad]\nbasicConstraints = CA:TRUE\nsubjectAltName = DNS:localhost,DNS:caf\xe9\n"
+        (folder / "c.cnf").write_bytes(names + b"[good]\nsubjectAltName = DNS:localhost\n")
+        key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -config c.cnf"
+        made = "req -x509 -days 90 -extensions bad -subj /CN=authority -keyout ca-key.pem -out ca.pem"
+        for command in (made, *commands):
+            words = f"{command} {key if command.startswith('req') else ''}".split()
+            subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True, timeout=30)
+
+    async def test_a_name_that_is_no_text_is_named(
+        self, serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It was an address that is not valid; Python cannot make such a connection."""
+        self.openssl(tmp_path)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(tmp_path / "ca.pem", tmp_path / "ca-key.pem")
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+        found = await ask(await serve(silent, ssl=context), "https", probe={"kind": "tls", "timeout": 10})
+        assert found.health is Health.DOWN
+        assert found.reason == "its certificate is not accepted: a name in it is not valid UTF-8"
+
+    async def test_an_issuer_that_python_cannot_read_is_no_fault(
+        self, serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Requests reach the service, and the probes said that its address is not valid."""
+        sign = "x509 -req -in leaf.csr -CA ca.pem -CAkey ca-key.pem -CAcreateserial -days 30 -extfile c.cnf -extensions good"
+        self.openssl(
+            tmp_path, "req -new -subj /CN=localhost -keyout leaf-key.pem -out leaf.csr", f"{sign} -out leaf.pem"
+        )
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(tmp_path / "leaf.pem", tmp_path / "leaf-key.pem")
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+        found = await ask(await serve(silent, ssl=context), "https", probe={"kind": "tls", "timeout": 10})
+        assert found.health is Health.UP, found.reason
+        assert found.certificate is not None
+        assert found.certificate.names == ("localhost",)
+
     async def test_a_self_signed_certificate(self, serve: Serve, issue: Any) -> None:
         context, _ = issue(90)
         result = await ask(await serve(silent, ssl=context), "https", probe={"kind": "tls"})

@@ -95,6 +95,28 @@ async def test_a_cancellation_leaves_nothing() -> None:
     assert sorted(net.cancelled) == ["a", "b"]
 
 
+async def test_a_cancellation_while_the_others_end_leaves_no_connection() -> None:
+    ending = asyncio.Event()
+    closed: list[str] = []
+
+    async def connect(address: str) -> str:
+        if address == "b":
+            return "to b"
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            ending.set()
+            await asyncio.sleep(3600)
+        return ""
+
+    task = asyncio.get_running_loop().create_task(connect_first(["a", "b"], connect, closed.append, delay=0))
+    await ending.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert closed == ["to b"]
+
+
 async def test_two_at_once_and_one_is_closed() -> None:
     ready = asyncio.Event()
     closed: list[str] = []

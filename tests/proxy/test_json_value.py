@@ -52,6 +52,8 @@ def test_the_bytes_after_it_was_set(body: bytes, steps: str, after: bytes) -> No
     [
         *(b"", b"[]", b"1", b'{"m":1', b'{"m":1}x', b'\xef\xbb\xbf{"m":1}', b"{'m':1}", b'{"m":1,}', b'{"m":NaN}'),
         *(b'{"m":1,"m":2}', b'{"m":1,"\\u006d":2}', b'{"a":1,"m":1,"a":1}', b'{"m":1,"a":1,"a":2}'),
+        # The end of the first value, by the length of the second one, is a brace.
+        *(b'{"a":"}x","a":1}', b'{"m":"auto","a":"}x","a":1,"m":"evil"}'),
         b'{"a":' + b"[" * 100_000,
         b'{"a":' + b'{"a":' * 100_000,
         b"{" + b",".join(b'"%d":1' % number for number in range(2000)) + b"}",

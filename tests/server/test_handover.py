@@ -29,6 +29,15 @@ print("leads", len(names), predecessor.inherited.is_activated, flush=True)
 """
 
 
+REPORTING = """
+import os, socket, time
+channel = socket.socket(fileno=int(os.environ["TENTACULO_HANDOVER"]))
+channel.send(%r)
+time.sleep(60)
+"""
+"""A successor of another version, which reports something else."""
+
+
 @pytest.fixture
 def listening() -> Iterator[list[socket.socket]]:
     """More sockets than one message carries."""
@@ -71,6 +80,8 @@ async def test_the_sockets_arrive_and_the_lead_follows(
         ("import os; os.kill(os.getpid(), 9)", "it ended with SIGKILL before it accepted connections"),
         ("import os, time; os.close(int(os.environ['TENTACULO_HANDOVER'])); time.sleep(60)", "it closed its channel"),
         ("import time; time.sleep(60)", "it was not ready within 0.5 s"),
+        (REPORTING % b"nonsense", "it reported something else than the addresses at which it listens"),
+        (REPORTING % b"[1]", "it reported something else than the addresses at which it listens"),
     ],
 )
 async def test_one_that_fails_is_ended_and_another_may_follow(

@@ -248,6 +248,19 @@ def test_the_limit_is_logged_once_until_half_of_the_connections_have_ended() -> 
     assert [line["event"] for line in logs] == ["connection limit reached"]
 
 
+def test_a_network_of_ipv6_is_one_address() -> None:
+    """Any customer has more addresses than the gateway has connections."""
+    limits = ConnectionLimits(100, 2)
+    assert [limits.enter(f"2001:db8::{number}") for number in range(3)] == [True, True, False]
+    assert limits.is_crowded("2001:db8::ffff")
+    assert limits.enter("2001:db8:0:1::1")
+    assert not limits.is_crowded("2001:db8:0:1::1")
+    assert [limits.enter("::ffff:192.0.2.1"), limits.enter("::ffff:192.0.2.2")] == [True, True]
+    limits.note_ending("2001:db8::0")
+    limits.leave("2001:db8::0", was_ending=True)
+    assert [limits.enter("2001:db8::8"), limits.enter("2001:db8::9")] == [True, False]
+
+
 @pytest.mark.parametrize(("descriptors", "most"), [(64, 4), (256, 16), (1024, 64), (1_000_000, 64)])
 def test_refused_clients_take_a_quarter_of_the_reserve(
     descriptors: int, most: int, monkeypatch: pytest.MonkeyPatch

@@ -162,6 +162,8 @@ class Model:
         if name:
             del self.changes[name]
             self.parts -= {name}
+            if name not in self.file:
+                self.overrides = {one: override for one, override in self.overrides.items() if one != name}
         else:
             self.changes, self.parts, self.overrides = {}, frozenset(), {}
         self.revision += 1

@@ -66,9 +66,20 @@ def test_an_endpoint_that_goes_takes_only_its_own_clients_with_it() -> None:
     assert all(leads(after, value) == was for value, was in found.items() if was != ENDPOINTS[-1])
 
 
+def test_the_cost_of_new_clients_is_in_proportion_to_the_endpoints() -> None:
+    endpoints = [Endpoint("s", "10.0.0.1", port) for port in range(1, 31)]
+    of = StickySessions("s", endpoints)
+    with counting_calls() as calls:
+        values = [(endpoint, cookie(of, endpoint)) for _ in range(10) for endpoint in endpoints]
+    assert all(leads(of, value) == endpoint for endpoint, value in values)
+    assert len({value for _, value in values}) == len(values)
+    assert calls.total < 300 * len(values)  # 90; 1,300 where each value is sought anew
+
+
 def test_the_cost_of_a_long_cookie_is_small() -> None:
     of = StickySessions("s", ENDPOINTS)
-    value = b";" * 30_000 + cookie(of, ENDPOINTS[2])
-    with counting_calls() as calls:
-        assert leads(of, value) == ENDPOINTS[2]
-    assert calls.total < 100
+    own = cookie(of, ENDPOINTS[2])
+    for before in (b";" * 30_000, own[:-1] * 1_000, (own[:-1] + b";") * 1_000):
+        with counting_calls() as calls:
+            assert leads(of, before + b"; " + own) == ENDPOINTS[2]
+        assert calls.total < 100

@@ -342,6 +342,21 @@ class TestRoom:
         assert order == [0, 1, 2]
         await tasks.close()
 
+    async def test_a_place_that_came_back_is_used_though_requests_wait(self) -> None:
+        fuses = Fuse(), Fuse()
+        of, tasks = balancer(*fuses, limit=1), TaskGroup("test")
+        busy(of, 0)
+        busy(of, 1)
+        waiting = [tasks.start(of.wait_for_room(5), "waits") for _ in range(2)]
+        await asyncio.sleep(0)
+        of.wake_if_room()
+        assert len(of.waiting) == 2
+        of.endpoints[1].limit = 2
+        of.wake_if_room()
+        assert await waiting[0]
+        assert len(of.waiting) == 1
+        await tasks.close()
+
     async def test_no_room_in_time(self) -> None:
         of = balancer(Fuse(), limit=1)
         busy(of, 0)

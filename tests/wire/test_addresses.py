@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from tentaculo.proxy.address_mapping import MOST_MAPPED
 from tests.conftest import Live, Start
 from tests.support.wire import Request, Response, Wire, answering, dial, ok, upstream
+from tests.wire.asking import problem
 
 pytestmark = pytest.mark.usefixtures("both_ways")
 
@@ -117,6 +119,20 @@ async def test_the_service_learns_the_clients_port_behind_tls(start: Start) -> N
             await asked(wire, "GET /p/x", "X-Forwarded-Proto: https", "X-Forwarded-Port: 7")
             await asked(wire)
         assert [request.get("x-forwarded-port") for request in up.requests] == ["443", "8443", "7", str(live.port)]
+
+
+@pytest.mark.parametrize("is_upgrade", [False, True], ids=["final", "101"])
+async def test_a_head_with_too_many_addresses_is_a_502(start: Start, is_upgrade: bool) -> None:
+    """Nothing of it has been sent to the client then, so the gateway's own response can follow."""
+    links = b"Link: " + b",".join([b"</a>"] * (MOST_MAPPED + 1))
+    switch = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n%b\r\n\r\n" % links
+    async with upstream(answering(switch if is_upgrade else ok(b"", links))) as up:
+        live = await gateway(start, up.port)
+        async with dial(live.port) as wire:
+            lines = ("Connection: Upgrade", "Upgrade: websocket") if is_upgrade else ()
+            response = await asked(wire, "GET /p/x", *lines)
+            assert (response.status, problem(response)["error"]) == (502, "response_head_too_large")
+            assert (await asked(wire, "OPTIONS /nowhere")).status == 404, "the client's connection stays"
 
 
 async def test_early_hints_name_what_the_client_can_fetch(start: Start) -> None:

@@ -77,6 +77,30 @@ async def test_an_unknown_path_is_a_404_that_tells_no_secrets(start: Start, serv
     assert live.records[0].target == "/nothing"
 
 
+@pytest.mark.parametrize(
+    ("target", "lines", "status"),
+    [
+        ("/s/%2e%2e/x?a=b&lang=es", [b"Host: h"], 400),
+        ("/s/%00?lang=es", [b"Host: h"], 400),
+        ("/s/?lang=es", [b"Host: h", b"Authorization: a", b"Authorization: b"], 400),
+        ("/s/?lang=es", [b"Host: h", b"X: " + b"x" * 1500, b"Y: " + b"y" * 1500], 431),
+    ],
+    ids=["dots", "NUL", "authorization twice", "long head"],
+)
+async def test_a_browser_gets_the_page_of_a_refusal_that_comes_before_the_target_is_read(
+    start: Start, service: Service, target: str, lines: list[bytes], status: int
+) -> None:
+    """Its language is looked for in a target that may not have been taken apart: the connection was closed then."""
+    async with upstream(answering(ok())) as up:
+        live = await start(service(up.port), limits={"headers": 2048})
+        async with dial(live.port) as wire:
+            head = b"".join(line + b"\r\n" for line in (b"Accept: text/html", *lines))
+            await wire.send(b"GET %b HTTP/1.1\r\n%b\r\n" % (target.encode(), head))
+            page = await wire.response()
+    assert (page.status, page.get("content-type")) == (status, "text/html; charset=utf-8")
+    assert b'<html lang="es"' in page.body
+
+
 async def test_cors_for_listed_origins_only(start: Start, service: Service) -> None:
     async with upstream(answering(ok(b"x", b"Access-Control-Allow-Origin: *", b"Vary: Accept", EXPOSED))) as up:
         live = await start(service(up.port, auth="token"))

@@ -112,6 +112,20 @@ async def test_what_counts_is_the_time_to_the_head(
     assert 0.04 < measured[0] < until_head
 
 
+async def test_the_pace_of_an_upload_is_not_that_of_the_endpoint(start: Start, service: Service) -> None:
+    """A client that took long to send its body kept the others away from the endpoint for a minute and more."""
+    async with address(b"one") as (_, first), address(b"two") as (_, second):
+        live = await start(service(first.port, second.port))
+        async with dial(live.port) as wire:
+            await wire.send(b"PUT /s/work HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nsl")
+            await first.until(lambda: first.connections == 1)
+            await asyncio.sleep(0.3)
+            await wire.send(b"ow")
+            assert (await wire.response()).body == b"one"
+            # The second one is measured then, and the first one is not.
+            assert await bodies(wire, 2) == [b"two", b"one"]
+
+
 async def test_requests_are_shared_by_weight(start: Start, service: Service) -> None:
     async with address(b"one") as (_, first), address(b"two") as (_, second):
         live = await start(service(first.port, second.port, settings={**IN_TURN, "weights": [3, 1]}))

@@ -13,8 +13,10 @@ import pytest
 
 from tentaculo.config.services import BreakerSettings
 from tentaculo.model.target_group import Chosen, TargetRecord
+from tentaculo.proxy.rotated_exchange import RotatedExchange
 from tentaculo.proxy.target_group import Veto
 from tests.conftest import Live, Start
+from tests.support.waits import eventually
 from tests.support.wire import Reader, Request, Response, Upstream, Writer, answering, dial, ok, upstream
 from tests.wire.conftest import Service
 
@@ -113,6 +115,32 @@ async def test_a_body_that_arrives_later_is_asked_for_and_changed(start: Start, 
         [seen] = up.requests
         assert json.loads(seen.body) == {"a": 1, "model": rotation_of(live).target}
         assert seen.get("expect") is None
+
+
+async def test_a_body_that_ends_while_the_gateway_holds_too_many_bytes_is_sent_whole(
+    start: Start, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was taken for whole and empty, and the service waited for its bytes."""
+    read = RotatedExchange._read_body
+
+    async def read_later(self: RotatedExchange) -> None:
+        await eventually(self.request.content.is_eof)
+        memory = self.shared.needs.turns.memory
+        memory.held += memory.limit
+        try:
+            await read(self)
+        finally:
+            memory.held -= memory.limit
+
+    monkeypatch.setattr(RotatedExchange, "_read_body", read_later)
+    async with models(start, service, reply(status="ok")) as (live, up), dial(live.port) as wire:
+        whole = post(b'{"a":1}')
+        await wire.send(whole[:-3])
+        await eventually(lambda: live.gateway.proxy.traffic.in_flight)
+        await wire.send(whole[-3:])
+        assert (await wire.response()).status == 200
+        [seen] = up.requests
+        assert json.loads(seen.body) == {"a": 1, "model": rotation_of(live).target}
 
 
 UNCHANGED = {

@@ -15,6 +15,8 @@ from types import FrameType
 import pytest
 
 from tentaculo.net.turns import MOST
+from tentaculo.tasks import TaskGroup
+from tentaculo.upstream.response_reader import MAX_INTERIM
 from tests.conftest import TOKEN, Start
 from tests.support.wire import TIMEOUT, Reader, Upstream, Writer, dial, ok, upstream
 from tests.wire.asking import ask
@@ -77,6 +79,13 @@ OF_CLIENTS: dict[str, tuple[bytes, bytes]] = {
     "lists in heads": (b"", b"GET /s/" + HEAD + b"Connection: " + b"a," * 13_000 + b"b\r\n\r\n"),
     "escapes in paths": (b"", b"GET /s/" + b"%25" * 9_000 + HEAD + b"\r\n"),
     "segments of paths": (b"", b"GET /s" + b"/a" * 13_000 + HEAD + b"\r\n"),
+    "cookies behind that of a sign-in": (
+        b"",
+        b"GET /s/" + HEAD + b"Cookie: tentaculo_session=x" + b";" * 13_000 + b"\r\n\r\n",
+    ),
+    "cookies of a sign-in": (b"", b"GET /s/" + HEAD + b"Cookie: " + b"tentaculo_session;" * 800 + b"\r\n\r\n"),
+    "parameters behind a ticket": (b"", b"GET /s/?ticket=x" + b"&a" * 8_000 + HEAD + b"\r\n"),
+    "parameters of an own page": (b"", b"GET /status?" + b"&a" * 8_000 + HEAD + b"\r\n"),
     "refused paths": (b"", (b"GET /nowhere" + HEAD + b"\r\n") * 500),
     "messages that are no JSON": (EVENTS, frame(1, b"{") * 8_000),
     "messages that are echoed": (EVENTS, frame(1, b"{}") * 8_000),
@@ -221,6 +230,31 @@ async def good_requests(port: int, loop: Loop, count: int = 20) -> list[int]:
             assert (await ask(wire, "/s/")).body == b"good"
             found.append(loop.turns - before)
     return found
+
+
+async def test_interim_heads_without_a_pause_delay_no_other(start: Start, service: Service) -> None:
+    """Of 16 bytes each, half as many as a service may send for one request."""
+    hints = b"HTTP/1.1 103\r\n\r\n" * (MAX_INTERIM // 32)
+
+    async def script(reader: Reader, writer: Writer, state: Upstream) -> None:
+        while True:
+            first = await reader.readuntil(b"\r\n\r\n")
+            writer.write(hints + ok(b"", b"Connection: close") if b"/flood" in first else ok(b"good"))
+
+    async def flooded(port: int) -> bytes:
+        async with dial(port) as wire:
+            await wire.send(b"GET /s/flood HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+            return await wire.rest()
+
+    tasks = TaskGroup("test")
+    async with upstream(script) as up:
+        live = await start(service(up.port))
+        with Loop() as loop:
+            floods = [tasks.start(flooded(live.port), "flood") for _ in range(ATTACKERS)]
+            turns = await good_requests(live.port, loop)
+            assert all([(await flood).count(b"HTTP/1.1 103") == MAX_INTERIM // 32 for flood in floods])
+    assert loop.most <= 1.5 * MOST_CALLS_OF_A_TURN  # 34,000: those of two reads
+    assert max(turns) <= MOST_TURNS_OF_A_REQUEST
 
 
 @pytest.mark.parametrize("kind", OF_CLIENTS)

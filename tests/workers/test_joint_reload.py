@@ -11,13 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from tentaculo.config.accepted_tokens import AcceptedTokens
 from tentaculo.config.change_layer import ChangeLayer, TimedOverride, read_layer, write_layer
 from tentaculo.config.comparison import Changes, compare
 from tentaculo.config.errors import ConfigError, ConfigFault
+from tentaculo.config.layers import Sources
 from tentaculo.config.schema import Config
 from tentaculo.gateway.configuration_source import ConfigurationSource
+from tentaculo.gateway.layer_keeper import NotServedError
+from tentaculo.gateway.layer_reloads import LayerReloads
 from tentaculo.gateway.reloading import ReloadRefusedError, ReloadReport, start_report
 from tentaculo.model.text import utc_now
 from tentaculo.net.systemd_notify import ServiceManager
@@ -436,3 +440,18 @@ async def test_a_message_that_is_for_nobody_is_dropped(tmp_path: Path) -> None:
         worker = here.workers[1]
         worker.end.order(RELOADS + b"\x80\x04N.")
         assert (await here.reload()).is_accepted
+
+
+async def test_a_worker_learns_that_the_supervisor_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It waited for ever, and each later change of that worker behind it."""
+
+    async def fail(self: LayerReloads) -> Sources:
+        raise OSError("too many open files")
+
+    monkeypatch.setattr(LayerReloads, "describe", fail)
+    async with stage(tmp_path) as here, asyncio.timeout(20):
+        layers = here.workers[1].reloads.layers
+        assert layers is not None
+        with capture_logs() as logs, pytest.raises(NotServedError, match="its log says why"):
+            await layers.describe()
+        assert [one["event"] for one in logs] == ["change of a worker failed"]
