@@ -133,3 +133,61 @@ async def test_who_closes_can_be_cancelled_itself() -> None:
     release.set()
     await group.close()
     assert len(group) == 0
+
+
+class TestFinish:
+    """Work that runs to its end although the one who awaits it is cancelled."""
+
+    @staticmethod
+    async def abandoned(group: TaskGroup, error: Exception | None) -> list[str]:
+        """What is logged of work that ends after its caller was cancelled, and that it has ended."""
+        began, may_end, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+        async def work() -> None:
+            began.set()
+            await may_end.wait()
+            ended.set()
+            if error is not None:
+                raise error
+
+        caller = TaskGroup("caller").start(group.finish(work(), "work", expected=ValueError), "call")
+        await began.wait()
+        caller.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await caller
+        with capture_logs() as logged:
+            may_end.set()
+            await ended.wait()
+            while len(group):
+                await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        return [line["task"] for line in logged]
+
+    async def test_its_result_and_its_error_are_those_of_the_work(self) -> None:
+        group = TaskGroup("owner")
+
+        async def work(error: Exception | None) -> int:
+            if error is not None:
+                raise error
+            return 7
+
+        with capture_logs() as logged:
+            assert await group.finish(work(None), "work", expected=ValueError) == 7
+            with pytest.raises(RuntimeError, match="odd"):
+                await group.finish(work(RuntimeError("odd")), "work", expected=ValueError)
+        assert (len(group), logged) == (0, [])
+
+    async def test_it_ends_without_its_caller_and_says_what_nobody_expects(self) -> None:
+        group = TaskGroup("owner")
+        assert await self.abandoned(group, None) == []
+        assert await self.abandoned(group, ValueError("as expected")) == []
+        assert await self.abandoned(group, RuntimeError("odd")) == ["owner:work"]
+
+    async def test_closing_ends_it(self) -> None:
+        group = TaskGroup("owner")
+        caller = TaskGroup("caller").start(group.finish(forever(), "work", expected=ValueError), "call")
+        await asyncio.sleep(0)
+        await group.close()
+        with pytest.raises(asyncio.CancelledError):
+            await caller
+        assert len(group) == 0

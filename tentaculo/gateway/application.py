@@ -52,6 +52,7 @@ from tentaculo.web import (
     monitoring,
     vx11,
 )
+from tentaculo.web.metrics_sources import AlertStats, HedgesOfServices, LeaseView, LimitedRequests, Load, PhasesOfRoutes
 
 if TYPE_CHECKING:
     from tentaculo.gateway.precursor_reports import PrecursorReports
@@ -79,7 +80,7 @@ class Parts:
     tasks: TaskGroup
     worker: int | None
     """Number of this process, where there are several."""
-    lease: Callable[[], monitoring.LeaseView] | None
+    lease: Callable[[], LeaseView] | None
     """The lease of several machines, where there can be several."""
     record: Record
     """Records an event of the gateway's own."""
@@ -92,7 +93,7 @@ class Parts:
     port: Callable[[], int]
     page: Callable[[], str]
     """The URL of the status page, for links from elsewhere."""
-    load: Callable[[], monitoring.Load]
+    load: Callable[[], Load]
     traffic: Callable[[], Iterable[tuple[str, str, int, float]]]
     """Totals of requests, as `RequestStats.totals` gives them."""
     concurrency: Callable[[str], ConcurrencyView | None]
@@ -101,11 +102,11 @@ class Parts:
     """The groups of targets as they are now in this process."""
     recent_phases: Callable[[str], Mapping[str, tuple[int, Phases]]]
     """Of the last five minutes, as `RequestStats.recent_phases` gives them."""
-    phases: monitoring.PhasesOfRoutes
+    phases: PhasesOfRoutes
     """Their phases, as `RequestStats.phases` gives them."""
-    hedges: monitoring.HedgesOfServices
+    hedges: HedgesOfServices
     """Those that were hedged, as `Proxy.hedges` gives them."""
-    limited: monitoring.LimitedRequests
+    limited: LimitedRequests
     """Those that limits refused, as `RequestLimits.refused` counts them."""
 
 
@@ -134,6 +135,7 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
     async def newest(limit: int) -> Sequence[Incident]:
         return (await books.find(limit=limit)).incidents
 
+    sign_in = sign_in_page.SignInPages(config, parts.authentication.sign_in, parts.authentication.sessions, slices)
     groups = [
         pages.routes(
             config,
@@ -157,7 +159,7 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
             served=lambda: parts.reloads.last.shown,
             refused=parts.limited,
         ),
-        sign_in_page.routes(config, parts.authentication.sign_in, parts.authentication.sessions, slices),
+        sign_in.routes(),
         publishing.routes(
             config,
             board,
@@ -197,11 +199,11 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
             {name: own for name, own in names.items() if config.services[own].probe.kind == "heartbeat"},
             parts.health_service.beat,
         ),
-        incidents.routes(books, names, store_client, precursors, now, slices, audit),
+        incidents.routes(books, names, store_client, precursors, now, slices, parts.tasks, audit),
         early_warnings.routes(warnings_reader(store_client, now)),
         alert_status.routes(parts.incident_service.alert_channels),
-        acknowledgements.routes(books, audit),
-        actions.routes(books, names, config.page.time_zone, now, audit),
+        acknowledgements.routes(books, parts.tasks, audit),
+        actions.routes(books, names, config.page.time_zone, now, parts.tasks, sign_in.show_unsaved, audit),
         monitoring.liveness_routes(
             phase=parts.phase,
             store_problem=lambda: store_client.shown_problem,
@@ -219,7 +221,7 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
             limited=parts.limited,
             load=parts.load,
             reload=lambda: reload_view(parts.reloads.last),
-            alert_stats=lambda: monitoring.AlertStats(*parts.incident_service.numbers()),
+            alert_stats=lambda: AlertStats(*parts.incident_service.numbers()),
             slices=slices,
             lease=parts.lease,
             concurrency=parts.concurrency,

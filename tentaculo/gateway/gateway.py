@@ -59,7 +59,7 @@ from tentaculo.store.client import StoreClient
 from tentaculo.tasks import TaskGroup
 from tentaculo.telemetry.history import TakeTallies
 from tentaculo.telemetry.request_log import RequestLog, RequestRecord
-from tentaculo.web.monitoring import Load
+from tentaculo.web.metrics_sources import Load
 
 
 class Gateway:

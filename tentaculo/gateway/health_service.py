@@ -162,6 +162,7 @@ class HealthService:
         for upstream in [one for one in self._contradicted_since if not self.board.has(one)]:
             del self._contradicted_since[upstream]
         self._rows.forget(services)
+        self.history.forget_endpoints(self.board.has)
         if services:
             self.history.forget_services(services)
             self.states.forget_services(services)

@@ -26,7 +26,7 @@ from tentaculo.store.lease import Fence
 from tentaculo.store.runtime_table import read_details
 from tentaculo.store.states import changes_after
 from tentaculo.tasks import TaskGroup
-from tentaculo.web.monitoring import LeaseView
+from tentaculo.web.metrics_sources import LeaseView
 
 log = structlog.get_logger(__name__)
 

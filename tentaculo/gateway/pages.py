@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from tentaculo.web.incident_feed import IncidentFeed
     from tentaculo.web.incident_list import IncidentList
     from tentaculo.web.incident_page import IncidentPage
+    from tentaculo.web.live import LivePages
     from tentaculo.web.service_page import ServicePage
     from tentaculo.web.status_page import StatusPage
 
@@ -46,6 +47,26 @@ class Pages(NamedTuple):
     incident: IncidentPage
     feed: IncidentFeed
     events: EventsPage
+
+
+class _Streams:
+    """Ends the streams of the pages, also where these are loaded later: a reload does not wait for that."""
+
+    def __init__(self) -> None:
+        self._live: LivePages | None = None
+        self._have_ended = False
+
+    def of(self, live: LivePages) -> None:
+        """Those of the pages that were loaded."""
+        self._live = live
+        if self._have_ended:
+            live.stop()
+
+    def end(self) -> None:
+        """End them, and accept no new one."""
+        self._have_ended = True
+        if self._live is not None:
+            self._live.stop()
 
 
 class IncidentsInMemory(Protocol):
@@ -132,6 +153,9 @@ def routes(
     service, route, kind of the limit and who is counted apart.
     """
 
+    streams = _Streams()
+    on_drain.append(streams.end)
+
     def load() -> Pages:
         from tentaculo.gateway.event_reads import EventReads
         from tentaculo.gateway.incident_reads import IncidentReads
@@ -147,7 +171,7 @@ def routes(
 
         info = page_info(config)
         live = LivePages(tasks, config.limits.followers)
-        on_drain.append(live.stop)
+        streams.of(live)
         renderer = Renderer(slices, info=info, live=live)
         reads = IncidentReads(store_client)
         viewer = partial(viewer_of, is_public=config.auth.open_status, can_sign_in=config.auth.enabled)

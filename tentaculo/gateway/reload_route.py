@@ -15,7 +15,7 @@ from tentaculo.model.failure import Failure, Problem
 from tentaculo.security.cors import CorsPolicy
 from tentaculo.server.caller import SENDER, name_of
 from tentaculo.server.native_routes import json_response
-from tentaculo.web.monitoring import ReloadView
+from tentaculo.web.metrics_sources import ReloadView
 
 RETRY_AFTER = {"Retry-After": "1"}
 

@@ -89,7 +89,10 @@ class StateRepository:
         """Record the state of a service and of its endpoints, where it is a new one."""
         for endpoint in view.upstreams:
             self._note(view.name, endpoint.upstream.authority, endpoint.health, view, at)
-        self._note(view.name, "", view.health, view, at)
+        # After a restart in maintenance the calendar is read later than the states. Where the maintenance is over by then,
+        # the first probe says what is noted.
+        if not (view.is_restored and self._known.get((view.name, "")) is Health.MAINTENANCE):
+            self._note(view.name, "", view.health, view, at)
 
     def note_heartbeat(self, service: str, body: bytes) -> None:
         """Record a heartbeat that has just been received."""

@@ -32,7 +32,7 @@ class SlowRequests:
         it counted as slow until now.
         """
         latency = recent.requests.latency
-        p95 = latency.percentiles(0.95)[0] if latency.count >= _LEAST else None
+        p95 = latency.percentile(0.95) if latency.count >= _LEAST else None
         if p95 is None:
             self._slow_since = None
             return None

@@ -167,7 +167,7 @@ class Reason(str):
             return None
         try:
             return cls(text, code, msgspec.json.decode(values, type=dict[str, Any]))
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, RecursionError):
             return None
 
 
@@ -218,6 +218,6 @@ def _public(name: str, value: Any) -> Any:
         # A reason as it was stored, maybe by a later version.
         try:
             return Reason("", value["code"], value["values"]).public
-        except (KeyError, AttributeError):
+        except (LookupError, AttributeError):
             return "…"
     return "…" if isinstance(value, str) and name not in _OWN_TEXTS else value

@@ -130,7 +130,7 @@ def _usual_p95(tallies: Sequence[Tally]) -> float | None:
     found = [
         seconds
         for tally in tallies
-        if tally.latency.count >= _LEAST_LATENCIES and (seconds := tally.latency.percentiles(0.95)[0]) is not None
+        if tally.latency.count >= _LEAST_LATENCIES and (seconds := tally.latency.percentile(0.95)) is not None
     ]
     return _median(found) if len(found) >= LEAST_DAYS else None
 

@@ -82,7 +82,9 @@ def printable(text: str, most: int | None = None) -> str:
     """
     # A bounded part of a long text is enough: only white space and unprintable characters are lost from it.
     part = text if most is None else text[: most * 2]
-    line = " ".join("".join(c if c.isprintable() else " " if c.isspace() else "" for c in part).split())
+    if not part.isprintable():
+        part = "".join(c if c.isprintable() else " " if c.isspace() else "" for c in part)
+    line = " ".join(part.split())
     if most is None or (len(line) <= most and len(text) <= most * 2):
         return line
     return line[: most - 1].rstrip() + "…"

@@ -194,17 +194,27 @@ def _like(character: str) -> str:
     return "_" if has_case(character) else character
 
 
+def _object(text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except RecursionError:
+        raise ValueError("is nested too deeply") from None
+    if not isinstance(found, dict):
+        raise TypeError("is no JSON object")
+    return found
+
+
 def event_of(row: RowMapping) -> Event:
     """The event of a row. Raises TypeError or ValueError where another program wrote what cannot be read."""
     return Event(
         id=row["id"],
         source=row["source"],
         type=row["type"],
-        payload=json.loads(row["payload"]),
+        payload=_object(row["payload"]),
         received_at=aware_utc(row["received_at"]),
         canonical=row["canonical"],
         broadcast=row["broadcast"],
-        metadata=json.loads(row["metadata"]),
+        metadata=_object(row["metadata"]),
         key=row["key"],
         digest=row["digest"],
         severity=row["severity"],

@@ -114,6 +114,13 @@ class HistoryCollector:
             for endpoint in self._latest.pop(name, ()):
                 self._counted.pop(endpoint, None)
 
+    def forget_endpoints(self, has: Callable[[Endpoint], bool]) -> None:
+        """Count no endpoint any more that is none by `has`: its last probe says nothing of its service."""
+        for latest in self._latest.values():
+            for endpoint in [one for one in latest if not has(one)]:
+                del latest[endpoint]
+                self._counted.pop(endpoint, None)
+
     def forget_health(self) -> None:
         """Count the states so far, and no more until the next `note_health`: another gateway counts them."""
         self.flush()

@@ -95,8 +95,13 @@ class LineWriter:
             self._closing.wait(_GATHER)
             # Before the lines are taken: one that is put from now on wakes this thread again.
             self._is_awake = False
-            while self._waiting:
-                self._write([self._waiting.popleft() for _ in range(min(_MOST_AT_ONCE, len(self._waiting)))])
+            self._write_waiting()
+        # One may have come after the last look.
+        self._write_waiting()
+
+    def _write_waiting(self) -> None:
+        while self._waiting:
+            self._write([self._waiting.popleft() for _ in range(min(_MOST_AT_ONCE, len(self._waiting)))])
 
     def _write(self, batch: list[tuple[Render, Any]]) -> None:
         groups = groupby(batch, itemgetter(0))

@@ -147,7 +147,7 @@ class RouteTimes:
         """
         if moment >= self._fresh_until:
             found = merged((*self._minutes, self._first_bytes, self._plain()))
-            self._p95 = found.percentiles(0.95)[0] if found.count >= _LEAST else None
+            self._p95 = found.percentile(0.95) if found.count >= _LEAST else None
             self._fresh_until = moment + (_SOON if self._p95 is None else _FRESH)
         return self._p95
 

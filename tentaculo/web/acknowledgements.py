@@ -12,6 +12,7 @@ from tentaculo.model.incident import Acknowledgement, InvalidInputError, check_a
 from tentaculo.server.caller import Audit, no_audit
 from tentaculo.server.native_routes import json_response
 from tentaculo.server.request_body import expect_later, read_json_body
+from tentaculo.tasks import TaskGroup
 
 
 def acknowledgement_shape(acknowledgement: Acknowledgement) -> dict[str, Any]:
@@ -38,8 +39,8 @@ class AcknowledgementBody(msgspec.Struct, forbid_unknown_fields=True):
     note: str = ""
 
 
-def routes(books: TakesAcknowledgements, audit: Audit = no_audit) -> list[web.RouteDef]:
-    """The route `/vx11/incidents/{id}/acknowledgements`."""
+def routes(books: TakesAcknowledgements, tasks: TaskGroup, audit: Audit = no_audit) -> list[web.RouteDef]:
+    """The route `/vx11/incidents/{id}/acknowledgements`. Each is stored and recorded by one of `tasks`, to its end."""
 
     async def acknowledge(request: web.Request) -> web.Response:
         body = await read_json_body(request, AcknowledgementBody)
@@ -47,10 +48,16 @@ def routes(books: TakesAcknowledgements, audit: Audit = no_audit) -> list[web.Ro
             author, note = check_acknowledgement(body.author, body.note)
         except InvalidInputError as error:
             raise Problem(Failure.BAD_REQUEST, f"{error}.") from None
-        made = await books.acknowledge(number := incident_id(request), author, note)
-        if made is None:
-            raise Problem(Failure.NOT_FOUND, "There is no such incident.")
-        audit(request, "acknowledge", incident=number)
+        number = incident_id(request)
+
+        async def add() -> Acknowledgement:
+            made = await books.acknowledge(number, author, note)
+            if made is None:
+                raise Problem(Failure.NOT_FOUND, "There is no such incident.")
+            audit(request, "acknowledge", incident=number)
+            return made
+
+        made = await tasks.finish(add(), "acknowledgement", expected=Problem)
         return json_response(acknowledgement_shape(made), 201)
 
     return [web.post("/vx11/incidents/{id}/acknowledgements", acknowledge, expect_handler=expect_later)]

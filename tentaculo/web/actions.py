@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, tzinfo
 from hashlib import sha256
@@ -29,9 +29,10 @@ from tentaculo.model.incident import (
 )
 from tentaculo.server.caller import Audit, name_of, no_audit, note_action, session_of
 from tentaculo.server.request_body import expect_later
+from tentaculo.tasks import TaskGroup
 from tentaculo.web.acknowledgements import MOST_ID
 from tentaculo.web.confirmation import confirm_later
-from tentaculo.web.forms import own_page, read_own_form, see_other
+from tentaculo.web.forms import MAX_TEXT_BYTES, SignedOutError, own_page, read_own_form, see_other
 
 AUTHOR: Final = "signed in"
 """Of what nobody with a name has done."""
@@ -69,6 +70,10 @@ class Books(Protocol):
         """End a window, or cancel one that has not begun; as above."""
 
 
+SignedOut = Callable[[web.Request, Mapping[str, str]], Awaitable[web.StreamResponse]]
+"""Gives the response to a form, with these fields, of a page whose sign-in has ended."""
+
+
 class _LastForm:
     """The last form of a session that was done."""
 
@@ -94,45 +99,55 @@ class Actions:
         names: Mapping[str, str],
         zone: tzinfo,
         now: Callable[[], datetime],
+        tasks: TaskGroup,
+        signed_out: SignedOut,
         audit: Audit = no_audit,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`names` maps each name and alias of a service to its name; times of forms are those of `zone`.
 
-        `clock` is monotonic.
+        What a form says is done by one of `tasks`, to its end: a browser closes the connection of the first click where a
+        person clicks twice. `clock` is monotonic.
         """
         self._books = books
         self._names = names
         self._zone = zone
         self._now = now
+        self._tasks = tasks
+        self._signed_out = signed_out
         self._audit = audit
         self._clock = clock
         self._last: dict[str, _LastForm] = {}
 
-    async def submit(self, request: web.Request) -> web.Response:
+    async def submit(self, request: web.Request) -> web.StreamResponse:
         """Do what a form says. Raises `Problem`: 400, 403, 404, 409, 503; else `HTTPSeeOther` to the page it came from."""
-        fields = await read_own_form(request)
-        digest, last = sha256(repr(sorted(fields.items())).encode()).digest(), self._last_of(fields["form"])
-        async with last.lock:
-            # A finger that taps twice sends a form twice, and the browser shows the second response.
-            is_new = last.digest != digest or self._clock() - last.at > _REPEATED_WITHIN
-            if is_new:
-                last.done = await self._act(fields, name_of(request) or AUTHOR)
-                last.digest, last.at = digest, self._clock()
-            done = last.done
+        try:
+            fields = await read_own_form(request, MAX_TEXT_BYTES)
+        except SignedOutError as error:
+            return await self._signed_out(request, error.fields)
+        done = await self._tasks.finish(self._act_once(request, fields), "form", expected=Problem)
         leads = see_other(own_page(fields.get("next", "")))
         if (session := session_of(request)) is not None:
             confirm_later(request, session.form_token, leads, *self._confirmed(fields["action"], done))
-        note_action(request)
-        if is_new:
-            is_window = isinstance(done, MaintenanceWindow)
-            about = (
-                {"maintenance": done.id, "services": list(done.services)}
-                if is_window
-                else {"incident": _number(fields)}
-            )
-            self._audit(request, fields["action"], **about)
         raise leads
+
+    async def _act_once(self, request: web.Request, fields: MultiDict[str]) -> Any:
+        """What came of a form, which is done and recorded unless it is the last one of its session, sent again."""
+        digest, last = sha256(repr(sorted(fields.items())).encode()).digest(), self._last_of(fields["form"])
+        async with last.lock:
+            # A finger that taps twice sends a form twice, and the browser shows the second response.
+            if last.digest != digest or self._clock() - last.at > _REPEATED_WITHIN:
+                done = last.done = await self._act(fields, name_of(request) or AUTHOR)
+                last.digest, last.at = digest, self._clock()
+                is_window = isinstance(done, MaintenanceWindow)
+                about = (
+                    {"maintenance": done.id, "services": list(done.services)}
+                    if is_window
+                    else {"incident": _number(fields)}
+                )
+                self._audit(request, fields["action"], **about)
+            note_action(request)
+            return last.done
 
     def _last_of(self, session: str) -> _LastForm:
         """What is remembered of a session, by the token of its forms."""
@@ -252,7 +267,14 @@ def _minutes(fields: MultiDict[str], name: str) -> int | None:
 
 
 def routes(
-    books: Books, names: Mapping[str, str], zone: tzinfo, now: Callable[[], datetime], audit: Audit = no_audit
+    books: Books,
+    names: Mapping[str, str],
+    zone: tzinfo,
+    now: Callable[[], datetime],
+    tasks: TaskGroup,
+    signed_out: SignedOut,
+    audit: Audit = no_audit,
 ) -> list[web.RouteDef]:
     """The route `/status/actions`."""
-    return [web.post("/status/actions", Actions(books, names, zone, now, audit).submit, expect_handler=expect_later)]
+    actions = Actions(books, names, zone, now, tasks, signed_out, audit)
+    return [web.post("/status/actions", actions.submit, expect_handler=expect_later)]

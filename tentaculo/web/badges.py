@@ -201,7 +201,7 @@ class Badges:
             named = wording.worst(services)
             await asyncio.sleep(0)
             tone = wording.state(named[0], t).tone if named else "off"
-            message = wording.headline(services, t).rstrip(".")
+            message = wording.headline(services, t, named).rstrip(".")
             badge = made(self._info.title or t("badge.status"), message, tone)
             self._overall[t.code] = self._clock(), badge
         return self._respond(request, badge, form)

@@ -1,4 +1,4 @@
-"""A document that many ask for: encoded once, compressed for those who take that, and sent only to those without it."""
+"""A document that many ask for: encoded once, compressed once for those who take that, and sent only to those without it."""
 
 from __future__ import annotations
 
@@ -14,28 +14,38 @@ from markupsafe import escape
 from tentaculo.server.native_routes import BodyResponse, is_known
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Document:
     """The body of a response to GET, with its entity tag."""
 
     body: bytes
-    compressed: bytes
     etag: str
     is_personal: bool = False
     """Whether it is made for one client, who must not keep it."""
+    _compressed: bytes = b""
 
     @classmethod
     def of(cls, body: bytes) -> Self:
-        """Compress `body`, which takes milliseconds for a large one."""
+        """The document with this body."""
         # A weak validator: the compressed document and the plain one are the same document.
-        return cls(body, gzip.compress(body, 6, mtime=0), f'W/"{sha256(body).hexdigest()[:24]}"')
+        return cls(body, f'W/"{sha256(body).hexdigest()[:24]}"')
+
+    @property
+    def is_compressed(self) -> bool:
+        """Whether `compress` was called."""
+        return bool(self._compressed)
+
+    def compress(self) -> None:
+        """Compress the body, unless it is. For a large one that takes milliseconds, so call it in a thread."""
+        if not self._compressed:
+            self._compressed = gzip.compress(self.body, 1 if self.is_personal else 6, mtime=0)
 
     def filled(self, values: Mapping[str, str]) -> Self:
         """The document for one client: with other text, or markup, in place of placeholders. The entity tag says which version it is."""
         body = self.body
         for placeholder, value in values.items():
             body = body.replace(placeholder.encode(), str(escape(value)).encode("utf-8", "replace"))
-        return type(self)(body, gzip.compress(body, 1, mtime=0), self.etag, is_personal=True)
+        return type(self)(body, self.etag, is_personal=True)
 
     def respond(
         self, request: web.Request, headers: Mapping[str, str], vary: Iterable[str] = (), *, status: int = 200
@@ -49,7 +59,9 @@ class Document:
         if not self.is_personal and is_known(request, self.etag):
             return web.Response(status=304, headers=headers)
         if takes_gzip(request.headers.get(hdrs.ACCEPT_ENCODING, "")):
-            return BodyResponse(status=status, body=self.compressed, headers={**headers, hdrs.CONTENT_ENCODING: "gzip"})
+            self.compress()
+            headers = {**headers, hdrs.CONTENT_ENCODING: "gzip"}
+            return BodyResponse(status=status, body=self._compressed, headers=headers)
         return BodyResponse(status=status, body=self.body, headers=headers)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import re
+from collections.abc import Mapping
 from urllib.parse import parse_qsl, urlencode
 
 from aiohttp import hdrs, web
@@ -14,7 +15,9 @@ from tentaculo.server.caller import PAGES, SIGN_IN, session_of
 from tentaculo.server.request_body import check_coding, read_body
 
 MAX_BYTES = 16 * 1024
-"""Largest body of a form."""
+"""Largest body of a form of lines."""
+MAX_TEXT_BYTES = 64 * 1024
+"""Largest body of a form with a text of `TEXT_LENGTH` characters, each of which takes up to twelve bytes there."""
 _MOST_FIELDS = 128
 """More than a form that lists `wording.MOST_CHOICES` services has."""
 _MEDIA_TYPE = "application/x-www-form-urlencoded"
@@ -23,12 +26,20 @@ _OWN_PAGE = re.compile(r"/status(?:/(?!sign-)[A-Za-z0-9_-]+){0,4}(?:\?[A-Za-z0-9
 _LONGEST_PAGE = 512
 
 
-async def read_form(request: web.Request) -> MultiDict[str]:
-    """The fields of a form. Raises `Problem`: 415, and as `read_body` does."""
+class SignedOutError(Exception):
+    """A form of a signed-in viewer was sent without a session: the sign-in of its page has ended."""
+
+    def __init__(self, fields: MultiDict[str]) -> None:
+        super().__init__("the sign-in has ended")
+        self.fields = fields
+
+
+async def read_form(request: web.Request, most: int = MAX_BYTES) -> MultiDict[str]:
+    """The fields of a form of at most so many bytes. Raises `Problem`: 415, and as `read_body` does."""
     if request.content_type != _MEDIA_TYPE:
         raise Problem(Failure.UNSUPPORTED_MEDIA_TYPE, f"Send {_MEDIA_TYPE}.", headers={"Accept": _MEDIA_TYPE})
     check_coding(request.headers.get(hdrs.CONTENT_ENCODING))
-    body = await read_body(request, MAX_BYTES)
+    body = await read_body(request, most)
     try:
         text = body.decode("utf-8")
         return MultiDict(parse_qsl(text, keep_blank_values=True, max_num_fields=_MOST_FIELDS, errors="strict"))
@@ -36,16 +47,16 @@ async def read_form(request: web.Request) -> MultiDict[str]:
         raise Problem(Failure.BAD_REQUEST, "The form cannot be read.") from None
 
 
-async def read_own_form(request: web.Request) -> MultiDict[str]:
+async def read_own_form(request: web.Request, most: int = MAX_BYTES) -> MultiDict[str]:
     """The fields of a form of a signed-in viewer.
 
-    Raises `HTTPSeeOther` to the sign-in without a session, `Problem` (403) where the form token is not that of the session,
-    and as `read_form` does.
+    Raises `SignedOutError` without a session, `Problem` (403) where the form token is not that of the session, and as
+    `read_form` does.
     """
-    fields = await read_form(request)
+    fields = await read_form(request, most)
     session = session_of(request)
     if session is None:
-        raise see_other(SIGN_IN, next=own_page(fields.get("next", "")))
+        raise SignedOutError(fields)
     if not hmac.compare_digest(fields.get("form", "").encode(), session.form_token.encode()):
         raise Problem(Failure.FORM_OF_ANOTHER_SESSION, "Open the page again, and send it from there.")
     return fields
@@ -54,6 +65,11 @@ async def read_own_form(request: web.Request) -> MultiDict[str]:
 def own_page(address: str) -> str:
     """`address` if it is a page of this gateway, as a path with its query; else the overview."""
     return address if len(address) <= _LONGEST_PAGE and _OWN_PAGE.fullmatch(address) is not None else PAGES
+
+
+def to_sign_in(fields: Mapping[str, str]) -> web.HTTPSeeOther:
+    """The response that leads to the sign-in, and from there to the page that the fields of a form name."""
+    return see_other(SIGN_IN, next=own_page(fields.get("next", "")))
 
 
 def see_other(path: str, **query: str) -> web.HTTPSeeOther:

@@ -142,7 +142,7 @@ class IncidentList:
         now, t = self._info.local(self._now()), viewer.texts
         seconds = _SPANS[query.range]
         since = None if seconds is None else now - timedelta(seconds=seconds)
-        summary, found = await self._read(query, since, now)
+        summary, found, following = await self._read(query, since, now)
         still_open = 0 if query.before is not None or summary is None else summary.totals.open
         worst = min((one.severity for one in found.open), key=_SEVERITIES.index, default=None)
         state = incident_words.over(t) if worst is None else wording.state_of(worst, t=t)
@@ -163,7 +163,7 @@ class IncidentList:
             "open": [self._row(one, found, viewer, now) for one in found.open],
             "more_open": max(still_open - len(found.open), 0),
             "months": by_month([(one, self._row(one, found, viewer, now)) for one in found.ended], now, t),
-            "next": found.ended[-1].id if found.has_more else None,
+            "next": following,
             "is_known": summary is not None,
             "database": self._store_problem(),
             "version": __version__,
@@ -171,15 +171,20 @@ class IncidentList:
 
     async def _read(
         self, query: ListQuery, since: datetime | None, now: datetime
-    ) -> tuple[IncidentSummary | None, FoundIncidents]:
-        """What the database has, with what is in memory: None and what is in memory alone while it cannot be read."""
+    ) -> tuple[IncidentSummary | None, FoundIncidents, int | None]:
+        """What the database has, with what is in memory: None and what is in memory alone while it cannot be read.
+
+        Then the id before which the next part of the list begins; None where there is none.
+        """
         first_day = int(now.timestamp()) // DAY - DAYS + 1
         summary = await self._summaries.read(
             (query.range, query.service), lambda: self._store.summarise(since, query.service, first_day, now)
         )
         wanted = IncidentSearch(since, query.service, query.before)
         found = await self._parts.read(query, lambda: self._store.search(wanted)) if summary is not None else None
-        return (None if found is None else summary), self._with_memory(found or FoundIncidents(), wanted)
+        # Memory may have one that ended just now and belongs to a later part, which must not skip those before it.
+        following = found.ended[-1].id if found is not None and found.has_more else None
+        return (None if found is None else summary), self._with_memory(found or FoundIncidents(), wanted), following
 
     def _with_memory(self, found: FoundIncidents, wanted: IncidentSearch) -> FoundIncidents:
         """`found` as it is in memory, which is newer than what was read; only on the first part of the list."""

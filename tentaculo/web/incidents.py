@@ -29,6 +29,7 @@ from tentaculo.server.caller import Audit, no_audit
 from tentaculo.server.native_routes import Slices, json_response, raw_json
 from tentaculo.server.query_parameters import Parameter, check_names, number_parameter, read_number
 from tentaculo.server.request_body import expect_later, read_json_body
+from tentaculo.tasks import TaskGroup
 from tentaculo.web.acknowledgements import MOST_ID, acknowledgement_shape, incident_id
 from tentaculo.web.history import ReadsHistory, recent_shape
 
@@ -198,9 +199,13 @@ def routes(
     precursors: ReadPrecursors,
     now: Callable[[], datetime],
     slices: Slices,
+    tasks: TaskGroup,
     audit: Audit = no_audit,
 ) -> list[web.RouteDef]:
-    """The routes. `names` maps each name and alias of a service to its name; `now` is the time in UTC."""
+    """The routes. `names` maps each name and alias of a service to its name; `now` is the time in UTC.
+
+    A change and its record are made by one of `tasks`, to their end: a client that leaves keeps neither from being made.
+    """
 
     async def before_of(incident: Incident, days: int) -> dict[str, Any] | None:
         """What came before the incidents of the root; None where that cannot be read."""
@@ -251,11 +256,16 @@ def routes(
             author, text = check_note(body.author, body.text)
         except InvalidInputError as error:
             _refuse(error.field, error.words)
-        note = await books.add_note(number := incident_id(request), author, text)
-        if note is None:
-            raise Problem(Failure.NOT_FOUND, "There is no such incident.")
-        audit(request, "note", incident=number)
-        return json_response(note_shape(note), 201)
+        number = incident_id(request)
+
+        async def add() -> Note:
+            note = await books.add_note(number, author, text)
+            if note is None:
+                raise Problem(Failure.NOT_FOUND, "There is no such incident.")
+            audit(request, "note", incident=number)
+            return note
+
+        return json_response(note_shape(await tasks.finish(add(), "note", expected=Problem)), 201)
 
     async def windows(request: web.Request) -> web.Response:
         found, problem = await books.windows()
@@ -268,18 +278,27 @@ def routes(
             window = check_window(names=names, now=now(), **msgspec.structs.asdict(body))
         except InvalidInputError as error:
             _refuse(error.field, error.words)
-        stored = await books.add_window(window)
-        audit(request, "maintain", maintenance=stored.id, services=list(stored.services))
-        return json_response(window_shape(stored, now()), 201)
+
+        async def add() -> MaintenanceWindow:
+            stored = await books.add_window(window)
+            audit(request, "maintain", maintenance=stored.id, services=list(stored.services))
+            return stored
+
+        return json_response(window_shape(await tasks.finish(add(), "maintenance", expected=Problem), now()), 201)
 
     async def end_window(request: web.Request) -> web.Response:
-        window = await books.end_window(incident_id(request, _MOST_WINDOW_ID))
-        if window is None:
-            raise Problem(
-                Failure.NOT_FOUND, "There is no such maintenance, or it is over, or the configuration says it."
-            )
-        audit(request, "end_maintenance", maintenance=window.id, services=list(window.services))
-        return json_response(window_shape(window, now()))
+        number = incident_id(request, _MOST_WINDOW_ID)
+
+        async def end() -> MaintenanceWindow:
+            window = await books.end_window(number)
+            if window is None:
+                raise Problem(
+                    Failure.NOT_FOUND, "There is no such maintenance, or it is over, or the configuration says it."
+                )
+            audit(request, "end_maintenance", maintenance=window.id, services=list(window.services))
+            return window
+
+        return json_response(window_shape(await tasks.finish(end(), "end of maintenance", expected=Problem), now()))
 
     return [
         web.get("/vx11/incidents", find),

@@ -28,7 +28,7 @@ from tentaculo.model.health import BreakerState, ConcurrencyView, Health, Servic
 from tentaculo.model.request_phases import BOUNDS, Phases
 from tentaculo.model.target_group import GroupView
 from tentaculo.server.native_routes import Slices
-from tentaculo.web.monitoring import (
+from tentaculo.web.metrics_sources import (
     AlertStats,
     HedgesOfServices,
     LeaseView,
@@ -41,7 +41,7 @@ from tentaculo.web.monitoring import (
 )
 
 _CACHE_SECONDS = 1.0
-"""How long the text of one scrape is reused. It limits the cost of frequent cache."""
+"""How long the text of one scrape is reused. It limits the cost of frequent scrapes."""
 _MAX_FORMATS = 4
 _NO_REQUESTS = dict.fromkeys(("2xx", "3xx", "4xx", "5xx"), (0, 0.0))
 MOST_CALLERS = 100

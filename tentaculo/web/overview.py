@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from operator import itemgetter
 from typing import Final, NamedTuple
 
@@ -36,9 +37,9 @@ MOST_WINDOWS: Final = 10
 SORTS: Final = ("state", "name", "p95", "failed", "up")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Fleet:
-    """All that the overview is made of."""
+    """All that the overview is made of. What follows from it is computed once."""
 
     now: datetime
     range: Range
@@ -58,8 +59,6 @@ class Fleet:
     group: str = ""
     """Group of the services to list; empty lists all."""
     info: PageInfo = field(default_factory=PageInfo)
-    named: Sequence[str] = ()
-    """The services with trouble that the headline names."""
     is_public: bool = False
     """Whether it has only what everybody may see."""
     not_shown: str = ""
@@ -67,21 +66,31 @@ class Fleet:
     t: Language = field(default_factory=lambda: language("en"))
     """Of the page's texts."""
 
-    @property
+    @cached_property
     def axis(self) -> Axis:
         """The axis of time, which ends now."""
         until = self.range.end(self.now)
         return Axis(until - self.range.seconds, until, self.info.zone)
 
-    @property
+    @cached_property
     def local_now(self) -> datetime:
         """The present in the zone of the page, for texts."""
         return self.info.local(self.now)
 
+    @cached_property
+    def worst(self) -> Sequence[ServiceView]:
+        """The services of which the headline speaks."""
+        return wording.worst(self.services)
+
+    @cached_property
+    def named(self) -> Sequence[str]:
+        """The names of those with trouble that it names."""
+        return wording.named_troubles(self.worst)
+
     @property
     def worst_incident(self) -> Incident | None:
         """The open incident of the worst trouble."""
-        known = [self.open_incident(view.name) for view in wording.worst(self.services)[:1]]
+        known = [self.open_incident(view.name) for view in self.worst[:1]]
         return known[0][0] if known and known[0] is not None else None
 
     def open_incident(self, root: str) -> tuple[Incident, Sequence[Note]] | None:
@@ -107,11 +116,20 @@ class Row:
     is_failing: bool
     rate: str
     up: str
-    since: datetime
-    lasted: str
     owner: str
     """Of a service with trouble of its own that the headline does not name, as is `runbook`; else empty."""
     runbook: str
+
+
+class BriefRow(NamedTuple):
+    """One service as one line of a list."""
+
+    anchor: str
+    name: str
+    href: str
+    state: wording.State
+    bars: list[Bar]
+    p95: str
 
 
 def anchor(name: str) -> str:
@@ -168,15 +186,15 @@ class Section(NamedTuple):
 
     heading: str
     """A group; empty where there is no heading."""
-    rows: list[Row]
+    rows: Sequence[Row | BriefRow]
 
 
-def sections(fleet: Fleet, views: Sequence[ServiceView], rows: Sequence[Row]) -> list[Section]:
+def sections(fleet: Fleet, views: Sequence[ServiceView], rows: Sequence[Row | BriefRow]) -> list[Section]:
     """The rows of `views` by group, in the order of the configuration; those of no group come last.
 
     Of one group alone, and without groups, there is no heading.
     """
-    found: dict[str, list[Row]] = {group: [] for group in (*fleet.info.groups, "")}
+    found: dict[str, list[Row | BriefRow]] = {group: [] for group in (*fleet.info.groups, "")}
     for view, made in zip(views, rows, strict=True):
         found[fleet.info.of(view.name).group].append(made)
     whole = len(fleet.info.groups) > 0 and not fleet.group
@@ -251,7 +269,7 @@ def recent_p95(rates: RecentRates | None) -> float | None:
     """The 95th percentile of the last minutes in seconds: of requests, and of probes where there were none."""
     if rates is None:
         return None
-    return (rates.requests if rates.requests.ok else rates.probes).latency.percentiles(0.95)[0]
+    return (rates.requests if rates.requests.ok else rates.probes).latency.percentile(0.95)
 
 
 def usual_p95(rates: RecentRates | None, usual: UsualRates | None) -> float | None:
@@ -261,18 +279,30 @@ def usual_p95(rates: RecentRates | None, usual: UsualRates | None) -> float | No
     return usual.requests_p95 if rates is not None and rates.requests.ok else usual.probes_p95
 
 
-def brief_row(fleet: Fleet, view: ServiceView) -> Row:
-    """`view` as one line of a list: without a curve."""
-    return row(fleet, view, is_detailed=False)
+def brief_row(fleet: Fleet, view: ServiceView) -> BriefRow:
+    """`view` as one line of a list."""
+    return BriefRow(
+        anchor(view.name),
+        printable(view.name, 80),
+        service_path(view.name),
+        wording.state(view, fleet.t),
+        _bars(fleet, view),
+        wording.latency(recent_p95(fleet.rates.get(view.name)), fleet.t),
+    )
 
 
-def row(fleet: Fleet, view: ServiceView, *, is_detailed: bool = True) -> Row:
+def _bars(fleet: Fleet, view: ServiceView) -> list[Bar]:
+    changes = fleet.timeline.changes.get(view.name, ()) if fleet.timeline is not None else ()
+    return timeline.bars(fleet.axis, changes, view.health, view.since)
+
+
+def row(fleet: Fleet, view: ServiceView) -> Row:
     """`view` in words and shapes."""
     t = fleet.t
     state = wording.state(view, t)
     rates, usual = fleet.rates.get(view.name), fleet.usual.get(view.name)
     past, found = fleet.past.get(view.name), fleet.timeline
-    periods = found.periods.get(view.name, ()) if found is not None and is_detailed else ()
+    periods = found.periods.get(view.name, ()) if found is not None else ()
     expected = usual_p95(rates, usual)
     share_ok = rates.requests.share_ok if rates is not None else None
     failed = None if share_ok is None else 1 - share_ok
@@ -287,9 +317,7 @@ def row(fleet: Fleet, view: ServiceView, *, is_detailed: bool = True) -> Row:
         state=state,
         note=_note(view, state, t),
         is_child=view.root is not None and state.is_trouble and fleet.sort == "state",
-        bars=timeline.bars(
-            fleet.axis, found.changes.get(view.name, ()) if found is not None else (), view.health, view.since
-        ),
+        bars=_bars(fleet, view),
         curve=timeline.curve(fleet.axis, fleet.range.span, timeline.p95_points(periods), expected),
         p95=wording.latency(recent_p95(rates), t),
         usual_p95=wording.latency(expected, t) if expected is not None else "",
@@ -297,8 +325,6 @@ def row(fleet: Fleet, view: ServiceView, *, is_detailed: bool = True) -> Row:
         is_failing=bool(failed),
         rate="" if not a_minute else t("overview.per_minute", rate=wording.rate(a_minute, t)),
         up=wording.share(past.quarter.share if past is not None else None, t),
-        since=view.since,
-        lasted=t.duration((fleet.now - view.since).total_seconds()),
         owner=info.owner,
         runbook=info.runbook,
     )

@@ -22,6 +22,8 @@ _OWN: Final = ("date", "expected", "paths", "place")
 """Values that are texts of no language."""
 _DEPTH: Final = 20
 """Reasons within reasons that are followed."""
+UNREADABLE: Final = (LookupError, ValueError, TypeError, AttributeError, ArithmeticError, RecursionError)
+"""What a code or values raise that this version does not know: a later one, or somebody else, wrote them into the database."""
 _FOREIGN = re.compile(f"([^{ISOLATE}]*)({ISOLATE}?[^{POP}{ISOLATE}]*{POP}?)")
 """A part of the gateway's own words, and one that somebody else wrote after it."""
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2} UTC")
@@ -35,8 +37,8 @@ def said(text: str, cause: Reason | None, t: Language, most: int) -> str:
     if cause is not None and cause.code:
         try:
             words = _sentence(cause.code, cause.values, t, most, _DEPTH)
-        except (KeyError, ValueError, TypeError, IndexError, AttributeError):
-            words = None  # a later version wrote a code or values that this one does not know
+        except UNREADABLE:
+            words = None
     return cut(words, most) if words is not None else foreign(text, most)
 
 
@@ -44,8 +46,8 @@ def public(cause: Reason | None) -> Reason | None:
     """A reason without any text of a service; None where that cannot be told apart."""
     try:
         return None if cause is None else cause.public
-    except (KeyError, ValueError, TypeError, AttributeError):
-        return None  # a later version wrote a code or values that this one does not know
+    except UNREADABLE:
+        return None
 
 
 def foreign(text: str, most: int) -> str:

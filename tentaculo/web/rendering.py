@@ -8,8 +8,8 @@ import time
 from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Awaitable, Callable, Hashable, Mapping
 from datetime import UTC, datetime
-from functools import partial
-from typing import Any
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
 import msgspec
@@ -25,8 +25,11 @@ from tentaculo.server.event_stream import takes_events
 from tentaculo.server.native_routes import Slices
 from tentaculo.web import languages, reasons, timeline, wording
 from tentaculo.web.confirmation import DONE, confirmed, forget
-from tentaculo.web.documents import Document
-from tentaculo.web.live import LivePages
+from tentaculo.web.documents import Document, takes_gzip
+from tentaculo.web.live import LivePages, Wait
+
+if TYPE_CHECKING:
+    import jinja2
 
 HTML = "text/html; charset=utf-8"
 _KEPT = 1.0
@@ -47,13 +50,17 @@ _OWN_STYLES = {
 """By template, the style sheet that it has beside the common ones."""
 _MOST_AWAITED = 20
 """Different pages of one kind that are waited for at once."""
-FORM_TOKEN, NEXT, CONFIRMED = (f"{name}-{secrets.token_hex(16)}" for name in ("form", "next", "done"))
-"""What stands in a rendered page for the form token of a session, for where a sign-in leads, and for what was done: a page
-is rendered once for all viewers who see the same, and these are put in for each. No text of a service can hold them."""
+FORM_TOKEN, NEXT, WRITTEN, CONFIRMED = (
+    f"{name}-{secrets.token_hex(16)}" for name in ("form", "next", "written", "done")
+)
+"""What stands in a rendered page for the form token of a session, for where a sign-in leads, for what was written in a form
+that came too late, and for what was done: a page is rendered once for all viewers who see the same, and these are put in for
+each. No text of a service can hold them."""
 _CONFIRMATION = Markup(
     '<p class="done" role="status"><svg class="i" viewBox="0 0 24 24" aria-hidden="true"><use href="#i-up"/></svg><span>{}</span></p>'
 )
 _TIME = Markup('<time datetime="{:%Y-%m-%dT%H:%M:%SZ}" title="{:%Y-%m-%d %H:%M:%S} UTC">{}</time>')
+_SYMBOL = Markup('<svg class="i {}" viewBox="0 0 24 24" aria-hidden="true"><use href="#i-{}"/></svg>')
 _ICON = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 24 24" fill="none" stroke="#fff" stroke-width="2.6" '
     'stroke-linecap="round" stroke-linejoin="round"><circle cx="12" cy="12" r="12" stroke="none" fill="{}"/>{}</svg>'
@@ -68,23 +75,53 @@ _ICONS = {
 }
 
 
+@lru_cache(maxsize=256)
+def symbol(key: str, tone: str = "") -> Markup:
+    """The sign of `parts.symbols` with this key, in the colour of `tone`."""
+    return _SYMBOL.format(tone, key)
+
+
+def moment(then: datetime, text: str) -> Markup:
+    """`text`, which says when `then` was, with the exact time in UTC."""
+    exact = then.astimezone(UTC)
+    return _TIME.format(exact, exact, text)
+
+
+@lru_cache(maxsize=8)
 def icon(tone: str) -> str:
     """The tab's icon, which says the state by colour and by sign."""
     colour, sign = _ICONS.get(tone, ("#5d676d", _DASH))
     return "data:image/svg+xml," + quote(_ICON.format(colour, sign))
 
 
+@lru_cache(maxsize=len(NAMES))
 def _script_words(t: languages.Language) -> str:
     """What the page's script writes, as JSON."""
     return msgspec.json.encode({**t.section("script"), "months": t.short_months, "icon": icon("silent")}).decode()
+
+
+def _finished(page: Document, values: Mapping[str, str], *, is_compressed: bool) -> Document:
+    """`page` with `values` in place of the placeholders, compressed for a client that takes that."""
+    page = page.filled(values) if values else page
+    if is_compressed:
+        page.compress()
+    return page
+
+
+class _Rendered(NamedTuple):
+    """A page, and when its rendering began and ended, by the clock."""
+
+    began: float
+    ended: float
+    page: Document
 
 
 class _Kind:
     """The pages of one template, those with a query apart: what makes up queries delays no page that has none."""
 
     def __init__(self) -> None:
-        self.kept: OrderedDict[Hashable, tuple[float, Document]] = OrderedDict()
-        """By key, with the time of the clock at which it was rendered."""
+        self.kept: OrderedDict[Hashable, _Rendered] = OrderedDict()
+        """By key."""
         self.turn = asyncio.Lock()
         """Held by the one page of this kind that is rendered next. So each kind waits for one page of each other kind."""
         self.awaited: Counter[Hashable] = Counter()
@@ -100,20 +137,23 @@ class Renderer:
         *,
         info: PageInfo | None = None,
         live: LivePages | None = None,
+        wait: Wait = asyncio.sleep,
     ) -> None:
         """`slices` are those of all pages. `info` has their name, and the zone of their times. `live` serves those who follow one.
 
-        It reads files, so call it in a thread.
+        `wait` sleeps so many seconds. It reads files, so call it in a thread.
         """
         languages.catalogue()
         self.slices = slices
         self._clock = clock
         self._info = info or PageInfo()
         self._live = live
+        self._wait = wait
         self._script = templating.inline("status.js")
         self._common_style = templating.inline(*_COMMON_STYLES)
         self._styles = {name: templating.inline(*_COMMON_STYLES, own) for name, own in _OWN_STYLES.items()}
         self._kinds: defaultdict[tuple[str, bool], _Kind] = defaultdict(_Kind)
+        self._loaded: dict[str, jinja2.Template] = {}
         self._rendering = asyncio.Lock()
         self._rest_until = 0.0
 
@@ -150,19 +190,22 @@ class Renderer:
         # A person sees what they have just done.
         after = session.acted_at if session is not None else float("-inf")
         kind = self._kinds[template, bool(request.query_string)]
-        rendered_at, page = kind.kept.get(key, (float("-inf"), None))
+        kept = kind.kept.get(key)
         values = dict(fill or {})
         if session is not None:
             values |= {FORM_TOKEN: session.form_token, CONFIRMED: ""}
         is_crowded = key not in kind.awaited and len(kind.awaited) >= _MOST_AWAITED
-        if is_crowded and page is None:
+        if is_crowded and kept is None:
             raise Problem(Failure.OVERLOADED, "Too many pages are asked for.", headers={hdrs.RETRY_AFTER: "1"})
         if self._live is not None and request.method == "GET" and media_type == HTML and takes_events(request):
+            known = kept.page if kept is not None else None
             return await self._live.serve(
-                request, kind, key, page, lambda: self._rendered(kind, key, template, context), fill=values
+                request, kind, key, known, lambda: self._rendered(kind, key, template, context), fill=values
             )
-        if page is None or (self._is_old(rendered_at, after) and not is_crowded):
+        if kept is None or (self._is_old(kept, after) and not is_crowded):
             page = await self._rendered(kind, key, template, context, after)
+        else:
+            page = kept.page
         headers = {
             hdrs.CONTENT_TYPE: media_type,
             # May be kept, but must be asked for each time. So Vary need not name Accept, although an event stream is
@@ -176,8 +219,10 @@ class Renderer:
         if done is not None:
             values[CONFIRMED] = self._confirmation(*done, languages.language(languages.language_of(request)))
         if values:
-            page = await asyncio.to_thread(page.filled, values)
             headers[hdrs.CACHE_CONTROL] = "no-store"
+        is_compressed = takes_gzip(request.headers.get(hdrs.ACCEPT_ENCODING, ""))
+        if values or (is_compressed and not page.is_compressed):
+            page = await asyncio.to_thread(_finished, page, values, is_compressed=is_compressed)
         response = page.respond(request, headers, vary=("Accept-Language", hdrs.COOKIE), status=status)
         languages.remember(request, response)
         if done is not None:
@@ -185,12 +230,12 @@ class Renderer:
         return response
 
     def _confirmation(self, done: str, at: datetime, t: languages.Language) -> Markup:
-        time = _TIME.format(at, at, wording.clock(at, datetime.now(self._info.zone), t))
+        time = moment(at, wording.clock(at, datetime.now(self._info.zone), t))
         return _CONFIRMATION.format(t.html(DONE[done], time=time))
 
-    def _is_old(self, rendered_at: float, after: float) -> bool:
-        """Whether a page is rendered again: a second after the last time, or if something has changed `after` it."""
-        return self._clock() - rendered_at >= _KEPT or rendered_at <= after
+    def _is_old(self, kept: _Rendered, after: float) -> bool:
+        """Whether a page is rendered again: a second later, or where what it shows was read before the time `after`."""
+        return self._clock() - kept.ended >= _KEPT or kept.began <= after
 
     async def _rendered(
         self,
@@ -204,25 +249,33 @@ class Renderer:
         kind.awaited[key] += 1
         try:
             async with kind.turn, self._rendering:
-                rendered_at, page = kind.kept.get(key, (float("-inf"), None))
-                if page is None or self._is_old(rendered_at, after):
-                    await asyncio.sleep(max(self._rest_until - time.monotonic(), 0))
-                    began = time.process_time()
-                    page = await self._render(template, context)
-                    rest = min((time.process_time() - began) * _REST, _LONGEST_REST)
-                    self._rest_until = time.monotonic() + rest
-                    kind.kept[key] = self._clock(), page
+                kept = kind.kept.get(key)
+                if kept is None or self._is_old(kept, after):
+                    await self._wait(max(self._rest_until - time.monotonic(), 0))
+                    kept = kind.kept[key] = await self._timed(template, context)
                     kind.kept.move_to_end(key)
                     if len(kind.kept) > _MOST_KEPT:
                         kind.kept.popitem(last=False)
-                return page
+                return kept.page
         finally:
             kind.awaited[key] -= 1
             if not kind.awaited[key]:
                 del kind.awaited[key]
 
+    async def _timed(self, template: str, context: Callable[[], Awaitable[dict[str, Any]]]) -> _Rendered:
+        """The page. A rest follows, also where its client has left in the middle or it failed."""
+        began, used = self._clock(), time.process_time()
+        try:
+            page = await self._render(template, context)
+        finally:
+            rest = min((time.process_time() - used) * _REST, _LONGEST_REST)
+            self._rest_until = time.monotonic() + rest
+        return _Rendered(began, self._clock(), page)
+
     async def _render(self, template: str, context: Callable[[], Awaitable[dict[str, Any]]]) -> Document:
-        loaded = await asyncio.to_thread(templating.template, template)
+        loaded = self._loaded.get(template)
+        if loaded is None:
+            loaded = self._loaded[template] = await asyncio.to_thread(templating.template, template)
         values = await context()
         zone, t = self._info.zone, values["viewer"].texts
         parts = await self.slices.collect(
@@ -237,10 +290,12 @@ class Renderer:
                 confirmed=CONFIRMED,
                 t=t,
                 rects=timeline.rects,
+                symbol=symbol,
+                moment=moment,
                 marked=partial(reasons.marked, clock=partial(wording.clock, now=datetime.now(zone), t=t)),
                 script_words=_script_words(t),
                 languages=NAMES,
                 **values,
             )
         )
-        return await asyncio.to_thread(Document.of, "".join(parts).encode("utf-8", "replace"))
+        return await asyncio.to_thread(lambda: Document.of("".join(parts).encode("utf-8", "replace")))

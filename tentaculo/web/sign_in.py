@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -11,11 +11,13 @@ from aiohttp import hdrs, web
 
 from tentaculo import __version__
 from tentaculo.server.caller import SENDER, SIGN_IN, session_of
-from tentaculo.web.forms import own_page, read_form, read_own_form, see_other
-from tentaculo.web.rendering import NEXT, Renderer
+from tentaculo.web.forms import SignedOutError, own_page, read_form, read_own_form, see_other, to_sign_in
+from tentaculo.web.rendering import NEXT, WRITTEN, Renderer
 from tentaculo.web.viewer import Viewer
 
 _STATUS = {"wrong": 403, "forbidden": 403, "limited": 429, "unavailable": 503}
+_ENTERED = "in"
+"""In the address to which a sign-in leads first: there it shows whether the browser has kept the cookie."""
 
 
 class SignInResult(Protocol):
@@ -64,6 +66,10 @@ class SignInPage:
         """The handler of `GET /status/sign-in`."""
         said = request.query.get("said", "")
         wanted = request.query.get("next") or _path(request.headers.get(hdrs.REFERER, ""))
+        if said == _ENTERED and session_of(request) is not None:
+            raise see_other(own_page(wanted))
+        if said == _ENTERED and not request[SENDER].inbound.fields.session_cookies:
+            return await self._respond(request, wanted, "no_cookie")
         return await self._respond(request, wanted, said if said in ("out", "late") else "")
 
     async def submit(self, request: web.Request) -> web.StreamResponse:
@@ -81,20 +87,30 @@ class SignInPage:
             return response
         if (session := session_of(request)) is not None:
             await self._sessions.end(session)
-        response = see_other(own_page(wanted))
+        response = see_other(SIGN_IN, said=_ENTERED, next=own_page(wanted))
         response.headers[hdrs.SET_COOKIE] = sender.set_cookie(result.session_id)
         raise response
 
+    async def show_unsaved(self, request: web.Request, fields: Mapping[str, str]) -> web.StreamResponse:
+        """The response to a form of a page whose sign-in has ended: the sign-in, with a text that was not saved."""
+        written = fields.get("text") or fields.get("note") or ""
+        if not written.strip():
+            raise to_sign_in(fields)
+        return await self._respond(request, fields.get("next", ""), "ended", status=403, written=written)
+
     async def sign_out(self, request: web.Request) -> web.StreamResponse:
         """The handler of `POST /status/sign-out`."""
-        await read_own_form(request)
+        try:
+            await read_own_form(request)
+        except SignedOutError as error:
+            raise to_sign_in(error.fields) from None
         is_gone = await self._sessions.end(session_of(request))
         response = see_other(SIGN_IN, said="out" if is_gone else "late")
         response.headers[hdrs.SET_COOKIE] = request[SENDER].set_cookie("")
         raise response
 
     async def _respond(
-        self, request: web.Request, wanted: str, said: str, *, status: int = 200, wait: int = 0
+        self, request: web.Request, wanted: str, said: str, *, status: int = 200, wait: int = 0, written: str = ""
     ) -> web.StreamResponse:
         viewer = self._viewer(request)
 
@@ -104,13 +120,14 @@ class SignInPage:
                 "said": said,
                 "wait": wait,
                 "next": NEXT,
+                "written": WRITTEN,
                 "needs_token": self._needs_token,
                 "version": __version__,
             }
 
         key = ("sign-in", viewer, said, wait)
         return await self._renderer.respond(
-            request, key, "sign_in.html", context, status=status, fill={NEXT: own_page(wanted)}
+            request, key, "sign_in.html", context, status=status, fill={NEXT: own_page(wanted), WRITTEN: written}
         )
 
 

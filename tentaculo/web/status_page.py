@@ -23,7 +23,7 @@ from tentaculo.model.service_rates import RecentRates, UsualRates
 from tentaculo.model.timeline import Timeline, TimelineRequest
 from tentaculo.server.native_routes import Slices
 from tentaculo.web import activity, incident_words, overview, sentences, summary, warning_rows, wording
-from tentaculo.web.overview import MOST_WINDOWS, Fleet, Section, window_row
+from tentaculo.web.overview import MOST_WINDOWS, BriefRow, Fleet, Row, Section, window_row
 from tentaculo.web.past_reader import PastReader
 from tentaculo.web.rendering import Renderer, icon
 from tentaculo.web.timeline import HEIGHT, RANGES, USUAL_Y, WIDTH, Range
@@ -165,7 +165,6 @@ class StatusPage:
             wanted=query.wanted,
             group=query.group,
             info=self._info,
-            named=wording.named_troubles(services),
             is_public=not viewer.is_signed_in,
             not_shown=viewer.not_shown,
             t=t,
@@ -182,7 +181,7 @@ class StatusPage:
         lead = sentences.joined(await self._slices.collect(summary.lead(fleet)))
         happened = await self._activity(fleet)
         rows = await self._slices.collect(overview.row(fleet, view) for view in listing.rows)
-        make = overview.brief_row if listing.is_folded else overview.row
+        make: Callable[[Fleet, ServiceView], Row | BriefRow] = overview.brief_row if listing.is_folded else overview.row
         calm = await self._slices.collect(make(fleet, view) for view in listing.quiet)
         quiet = overview.sections(fleet, listing.quiet, calm)
         return {
@@ -250,11 +249,7 @@ class StatusPage:
 
         What is read depends on no filter and no order: each of those that somebody makes up would be one more read.
         """
-        failing = tuple(
-            (view.name, self._began(fleet, view))
-            for view in wording.worst(fleet.services)[:1]
-            if wording.is_trouble(view)
-        )
+        failing = tuple((view.name, self._began(fleet, view)) for view in fleet.worst[:1] if wording.is_trouble(view))
         await _leave()
         past = await self._past.read((fleet.range.key, failing), lambda: self._read_past(fleet, failing))
         if past is None:

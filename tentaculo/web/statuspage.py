@@ -320,8 +320,14 @@ class StatuspageApi:
             members["status"] = dict(await self._slices.collect(status(source)))
         for member, shapes in DOCUMENTS[name].items():
             members[member] = await self._slices.collect(map(raw_json, shapes(source)))
-        # Compressing a large one takes long, and needs nothing else.
-        return await asyncio.to_thread(lambda: Document.of(msgspec.json.encode(members)))
+
+        def encode() -> Document:
+            document = Document.of(msgspec.json.encode(members))
+            document.compress()
+            return document
+
+        # That of a large one takes long, and needs nothing else.
+        return await asyncio.to_thread(encode)
 
 
 def _all_incidents(source: Published) -> Iterator[Shape]:

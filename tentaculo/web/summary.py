@@ -19,7 +19,7 @@ from tentaculo.web.sentences import Piece, Sentence, clock, joined, sentence
 
 def lead(fleet: Fleet) -> Iterator[Sentence]:
     """The sentences below the headline."""
-    named, t = wording.worst(fleet.services), fleet.t
+    named, t = fleet.worst, fleet.t
     if not named:
         return
     if not wording.is_trouble(named[0]):
@@ -88,7 +88,7 @@ def _calm_lead(fleet: Fleet, key: str) -> Iterator[Sentence]:
 
 def answers(fleet: Fleet) -> list[tuple[str, Sentence]]:
     """What a person asks first about the worst trouble: question and answer. Empty where there is no trouble."""
-    named = wording.worst(fleet.services)
+    named = fleet.worst
     if not named or not wording.is_trouble(named[0]):
         return []
     view, t = named[0], fleet.t
@@ -113,7 +113,7 @@ class Button(NamedTuple):
 
 def buttons(fleet: Fleet) -> Iterator[Button]:
     """Where more is said of the worst trouble. Empty where there is no trouble."""
-    named, t = wording.worst(fleet.services), fleet.t
+    named, t = fleet.worst, fleet.t
     if not named or not wording.is_trouble(named[0]):
         return
     name = named[0].name
@@ -239,10 +239,10 @@ def lasted_because(incident: Incident, day: Piece, duration: str, t: Language) -
 
 def summarise(fleet: Fleet) -> Iterator[tuple[str, Any]]:
     """What the page says of the whole fleet, name by name."""
-    named, t = wording.worst(fleet.services), fleet.t
+    named, t = fleet.worst, fleet.t
     state = wording.state(named[0], t) if named else wording.state_of_key("off", t)
     yield "state", state
-    yield "headline", printable(wording.headline(fleet.services, t), 160)
+    yield "headline", printable(wording.headline(fleet.services, t, named), 160)
     since = (min if state.is_trouble else max)((view.since for view in named), default=None)
     yield "since", since
     yield "lasted", "" if since is None else t.duration((fleet.now - since).total_seconds())

@@ -30,7 +30,7 @@ _TOP, _BOTTOM = 1.0, 28.0
 _LAST_TICK: Final = 0.84
 """Place of the last mark on the axis, as a share of it: the word for now stands behind, on a phone too."""
 _EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - by the clock of any zone
-_SHORTEST: Final = 2.0
+_SHORTEST: Final = 2
 """Thousandths: a shorter state is drawn this long, since a trouble of a second must be seen."""
 
 
@@ -174,7 +174,7 @@ def bars(axis: Axis, changes: Sequence[StateChange], health: Health, since: date
             last = min(math.ceil(end), _CELLS)
             painted[first:last] = painted[first:last].translate(_WORSE[rank])
     return [
-        Bar(_BEST_FIRST[run[0][0]], number(run.start() * _SHORTEST), number((run.end() - run.start()) * _SHORTEST))
+        Bar(_BEST_FIRST[run[0][0]], str(run.start() * _SHORTEST), str((run.end() - run.start()) * _SHORTEST))
         for run in _RUNS.finditer(painted)
     ]
 
@@ -196,9 +196,11 @@ def curve(axis: Axis, span: int, points: Mapping[int, float], usual: float | Non
     base = usual or sorted(points.values())[len(points) // 2]
     path: list[str] = []
     last: int | None = None
+    # As `Axis.place` of the middle of each period; a page has a thousand of them.
+    length, half = axis.until - axis.since, span / 2
     for start in sorted(points):
-        middle = datetime.fromtimestamp(start + span / 2, UTC)
-        x, y = number(axis.place(middle)), number(_height(points[start] / base))
+        x = number(min(max((start + half - axis.since) / length, 0.0), 1.0) * WIDTH)
+        y = number(_height(points[start] / base))
         follows = last is not None and start - last == span
         path.append(f"{'L' if follows else 'M'}{x} {y}" if follows or last is None else f"h0M{x} {y}")
         last = start
@@ -223,7 +225,7 @@ def p95_points(periods: Iterable[Period]) -> dict[int, float]:
     found = {}
     for period in periods:
         tally = period.requests if period.requests.ok else period.probes
-        p95 = tally.latency.percentiles(0.95)[0]
+        p95 = tally.latency.percentile(0.95)
         if p95 is not None:
             found[period.start] = p95
     return found

@@ -46,7 +46,9 @@ def rows(warnings: Sequence[EarlyWarning], t: Language, now: datetime) -> list[W
 def _outcome(warning: EarlyWarning, t: Language, now: datetime) -> Sentence:
     if warning.ended_at is None:
         return sentence(t, "warning.open")
-    return sentence(t, f"warning.{warning.outcome}", time=clock(warning.ended_at, now, t))
+    # One that a later version wrote is not known here.
+    outcome = warning.outcome if warning.outcome in ("reached", "ended") else "unknown"
+    return sentence(t, f"warning.{outcome}", time=clock(warning.ended_at, now, t))
 
 
 def shown_to(warnings: Iterable[EarlyWarning], *, is_public: bool) -> list[EarlyWarning]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from tentaculo.model.health import (
@@ -86,6 +87,7 @@ def state_of(health: Health, kind: DegradedKind | None = None, *, t: Language) -
     return state_of_key(key_of(health, kind), t)
 
 
+@lru_cache(maxsize=64)
 def state_of_key(key: str, t: Language) -> State:
     """How the state of a key is shown."""
     return State(key, t(f"state.{key}"), _TONES[key])
@@ -239,11 +241,11 @@ def worst(services: Iterable[ServiceView]) -> list[ServiceView]:
     return [view for view in candidates if ranks[id(view)] == least]
 
 
-def headline(services: Sequence[ServiceView], t: Language) -> str:
-    """The worst true sentence about the fleet."""
+def headline(services: Sequence[ServiceView], t: Language, named: Sequence[ServiceView] | None = None) -> str:
+    """The worst true sentence about the fleet. `named` are the `worst` of `services`, where they are known."""
     if not services:
         return t("headline.no_services")
-    named = worst(services)
+    named = worst(services) if named is None else named
     if not named:
         return t("headline.all_off")
     counted = sum(view.health.is_counted for view in services)
@@ -266,9 +268,8 @@ MOST_NAMED: Final = 3
 """Services that a sentence names."""
 
 
-def named_troubles(services: Iterable[ServiceView]) -> list[str]:
-    """The names of the services with trouble that the headline names."""
-    found = worst(services)
+def named_troubles(found: Sequence[ServiceView]) -> list[str]:
+    """Of the `worst` services the names of those with trouble that the headline names."""
     return [view.name for view in found] if 0 < len(found) <= MOST_NAMED and is_trouble(found[0]) else []
 
 

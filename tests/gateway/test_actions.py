@@ -282,6 +282,40 @@ async def test_nobody_else_can_have_a_page_say_it(start: Start, file: Path, refu
     assert confirmed(spanish) == "Confirmado."
 
 
+@pytest.mark.parametrize("action", ["note", "acknowledge"])
+async def test_what_was_written_is_not_lost_with_the_sign_in(start: Start, file: Path, action: str) -> None:
+    live = await start({}, database={"url": sqlite(file), "auto_upgrade": False})
+    browser, form = await signed_in(live)
+    await browser.sign_out()
+    written = {"note": "text", "acknowledge": "note"}[action]
+    sent = {"form": form, "action": action, "incident": "7", "next": "/status/incidents/7"}
+    late = await browser.send("/status/actions", **sent, **{written: 'a <b>"full"</b> disk\r\nof hermes'})
+    assert (late.status, late.get("cache-control")) == (403, "no-store")
+    body = late.body.decode()
+    assert "The sign-in has ended, so that nothing was saved." in body
+    (shown,) = re.findall(r"<textarea[^>]* readonly>\n(.*?)</textarea>", body, re.DOTALL)
+    assert unescape(shown) == 'a <b>"full"</b> disk\r\nof hermes'
+    assert "<b>" not in shown
+    assert 'name="next" value="/status/incidents/7"' in body
+    assert "disk" not in (await browser.ask("/status/sign-in", HTML)).body.decode(), "it is of this response alone"
+    assert where(await browser.send("/status/actions", **sent, **{written: " "})) == (
+        *(303, "/status/sign-in?next=/status/incidents/7"),
+    )
+
+
+@pytest.mark.parametrize("text", ["\N{CJK UNIFIED IDEOGRAPH-6587}" * 4000, "\N{GRINNING FACE}" * 4000])
+async def test_a_note_has_its_whole_length_in_any_script(
+    start: Start, file: Path, refusing_port: int, text: str
+) -> None:
+    live = await broken(start, file, refusing_port)
+    number = str((await incident_of(live))["id"])
+    browser, form = await signed_in(live)
+    done = await browser.send("/status/actions", form=form, action="note", incident=number, text=text)
+    assert where(done) == (303, "/status")
+    (note,) = (await read(live, f"/vx11/incidents/{number}"))["notes"]
+    assert note["text"] == text.replace("\r\n", "\n").strip()
+
+
 @pytest.mark.parametrize(
     ("fields", "status"),
     [

@@ -10,12 +10,19 @@ from typing import Any
 
 import pytest
 from aiohttp import ClientSession
+from sqlalchemy import text
 
 from tentaculo.gateway.precursor_reports import PrecursorReports
+from tentaculo.tasks import TaskGroup
+from tentaculo.web.documents import Document
+from tentaculo.web.rendering import Renderer
 from tests.conftest import TOKEN, Start
+from tests.gateway.test_actions import broken, incident_of, signed_in
 from tests.gateway.test_gateway import entered, leaving, port_of, services
 from tests.gateway.test_sign_in import Browser
 from tests.support.databases import sqlite
+from tests.support.reloading import serving
+from tests.support.runtime_tables import opened
 from tests.support.waits import eventually
 from tests.support.wire import dial
 from tests.web.test_status_page import words
@@ -123,3 +130,64 @@ async def test_the_limits_of_a_service_and_what_they_refused_are_shown_after_sig
     public = words((await Browser(live.port).ask("/status/services/madre")).body.decode())
     assert "Limits of requests" not in public
     assert "10.9.0.0" not in public
+
+
+async def test_a_reload_ends_the_streams_of_pages_that_are_still_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_loading, may_go_on = threading.Event(), threading.Event()
+    made = Renderer.__init__
+
+    def slowly(*what: Any, **how: Any) -> None:
+        is_loading.set()
+        may_go_on.wait(20)
+        made(*what, **how)
+
+    monkeypatch.setattr(Renderer, "__init__", slowly)
+    async with serving(tmp_path, services(9)) as served, dial(served.port) as wire:
+        try:
+            await wire.send(b"GET /status HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n")
+            assert await asyncio.to_thread(is_loading.wait, 20)
+            await served.reload(services={})
+        finally:
+            may_go_on.set()
+        response = await wire.response("GET")
+        assert (response.status, response.get("retry-after")) == (503, "5")
+
+
+async def test_a_row_of_another_program_fails_no_page(start: Start, file: Path) -> None:
+    live = await start({}, database={"url": sqlite(file), "auto_upgrade": False})
+    browser = Browser(live.port)
+    await browser.sign_in()
+    event = b'{"source": "ci", "type": "deploy.finished", "payload": {}}'
+    sent = (b"Content-Type: application/json", f"X-VX11-Token: {TOKEN}".encode())
+    assert (await browser.ask("/events/ingest", *sent, method="POST", body=event)).status < 300
+    with opened(sqlite(file)) as connection:
+        connection.execute(text("UPDATE tentaculo_events SET payload = '[1]' WHERE source = 'ci'"))
+    for path in ("/status", "/status/events"):
+        assert (await browser.ask(path)).status == 200
+
+
+async def test_who_has_acted_is_shown_no_page_whose_rendering_had_begun_before(
+    start: Start, file: Path, refusing_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live = await broken(start, file, refusing_port)
+    number = str((await incident_of(live))["id"])
+    browser, form = await signed_in(live)
+    page, has_read, may_end = f"/status/incidents/{number}", threading.Event(), threading.Event()
+    made = Document.of
+
+    def slowly(body: bytes) -> Document:
+        has_read.set()
+        may_end.wait(20)
+        return made(body)
+
+    monkeypatch.setattr(Document, "of", slowly)
+    try:
+        first = TaskGroup("test").start(browser.ask(page), "first")
+        assert await asyncio.to_thread(has_read.wait, 20)
+        await browser.send("/status/actions", form=form, action="note", incident=number, text="a full disk")
+    finally:
+        may_end.set()
+    assert b"a full disk" not in (await first).body
+    assert b"a full disk" in (await browser.ask(page)).body

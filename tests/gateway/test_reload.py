@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tentaculo.model.health import Health
+from tentaculo.model.history import Period
 from tentaculo.security.tokens import Tokens, hash_token
 from tentaculo.store import migrate
 from tentaculo.tasks import TaskGroup
@@ -351,6 +352,22 @@ async def test_a_service_is_switched_off_and_on(tmp_path: Path) -> None:
         await served.reload(services={"madre": service(up)})
         assert (await ask(wire)).status == 200
         await eventually(lambda: board.service("madre").health is Health.UP)
+
+
+async def test_an_address_that_a_reload_replaces_counts_no_more(tmp_path: Path, refusing_port: int) -> None:
+    """Its last probe had the history count a service that was down as up, until the next start."""
+    async with (
+        upstream(answering(ok())) as up,
+        serving(tmp_path, {"madre": service(up)}, probes=True) as served,
+    ):
+        health, periods = served.gateway.health_service, list[Period]()
+        await eventually(lambda: health.board.health("madre") is Health.UP)
+        health.history.flush()
+        health.history._record = periods.extend
+        await served.reload(services={"madre": {**service(up), "url": f"http://127.0.0.1:{refusing_port}"}})
+        await eventually(lambda: health.board.health("madre") is Health.DOWN)
+        health.history.flush()
+    assert sum(one.probes.failed for one in periods) > 0
 
 
 async def test_maintenance_that_a_reload_ends_or_keeps_of_a_service_that_it_changes(tmp_path: Path) -> None:

@@ -71,6 +71,12 @@ class Browser:
     async def sign_in(self, token: str = TOKEN, **fields: str) -> Response:
         return await self.send("/status/sign-in", token=token, **fields)
 
+    async def entered(self, wanted: str) -> tuple[int, str | None]:
+        """Where a sign-in leads that is to lead to `wanted`."""
+        done = await self.sign_in(next=wanted)
+        assert done.status == 303
+        return where(await self.ask(done.get("location") or "", HTML))
+
     async def form_token(self) -> str:
         """That of the page."""
         page = await self.ask("/status/sign-in", HTML)
@@ -101,8 +107,9 @@ async def test_a_browser_signs_in_and_out_again(private: Live) -> None:
     assert b'name="next" value="/status?range=24h"' in form.body
     assert b"max-age" not in (form.get("cache-control") or "").encode()
     entered = await browser.sign_in(next="/status?range=24h")
-    assert where(entered) == (303, "/status?range=24h")
     (cookie,) = browser.set_cookie
+    assert where(entered) == (303, "/status/sign-in?said=in&next=/status?range%3D24h")
+    assert where(await browser.ask(entered.get("location") or "", HTML)) == (303, "/status?range=24h")
     assert re.fullmatch(r"tentaculo_session=[\w-]{43}; Path=/; Max-Age=604800; HttpOnly; SameSite=Lax", cookie)
     assert TOKEN not in cookie
     page = await browser.ask("/status?range=24h", HTML)
@@ -157,14 +164,27 @@ async def test_a_sign_in_leads_to_pages_of_this_gateway_only(private: Live, want
     browser = Browser(private.port)
     form = await browser.ask("/status/sign-in?" + urlencode({"next": wanted}), HTML)
     assert unescape(re.findall(r'name="next" value="([^"]*)"', form.body.decode())[0]) == "/status"
-    assert where(await browser.sign_in(next=wanted)) == (303, "/status")
+    assert await browser.entered(wanted) == (303, "/status")
 
 
 @pytest.mark.parametrize(
     "wanted", ["/status/services/madre-2?range=7d", "/status/incidents/12", "/status?filter=a%20b"]
 )
 async def test_it_leads_back_to_the_page_that_was_wanted(private: Live, wanted: str) -> None:
-    assert where(await Browser(private.port).sign_in(next=wanted)) == (303, wanted)
+    assert await Browser(private.port).entered(wanted) == (303, wanted)
+
+
+async def test_a_sign_in_without_cookies_says_so(private: Live) -> None:
+    browser = Browser(private.port)
+    entered = await browser.sign_in(next="/status?range=7d")
+    kept, browser.cookies = browser.cookies, {}
+    form = await browser.ask(entered.get("location") or "", HTML)
+    assert form.status == 200
+    assert b"The browser did not keep the cookie of the sign-in." in form.body
+    assert b'name="next" value="/status?range=7d"' in form.body
+    browser.cookies = dict.fromkeys(kept, "x" * 43)
+    ended = await browser.ask(entered.get("location") or "", HTML)
+    assert (ended.status, b"did not keep" in ended.body) == (200, False), "it has kept one"
 
 
 @pytest.mark.parametrize(

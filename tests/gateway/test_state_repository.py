@@ -99,6 +99,30 @@ async def test_a_state_and_its_beginning_survive_a_restart(url: str) -> None:
     ]
 
 
+async def test_a_restart_in_maintenance_is_no_change_of_the_state(url: str) -> None:
+    def of_service() -> StateChange:
+        (found,) = [one for one in once(url, latest_changes) if not one.endpoint]
+        return found
+
+    async with service() as (table, _):
+        async with running(url, madre=table) as fleet:
+            await eventually(lambda: fleet.board.service("madre").health is Health.UP)
+            fleet.set_maintenance("madre", "a new disk")
+        began = of_service()
+        assert began.after is Health.MAINTENANCE
+        async with running_store(url) as store:
+            again = HealthService(Config.of({"services": {"madre": table}}), store)
+            async with again.recording(dict), again.keeping_states():
+                assert again.board.service("madre").is_restored
+                again.set_maintenance("madre", "a new disk")
+        assert of_service() == began
+        async with running(url, madre=table) as fleet:
+            await eventually(lambda: not fleet.board.service("madre").is_restored)
+        ended = of_service()
+        assert (ended.before, ended.after) == (Health.MAINTENANCE, Health.UP)
+        assert "before the restart" not in ended.reason
+
+
 async def test_a_heartbeat_survives_a_restart(url: str) -> None:
     async with running(url, job=JOB) as fleet:
         fleet.beat("job", b'{"status": "degraded"}')

@@ -41,6 +41,7 @@ def of(latencies: list[float]) -> Histogram:
 def test_every_percentile_is_within_the_stated_error(latencies: list[float], part: float) -> None:
     true = sorted(latencies)[max(0, ceil(round(part * len(latencies), 9)) - 1)]
     (found,) = of(latencies).percentiles(part)
+    assert of(latencies).percentile(part) == found
     assert found is not None
     assert abs(found - true) <= true * ACCURACY * (1 + 1e-9)
 
@@ -147,6 +148,7 @@ def test_a_merged_percentile_weighs_every_latency_alike() -> None:
 
 def test_an_empty_one_has_no_percentiles() -> None:
     assert Histogram().percentiles(0.5, 0.99) == [None, None]
+    assert Histogram().percentile(0.5) is None
     assert repr(of([1.0, 2.0])) == "<Histogram of 2>"
 
 

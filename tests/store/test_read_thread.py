@@ -128,12 +128,15 @@ async def test_it_cannot_write(url: str, store_client_on: StoreClientOn) -> None
     assert [event.id for event in await store_samples.newest_events(kept, 5)] == [1]
 
 
-async def test_what_it_cannot_read_costs_this_query_only(url: str, store_client_on: StoreClientOn) -> None:
+@pytest.mark.parametrize("payload", ["{", "[1]", '"x"'])
+async def test_what_it_cannot_read_costs_this_query_only(
+    url: str, store_client_on: StoreClientOn, payload: str
+) -> None:
     kept = store_client_on(url)
     await kept.start()
     await store_samples.store(kept, store_samples.event(1))
     with opened(url) as connection:
-        connection.execute(tables.events.update().values(payload="{"))
+        connection.execute(tables.events.update().values(payload=payload))
     with pytest.raises(StoreUnavailable, match="rows that cannot be read"):
         await store_samples.newest_events(kept, 5)
     assert await kept.read(lambda connection: connection.execute(text("SELECT 1")).scalar()) == 1

@@ -73,6 +73,7 @@ from tentaculo.web import (
 )
 from tentaculo.web.languages import language_of
 from tentaculo.web.live import LivePages, Wait
+from tentaculo.web.metrics_sources import AlertStats, Load, ReloadView
 from tentaculo.web.rendering import Renderer
 from tentaculo.web.viewer import Viewer
 from tests.support.server import NoSessionStore, serving_application
@@ -255,6 +256,8 @@ class State:
     """Viewers that follow a page at once, at most."""
     wait: Wait = asyncio.sleep
     """Between two updates of the pages that are followed."""
+    rest: Wait = asyncio.sleep
+    """After each page that is rendered."""
     bodies: list[bytes] = field(default_factory=list)
     past: dict[str, HistorySummary] = field(default_factory=past)
     rates: dict[str, RecentRates] = field(default_factory=dict)
@@ -469,7 +472,9 @@ def application(state: State) -> web.Application:
     app = web.Application()
     slices = Slices()
     live = state.live = LivePages(state.tasks, state.followers, lambda seconds: state.wait(seconds))
-    renderer = Renderer(slices, lambda: state.clock, live=live, info=state.info)
+    renderer = Renderer(
+        slices, lambda: state.clock, live=live, info=state.info, wait=lambda seconds: state.rest(seconds)
+    )
     page = status_page.StatusPage(
         views=lambda: state.services,
         store=state.page_store,
@@ -571,7 +576,9 @@ def application(state: State) -> web.Application:
         )
     )
     names = {"hermes": "hermes", "herald": "hermes", "mcp": "mcp"}
-    app.add_routes(incidents.routes(state.books, names, state, state.precursors, lambda: state.now, slices))
+    app.add_routes(
+        incidents.routes(state.books, names, state, state.precursors, lambda: state.now, slices, state.tasks)
+    )
     app.add_routes(
         vx11.routes(
             views=lambda: state.services,
@@ -581,7 +588,7 @@ def application(state: State) -> web.Application:
             clock=lambda: state.clock,
         )
     )
-    app.add_routes(acknowledgements.routes(state.books))
+    app.add_routes(acknowledgements.routes(state.books, state.tasks))
     app.add_routes(alert_status.routes(Channels()))
     app.add_routes(early_warnings.routes(state.read_warnings))
     app.add_routes(history.routes(HISTORIES, state, state.usual, lambda: state.now, slices))
@@ -598,9 +605,9 @@ def application(state: State) -> web.Application:
             traffic=state.traffic,
             phases=tuple,
             hedges=lambda: [("madre", 5, 2)],
-            load=lambda: monitoring.Load(12, 5, 20),
-            alert_stats=lambda: monitoring.AlertStats(2, {"duty": (5, 1, 3)}),
-            reload=lambda: monitoring.ReloadView(3, False, 1_700_000_000.5),
+            load=lambda: Load(12, 5, 20),
+            alert_stats=lambda: AlertStats(2, {"duty": (5, 1, 3)}),
+            reload=lambda: ReloadView(3, False, 1_700_000_000.5),
             slices=slices,
             concurrency=lambda name: state.concurrency.get(name),
         )

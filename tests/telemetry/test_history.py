@@ -119,6 +119,14 @@ def test_a_service_with_several_addresses_is_well_while_one_of_them_is(kept: Kep
     assert (period.probes.ok, period.probes.failed) == (7, 1)
 
 
+def test_an_address_that_is_gone_says_nothing_of_its_service(kept: Kept) -> None:
+    kept.probe(port=1)
+    kept.history.forget_endpoints(lambda endpoint: endpoint.port != 1)
+    kept.probe(Health.DOWN, None, believed=Health.DOWN, port=2)
+    kept.history.flush()
+    assert [(one.probes.ok, one.probes.failed) for one in kept.periods] == [(1, 1)]
+
+
 def test_a_probe_that_came_before_its_time_is_not_counted(kept: Kept) -> None:
     for found in (Health.UP, Health.DOWN, Health.DOWN):
         for port in (1, 2):

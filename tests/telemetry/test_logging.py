@@ -11,6 +11,7 @@ import re
 import threading
 import time
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -417,6 +418,28 @@ def access_line(output: Output, item: RequestRecord, **config: Any) -> str:
     assert logger is not None
     logger(item)
     return output.text
+
+
+def test_a_line_of_the_last_moment_is_written() -> None:
+    class Waiting(deque[Any]):
+        """One that gets another line, the last one, as soon as it was looked at and was empty."""
+
+        is_last = False
+
+        def __bool__(self) -> bool:
+            found = len(self) > 0
+            if not found and not self.is_last:
+                self.is_last = True
+                writer.write("second")
+                writer._closing.set()
+            return found
+
+    stream = StringIO()
+    writer = LineWriter(stream)
+    writer._waiting = Waiting()
+    writer.write("first")
+    writer.close()
+    assert stream.getvalue() == "first\nsecond\n"
 
 
 def test_the_access_line_has_the_documented_keys(set_up: SetUp) -> None:

@@ -71,6 +71,11 @@ async def test_the_page_of_the_service_shows_them_and_how_many_were_right(gatewa
     assert "madre is up." in said
 
 
+async def test_an_outcome_of_a_later_version_is_not_known(gateway: Gateway) -> None:
+    gateway.state.warnings = [replace(REACHED, outcome="postponed")]
+    assert "What became of it is not known." in words(await page(gateway, "madre"))
+
+
 async def test_a_time_of_another_day_has_its_date_and_each_has_its_exact_time(gateway: Gateway) -> None:
     gateway.state.warnings = [
         replace(TREND, latest_at=NOW + 700 * MINUTE),

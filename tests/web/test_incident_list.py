@@ -127,6 +127,17 @@ async def test_it_is_read_part_by_part(gateway: Gateway) -> None:
     assert "The newest" in second
 
 
+async def test_one_that_ended_late_has_no_part_skip_those_before_it(gateway: Gateway) -> None:
+    late = ended(0, 45, 45 * 24 * 60)
+    gateway.state.in_memory = 1
+    gateway.state.books.incidents = [late, *(ended(n, 40 - n) for n in range(30, 0, -1))]
+    text = await page(gateway)
+    assert f"/status/incidents/{late.id}" in text
+    (before,) = re.findall(r'before=(\d+)" rel="next"', text)
+    second = await page(gateway, f"?range=90d&before={before}")
+    assert [f"/status/incidents/{FIRST + number}" in second for number in range(7)] == [True] * 6 + [False]
+
+
 async def test_range_and_service_are_chosen(gateway: Gateway) -> None:
     await page(gateway, "?range=24h&service=hermes")
     (wanted,) = gateway.state.searched

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import random
 import re
@@ -17,7 +18,7 @@ import pytest
 from aiohttp import ClientResponse
 
 from tentaculo.model.health import Health
-from tentaculo.web import live
+from tentaculo.web import documents, live
 from tentaculo.web.live import changes
 from tentaculo.web.viewer import Viewer
 from tests.support.native_gateway import Gateway, State, running, view
@@ -132,6 +133,27 @@ async def test_a_viewer_with_the_page_gets_only_what_has_changed(gateway: Gatewa
         assert b"madre" not in frame, "the lines of others are not sent again"
         assert b"<script>" not in frame
         assert len(frame) < len(page) / 10
+
+
+async def test_a_page_that_is_only_followed_is_not_compressed(
+    gateway: Gateway, turns: Turns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compressed: list[int] = []
+
+    def compress(body: bytes, level: int, *, mtime: int) -> bytes:
+        compressed.append(level)
+        return gzip.compress(body, level, mtime=mtime)
+
+    monkeypatch.setattr(documents, "gzip", SimpleNamespace(compress=compress))
+    async with following(gateway) as follower:
+        await follower.change()
+        gateway.state.services = (*gateway.state.services[:-1], view("operator", 8011, Health.UP))
+        await turns.next(gateway.state)
+        await follower.change()
+        assert compressed == []
+        for _ in range(2):
+            assert await page_of(gateway) == ("\n".join(follower.lines), follower.tag)
+    assert compressed == [6], "once, for all who read it"
 
 
 async def test_what_does_not_change_is_not_sent(gateway: Gateway, turns: Turns) -> None:

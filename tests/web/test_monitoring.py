@@ -21,7 +21,7 @@ from tentaculo.server.native_routes import Slices
 from tentaculo.web import metrics as metrics_module
 from tentaculo.web import monitoring
 from tentaculo.web.metrics import GatewayMetrics, MetricsCache
-from tentaculo.web.monitoring import AlertStats, Load, ReloadView
+from tentaculo.web.metrics_sources import AlertStats, Load, ReloadView
 from tests.support.native_gateway import CLOSED, Gateway, view
 from tests.support.needs import need
 from tests.support.server import serving_application

@@ -9,7 +9,7 @@ import pytest
 
 from tentaculo.model.health import DegradedKind, Health, StateChange
 from tentaculo.model.incident import Acknowledgement, Incident, MaintenanceWindow, Note, NotificationState, Notified
-from tentaculo.model.reason import because
+from tentaculo.model.reason import Reason, because
 from tentaculo.web.viewer import Viewer
 from tests.support.native_gateway import NOW, OPEN, State, event, running, view
 
@@ -81,3 +81,13 @@ async def test_a_code_of_a_later_version_is_not_public() -> None:
         text = await answer.text()
     assert "hermes is down" in text
     assert SECRET not in text
+
+
+@pytest.mark.parametrize("is_signed_in", [True, False])
+async def test_values_that_nobody_can_read_fail_no_page(*, is_signed_in: bool) -> None:
+    cause = Reason("as it came", "recovered_unseen", {"time": "0001-01-01T00:00:00+14:00"})
+    state = State(services=(view("hermes", 8003, Health.DOWN, reason="as it came", cause=cause),))
+    state.viewer = Viewer(is_signed_in=is_signed_in)
+    async with running(state) as gateway, gateway.client.get("/status") as answer:
+        text = await answer.text()
+    assert (answer.status, "as it came" in text) == (200, is_signed_in)

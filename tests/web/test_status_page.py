@@ -35,6 +35,7 @@ from tentaculo.web.wording import MOST_CHOICES
 from tests.support.native_gateway import CLOSED, NOW, OPEN, TOKEN, UNSEEN, Gateway, State, event, running, view
 from tests.support.page_samples import fill
 from tests.support.waits import eventually
+from tests.support.wire import dial
 from tests.web.test_incidents import HERMES, MCP, NOTE
 
 SIGNED_IN = Viewer(is_signed_in=True)
@@ -412,6 +413,27 @@ async def test_a_flood_of_made_up_filters_is_refused_and_the_page_stays(
     gateway.state.clock += 5
     assert await page(gateway, "?filter=one") == first, "an older page is better than none"
     await flood.close()
+
+
+async def test_a_rest_follows_a_page_whose_client_leaves_in_the_middle(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tentaculo.web.rendering._LONGEST_REST", 60.0)
+    monkeypatch.setattr("tentaculo.web.rendering._REST", 1e9)
+    state, rests = gateway.state, list[float]()
+
+    async def rest(seconds: float) -> None:
+        rests.append(seconds)
+
+    state.rest, state.hangs = rest, True
+    async with dial(gateway.port, gateway.host) as wire:
+        await wire.send(b"GET /status HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        await eventually(lambda: state.asked_for_past, "the page under way")
+        wire.reset()
+    await eventually(lambda: not gateway.server.connections, "the end of the request")
+    state.hangs = False
+    await page(gateway)
+    assert [seconds > 30 for seconds in rests] == [False, True]
 
 
 async def test_made_up_filters_neither_delay_nor_remove_the_page_without_one(
