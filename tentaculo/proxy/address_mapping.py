@@ -144,9 +144,8 @@ class AddressMapping:
             return name == own and name not in client_names
         if port != str(upstream.port) or not name:
             return False
-        return (
-            name in (own, sent_name, *client_names) or name in _ANY_ADDRESS or (name in _LOOPBACK and own in _LOOPBACK)
-        )
+        names = (own, sent_name, *client_names, *_ANY_ADDRESS)
+        return name in names or (name in _LOOPBACK and own in _LOOPBACK)
 
     def refresh(self, value: str) -> str:
         """`5; url=/next`, the address in quotation marks or not (HTML, "shared declarative refresh steps")."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 from tentaculo.config.types import DEFAULT_PORTS
 from tentaculo.net.http1 import is_authority
 from tentaculo.net.inbound_request import InboundRequest
 from tentaculo.net.request_headers import outer_prefix
+
+_FORWARDED = re.compile(r'(?:^|;)[ \t]*(host|proto)[ \t]*=[ \t]*("[^"]*"|[^;]*)', re.IGNORECASE)
 
 
 class ClientView(NamedTuple):
@@ -29,8 +32,8 @@ def client_view(inbound: InboundRequest) -> ClientView:
     known = inbound.forwarded_by_trusted
     if not known:
         return ClientView(client.scheme, received, received)
-    pairs = [pair.partition("=") for pair in _last(known.get(b"forwarded", b"")).split(";")]
-    element = {name.strip().lower(): value.strip().strip('"') for name, _, value in pairs}
+    pairs = _FORWARDED.findall(_last(known.get(b"forwarded", b"")))[-8:]
+    element = {name.lower(): value.strip().strip('"') for name, value in pairs}
     scheme = (_last(known.get(b"x-forwarded-proto", b"")) or element.get("proto", "")).lower()
     if scheme not in DEFAULT_PORTS:
         scheme = client.scheme

@@ -43,22 +43,8 @@ class Exchange(ResponseRelay, ABC):
     """The steps of one request, and what it holds meanwhile."""
 
     __slots__ = (
-        "_body",
-        "_connection",
-        "_done",
-        "_failed",
-        "_has_turn",
-        "_is_driven",
-        "_lease",
-        "_needs_new",
-        "_response",
-        "_task",
-        "_tried",
-        "_tunnel",
-        "_upload",
-        "_upload_task",
-        "_waiter",
-        "is_over",
+        *("_body", "_connection", "_done", "_failed", "_has_turn", "_is_driven", "_lease", "_needs_new", "_response"),
+        *("_task", "_tried", "_tunnel", "_upload", "_upload_task", "_waiter", "is_over"),
     )
 
     def __init__(
@@ -131,6 +117,7 @@ class Exchange(ResponseRelay, ABC):
                 *(content, self.request.protocol, self.admitted.plan, self.record),
                 length=None if self.inbound.is_chunked else self.inbound.length,
                 trailers=partial(request_trailers, self.request, self.inbound.fields, self.admitted.plan.request_rules),
+                memory=self.shared.needs.turns.memory,
             )
             self.is_replayable = False
             return
@@ -340,6 +327,8 @@ class Exchange(ResponseRelay, ABC):
         self._response = response
         self.is_over = True
         self.request.protocol.has_response = None
+        if self._upload is not None:
+            self._upload.forget()
         self.shared.requests.finish(self.record)
         if self._done is not None:
             self._done(response is SENT_STAYS)
@@ -352,6 +341,8 @@ class Exchange(ResponseRelay, ABC):
         self._release(_SUCCESS if self._tunnel is not None else Outcome.NEUTRAL, "")
         if self._tunnel is None:  # a tunnel that its client ends has ended well
             self.record.status, self.record.error = Failure.CLIENT_LEFT.status, Failure.CLIENT_LEFT.error
+        if self._upload is not None:
+            self._upload.forget()
         self.shared.requests.finish(self.record)
 
     def _end_with_token(self) -> None:
@@ -390,6 +381,8 @@ class Exchange(ResponseRelay, ABC):
 
     def note_head(self, now: float, *, is_event_stream: bool) -> None:
         """The head has been relayed and its body is still to come: what follows is at the client's pace as well."""
+        if self._upload is not None:
+            self._upload.forget()
         deadline, connection = self.admitted.plan.deadline, self._connection
         if is_event_stream:
             self._end_with_token()

@@ -10,6 +10,7 @@ from tentaculo.config.limits import LimitSettings
 from tentaculo.model.failure import Failure, UpstreamError
 from tentaculo.net.http1 import LAST_CHUNK, chunked
 from tentaculo.net.inbound_request import Body, ClientConnection
+from tentaculo.net.memory import MemoryBudget
 from tentaculo.net.tcp import send_room
 from tentaculo.net.turns import TurnReader
 from tentaculo.proxy.route import CompiledRoute
@@ -87,6 +88,7 @@ class Upload:
         "_kept",
         "_kept_size",
         "_length",
+        "_memory",
         "_plan",
         "_reader",
         "_record",
@@ -102,8 +104,10 @@ class Upload:
         *,
         length: int | None,
         trailers: Callable[[], bytes],
+        memory: MemoryBudget,
     ) -> None:
-        """`client` is the connection by which `body` arrives, and `length` its bytes; None where chunks say them.
+        """`client` is the connection by which `body` arrives, and `memory` counts what is kept of it. `length` is its bytes;
+        None where chunks say them.
 
         `trailers` returns the trailer lines of the body, once it has arrived whole.
         """
@@ -119,6 +123,7 @@ class Upload:
         self._kept_size = 0
         self._reader: TurnReader | None = None
         """Reads the body, once it may read much at once."""
+        self._memory = memory
 
     def __repr__(self) -> str:
         return f"<Upload, {self._record.received} bytes sent>"
@@ -201,5 +206,11 @@ class Upload:
         self._kept_size += len(data)
         if keeps and self._kept_size <= MAX_KEPT:
             self._kept.append(data)
+            self._memory.hold(self, self._kept_size)
         else:
-            self._kept = None
+            self.forget()
+
+    def forget(self) -> None:
+        """Keep nothing of the body any more: it is not sent again."""
+        self._kept = None
+        self._memory.release(self)

@@ -8,6 +8,7 @@ import pytest
 from tentaculo.net.inbound_request import InboundRequest
 from tentaculo.net.request_headers import outer_prefix
 from tentaculo.proxy.client_view import ClientView, client_view, split_port
+from tests.support.calls import counting_calls
 
 GATE = ClientView("http", "gate.example:8000", "gate.example:8000")
 
@@ -53,6 +54,15 @@ class TestClientView:
     )
     def test_what_a_trusted_proxy_says(self, fields: list[tuple[str, str]], scheme: str, host: str) -> None:
         assert client_view(inbound(*fields)) == ClientView(scheme, host, "gate.example:8000")
+
+    @pytest.mark.parametrize("name", ["Forwarded", "X-Forwarded-Prefix"])
+    @pytest.mark.parametrize("unit", [",", ";", ";host=", "/a,", ', host="'])
+    def test_the_cost_of_a_long_value_is_small(self, name: str, unit: str) -> None:
+        """A proxy that is trusted may pass on what any client sends."""
+        made = inbound((name, unit * 8_000))
+        with counting_calls() as calls:
+            client_view(made)
+        assert calls.total < 100
 
     @pytest.mark.parametrize(
         ("stated", "expected"),
