@@ -35,8 +35,6 @@ INTERIM_STEPS = 2
 """Steps of a parser that an interim head costs; one has 16 bytes at least."""
 MOST_UNREAD = 64 * 1024
 """Bytes that are read of a connection that was reset."""
-
-
 MAX_IDLE = 60.0
 """Seconds after which an idle connection is not used any more; most servers keep theirs for longer."""
 MAX_IDLE_UNSAFE = 1.0
