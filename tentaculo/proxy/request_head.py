@@ -13,9 +13,13 @@ from tentaculo.config.types import DEFAULT_PORTS
 from tentaculo.net.header_fields import REQUEST_NAMES, Line
 from tentaculo.net.inbound_request import InboundRequest, Request
 from tentaculo.net.request_headers import ForwardedFields, RequestHeaders, outer_prefix
-from tentaculo.proxy.address_mapping import REQUEST_FIELDS, AddressMapping, client_view
+from tentaculo.proxy.address_mapping import REQUEST_FIELDS, AddressMapping
+from tentaculo.proxy.client_view import client_view
 from tentaculo.proxy.response_head import may_be_trailer
 from tentaculo.proxy.route import CompiledRoute, HeaderRules
+
+_MOST_TRAILERS = 128
+"""Trailer fields that a request may announce, as many as it may have fields."""
 
 
 class CachedRequestHead(NamedTuple):
@@ -94,7 +98,7 @@ def announced_trailers(fields: RequestHeaders, rules: HeaderRules) -> list[bytes
     if fields.trailer is None:
         return []
     special = REQUEST_NAMES | (fields.named or set())
-    names = [name.strip(b" \t") for name in fields.trailer.split(b",")]
+    names = [name.strip(b" \t") for name in fields.trailer.split(b",", _MOST_TRAILERS)[:_MOST_TRAILERS]]
     return [name for name in names if name and may_be_trailer(name, special, rules)]
 
 

@@ -15,7 +15,7 @@ from tentaculo.model.failure import Problem
 from tentaculo.net.header_fields import ResponseHeaders
 from tentaculo.net.http1 import ChunkedReader, Http1Error, find_head, is_authority, parse_head, parse_target
 from tentaculo.net.request_headers import RequestHeaders, request_length
-from tentaculo.proxy.address_mapping import ClientView
+from tentaculo.proxy.client_view import ClientView
 from tentaculo.proxy.request_head import header_block, trusted_forwarded_lines
 from tentaculo.proxy.response_head import ResponseHeadBuilder
 from tentaculo.proxy.route import CompiledRoute, HeaderRules
@@ -144,8 +144,8 @@ def answer_to_client(data: bytes) -> None:
             return
         fields = ResponseHeaders(head.fields)
         writer = _writer(choice)
-        block, is_chunked = writer.final(head, fields, bool(choice & 1))
-        again, _ = _writer(choice).final(head, fields, bool(choice & 1))
+        block, is_chunked = writer.final(head, fields)
+        again, _ = _writer(choice).final(head, fields)
     except Http1Error:
         return
     assert block == again
