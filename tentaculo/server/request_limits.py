@@ -281,6 +281,8 @@ class RequestLimits:
         before = earlier._routes if earlier is not None else {}
         known = {key: route.limits for key, route in before.items()}
         parts = shared.processes * self._instances
+        self._parts: int = parts if earlier is None or earlier._parts == parts else 0
+        """Into how many each of them is divided; 0 where those that are kept may be divided otherwise."""
         self._routes: dict[RouteKey, RouteLimits] = {
             key: RouteLimits(key, [_limit(one, known.get(key, ()), most, parts) for one in some], shared)
             for key, some in found.items()
@@ -294,9 +296,13 @@ class RequestLimits:
 
     def divide(self, processes: int) -> None:
         """Share each limit among so many processes on this machine from now on."""
+        parts = processes * self._instances
+        if parts == self._parts:
+            return
+        self._parts = parts
         for route in self._routes.values():
             for limit in route.limits:
-                limit.divide(processes * self._instances)
+                limit.divide(parts)
             route.note_division()
 
     def of(self, key: RouteKey | None, path: str) -> RouteLimits | None:

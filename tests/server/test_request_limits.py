@@ -18,6 +18,7 @@ from tentaculo.server.request_limits import (
     OWN_PATHS,
     AdmittedRequest,
     LimitedRequest,
+    RequestLimit,
     RequestLimits,
     RouteLimits,
     SharedLimits,
@@ -260,3 +261,30 @@ def test_the_memory_of_all_limits_together_has_a_bound(routes: int) -> None:
         for clients in (limit._callers, limit._addresses)
     )
     assert most <= max(MOST_STATES, 2 * 2 * routes * LEAST_STATES)
+
+
+def test_those_that_stay_are_divided_again_only_among_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reload with a thousand limited routes took ten milliseconds for it, in the turn that swaps."""
+    shared = SharedLimits(2, Clock())
+    limits = RequestLimits(config({"rate": "10/min"}), shared)
+    shared.use(limits)
+    divided: list[int] = []
+    divide = RequestLimit.divide
+
+    def counted(self: RequestLimit, parts: int) -> None:
+        divided.append(parts)
+        divide(self, parts)
+
+    monkeypatch.setattr(RequestLimit, "divide", counted)
+    again = RequestLimits(config({"rate": "10/min"}), shared, limits)
+    shared.use(again)
+    assert divided == []
+    # Another worker ends while the next configuration is made.
+    third = RequestLimits(config({"rate": "10/min"}), shared, again)
+    shared.divide(1)
+    shared.use(third)
+    machines = RequestLimits(config({"rate": "10/min"}, instances=5), shared, third)
+    shared.use(machines)
+    assert divided == [1, 1, 5]
+    assert route(machines).limits[0].rate is not None
+    assert '"10/min per caller";q=2;' in route(machines).policy
