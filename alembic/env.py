@@ -12,7 +12,7 @@ from sqlalchemy.pool import NullPool
 
 from tentaculo.config.environment import database_url, make_database_folder
 from tentaculo.config.errors import ConfigError
-from tentaculo.config.loader import load
+from tentaculo.config.loader import load_usable
 from tentaculo.store.migrate import make_private_file, take_over
 from tentaculo.store.runtime_table import services_fault
 from tentaculo.store.tables import VERSION_TABLE, metadata, services
@@ -29,7 +29,7 @@ def _url() -> str:
     if given is not None:
         return given
     try:
-        config = load().config
+        config = load_usable().config
     except ConfigError as error:
         raise CommandError(str(error)) from error
     make_database_folder(config)

@@ -39,6 +39,11 @@ class Proxy:
         """Processor time so far."""
         return machine.family_cpu_seconds(self.process.pid) if self.process else 0.0
 
+    def await_store(self) -> None:
+        """Return when it has made its tables, behind its first response: a query of events waits for them."""
+        if self.process is not None and self.peer.has_events and self.peer.hello is None:
+            process.first_answer(self.process, self.site.port, traffic.head("GET", "/events?limit=1"))
+
     def stop(self) -> None:
         """End it, and remove its files."""
         if self.process is not None:
@@ -80,8 +85,10 @@ class Bed:
     def proxy(self, peer: Peer) -> Proxy:
         """The case's own proxy of this peer, started and warmed up at first."""
         if peer.name not in self._kept:
-            self._kept[peer.name] = self.fresh(peer)
-            self.wrk(self._kept[peer.name], seconds=1, note=False)
+            self._kept[peer.name] = proxy = self.fresh(peer)
+            # Another process makes the tables, for seconds on a slow machine, and on the same core.
+            proxy.await_store()
+            self.wrk(proxy, seconds=1, note=False)
         return self._kept[peer.name]
 
     def stop_all(self) -> None:

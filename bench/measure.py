@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 
-from bench import catalogue, machine, process, traffic
+from bench import catalogue, machine, traffic
 from bench.bed import Bed, Proxy
 from bench.peers import ours
 from bench.peers.peer import Peer
@@ -153,7 +153,6 @@ def _events(connections: int, batch: int, rows: int) -> Measure:
         proxy = bed.proxy(peer)
         values: Values = {}
         path = f"{traffic.INGEST}?events={batch}"
-        _await_store(proxy)
         _rate(bed, proxy, path, connections=connections, seconds=1)
         with _cpu(proxy, values):
             values["rps"] = batch * _rate(bed, proxy, path, connections=connections)
@@ -168,7 +167,7 @@ def _events(connections: int, batch: int, rows: int) -> Measure:
 def _fan_out(bed: Bed, peer: Peer) -> Values:
     is_gateway = peer.hello is None
     with _fresh(bed, replace(peer, prepare=ours.for_listeners) if is_gateway else peer) as proxy:
-        _await_store(proxy)
+        proxy.await_store()
         time.sleep(_SETTLE)
         before = _resident(proxy)
 
@@ -189,7 +188,7 @@ def _fan_out(bed: Bed, peer: Peer) -> Values:
 
 def _search(bed: Bed, peer: Peer) -> Values:
     with _fresh(bed, peer) as proxy:
-        _await_store(proxy)
+        proxy.await_store()
         arguments = (proxy.site.folder / "data" / "tentaculo.db", catalogue.STORED)
         bed.load("fill_log", *arguments, seconds=600, python=ours.python())
 
@@ -202,13 +201,6 @@ def _search(bed: Bed, peer: Peer) -> Values:
             searching = pool.submit(bed.load, "search", proxy.site.port, bed.options.seconds)
             beside = ingest()
             return {**searching.result(), "alone": alone, "beside": beside}
-
-
-def _await_store(proxy: Proxy) -> None:
-    # The gateway makes its tables behind its first response; a page that reads them waits for that.
-    assert proxy.process is not None
-    if proxy.peer.hello is None:
-        process.first_answer(proxy.process, proxy.site.port, traffic.head("GET", "/events?limit=1"))
 
 
 def _peak(proxy: Proxy) -> float:

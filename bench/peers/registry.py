@@ -35,7 +35,7 @@ def peers() -> list[Peer]:
             has_events=True,
         ),
         *_baseline(),
-        Peer("ours-no-log", "Tentáculo Link, access log off", ours.prepare_quiet, only=THROUGHPUT),
+        Peer("ours-no-log", "Tentáculo Link, access log off", ours.prepare_quiet, only=THROUGHPUT, has_events=True),
         Peer("nginx", "nginx", nginx.prepare, ("nginx", "-v"), note="1 worker, no access log"),
         Peer("nginx-log", "nginx, access log on", nginx.prepare_logging, only=THROUGHPUT),
         Peer(

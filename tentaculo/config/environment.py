@@ -35,7 +35,7 @@ def database_url(config: Config) -> str:
     A relative SQLite path becomes absolute, from the folder of the configuration file.
     """
     url = with_driver(config.database.url.reveal())
-    file = _configured_file(config)
+    file = database_path(config)
     if file is None:
         return url
     _, mark, query = url.partition("?")
@@ -62,12 +62,13 @@ def is_sqlite(config: Config) -> bool:
 
 def make_database_folder(config: Config) -> None:
     """Make the folder of the SQLite file, if it is a file and the folder is missing. Raises OSError."""
-    file = _configured_file(config)
+    file = database_path(config)
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
 
 
-def _configured_file(config: Config) -> Path | None:
+def database_path(config: Config) -> Path | None:
+    """The file of a SQLite database, absolute; None where the database is none."""
     scheme, _, rest = with_driver(config.database.url.reveal()).partition(":///")
     file = sqlite_file(rest.partition("?")[0]) if scheme == "sqlite" else None
     return None if file is None else (config.folder / file).absolute()

@@ -96,6 +96,7 @@ class LimitSettings(Section, frozen=True):
     ] = 60
     connections: Annotated[
         int,
+        at_least(0),
         Doc(
             "Client connections at once.",
             unit="connections",
@@ -105,6 +106,7 @@ class LimitSettings(Section, frozen=True):
     ] = 0
     connections_per_address: Annotated[
         int,
+        at_least(0),
         Doc(
             "Client connections at once from one address; of IPv6 from one network of 64 bits.",
             unit="connections",
@@ -134,6 +136,7 @@ class LimitSettings(Section, frozen=True):
     ] = 4096
     queue: Annotated[
         int,
+        at_least(0),
         Doc(
             "Requests that wait for one service, each for at most limits.connect seconds.",
             unit="requests",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -12,7 +13,15 @@ from pathlib import Path
 from tentaculo.config.accepted_tokens import DEFAULT_TOKEN_FILE, parse_line
 from tentaculo.config.change_layer import read_layer
 from tentaculo.config.cross_checks import Table, check, services_of, webhooks_of
-from tentaculo.config.environment import CONFIG, FLEET_TOKEN, PLAIN_TOKENS, lay_over, process_environment, read
+from tentaculo.config.environment import (
+    CONFIG,
+    FLEET_TOKEN,
+    PLAIN_TOKENS,
+    database_path,
+    lay_over,
+    process_environment,
+    read,
+)
 from tentaculo.config.errors import ConfigError, ConfigFault, ConfigFaults, KeyPath, dotted
 from tentaculo.config.files import read_text
 from tentaculo.config.layers import Sources, changes_path, origins_of_changes, with_overrides
@@ -273,11 +282,15 @@ def load_sources(
     configuration file, if they are read already. `now` is the time in UTC by which overrides end.
     """
     layer = sources.layer
-    if faults := [*faults_of_files(layer.changes)]:
-        # The file of changes, and the row of several machines, may be somebody else's.
-        raise ConfigError(faults, sources.path)
     tables = sources.tables if tables is None else tables
-    loaded = _load(layer.over(tables), environ, sources, origins_of_changes(layer))
+    try:
+        if faults := [*faults_of_files(layer.changes)]:
+            # The file of changes, and the row of several machines, may be somebody else's.
+            raise ConfigError(faults, sources.path)
+        loaded = _load(layer.over(tables), environ, sources, origins_of_changes(layer))
+    except RecursionError:
+        # TOML has a bound of its own for that.
+        raise ConfigError([ConfigFault(str(sources.changes_file), "is nested too deeply")], sources.path) from None
     config = with_overrides(loaded.config, layer.active(now or utc_now()))
     without_effect = tuple(
         f"the change of {dotted(place)} has no effect: the configuration file no longer has it"
@@ -303,8 +316,12 @@ def _load(tables: Table, environ: Mapping[str, str], sources: Sources, origins: 
     warnings = list(overlay.warnings)
     token, contents = resolve(data, environ, sources, overlay.variables, faults)
     config = reader_for(Config)(data, (), faults.add)
-    found = sorted([*overlay.faults, *faults], key=lambda fault: fault.path)
     files = tuple(_named_files(data, sources))
+    others = [*files, None if config is REFUSED else database_path(config.replace(folder=sources.folder))]
+    if [one and os.path.normpath(one) for one in others].count(os.path.normpath(sources.changes_file)) > 1:
+        # Taking all changes back replaces it, whatever is in it.
+        faults.add(("admin", "changes_file"), "is the path of another file of the configuration")
+    found = sorted([*overlay.faults, *faults], key=lambda fault: fault.path)
     if config is REFUSED or found:
         raise ConfigError(found, sources.path, files=files)
     whole: Config = config.with_names().replace(folder=sources.folder.absolute(), plain_token=token)

@@ -267,6 +267,8 @@ class ConfigurationAdministration:
             raise Problem(Failure.NOT_FOUND, str(error)) from None
         except ConfigError as error:
             _refuse(error.faults)
+        except RecursionError:
+            _refuse((ConfigFault(edit.subject, "is nested too deeply"),))
         except SetByEnvironmentError as error:
             variables = [{"key": key, "variable": variable} for key, variable in error.conflicts]
             raise Problem(Failure.SET_BY_ENVIRONMENT, str(error), {"variables": variables}) from None

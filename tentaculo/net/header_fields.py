@@ -203,6 +203,9 @@ RESPONSE_FIELDS = (
     Field("Azure-AsyncOperation", Kind.ADDRESS, "a reference, of an operation that lasts"),
     Field("X-Pingback", Kind.ADDRESS, "a reference"),
     Field("Reporting-Endpoints", Kind.ADDRESS, "each string"),
+    Field("Report-To", Kind.ADDRESS, "each `url` in the JSON"),
+    Field("Content-Security-Policy", Kind.ADDRESS, "each source that names a host, and `report-uri`"),
+    Field("Content-Security-Policy-Report-Only", Kind.ADDRESS, "as `Content-Security-Policy`"),
     Field("Speculation-Rules", Kind.ADDRESS, "each string"),
     Field("Upload-Concat", Kind.ADDRESS, "each reference (tus)"),
     Field("HX-Redirect", Kind.ADDRESS, "a reference (htmx)"),
@@ -211,6 +214,8 @@ RESPONSE_FIELDS = (
     Field("HX-Replace-Url", Kind.ADDRESS, "a reference (htmx)"),
     Field("X-Inertia-Location", Kind.ADDRESS, "a reference (Inertia)"),
     Field("Turbolinks-Location", Kind.ADDRESS, "a reference (Turbolinks)"),
+    Field("X-Pjax-Url", Kind.ADDRESS, "a reference (pjax)"),
+    Field("X-Up-Location", Kind.ADDRESS, "a reference (Unpoly)"),
 )
 """Fields of a response."""
 

@@ -16,6 +16,10 @@ from tentaculo.net.request_headers import ForwardedFields, RequestHeaders, reque
 class Body(Protocol):
     """A request's body, without its transfer coding."""
 
+    @property
+    def total_bytes(self) -> int:
+        """Bytes that have arrived."""
+
     def is_eof(self) -> bool:
         """Whether all of it has arrived (it may still be buffered)."""
 

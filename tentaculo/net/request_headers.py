@@ -32,6 +32,10 @@ ForwardedFields = dict[bytes, bytes]
 _OUTER_PREFIX = re.compile(r"(?:/[^/\\?#\s,;\"<>\x00-\x20\x7f]+)+")
 
 
+_MOST_PREFIXES = 16
+"""Commas of an X-Forwarded-Prefix at most: no more proxies are behind each other."""
+
+
 class RequestHeaders:
     """The fields of a request: the lines that are forwarded, and the values that the gateway reads.
 
@@ -212,7 +216,7 @@ def outer_prefix(known: Mapping[bytes, bytes]) -> str:
     A value such as `//evil.example` would turn a path into the name of another host.
     """
     stated = known.get(b"x-forwarded-prefix")
-    if stated is None:
+    if stated is None or stated.count(b",") > _MOST_PREFIXES:
         return ""
     parts = stated.decode("utf-8", "surrogateescape").split(",")
     prefix = "".join([part.strip().rstrip("/") for part in parts])

@@ -7,8 +7,11 @@ import os
 import select
 import socket
 import struct
+import sys
+import termios
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from fcntl import ioctl
 from typing import Any, Protocol
 
 IDLE, INTERVAL, COUNT = 60, 15, 4
@@ -135,6 +138,30 @@ def _tcp_info(transport: asyncio.BaseTransport) -> tuple[int, int] | None:
         info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _ACKNOWLEDGED + 8)
         return info[_STATE], struct.unpack_from("=Q", info, _ACKNOWLEDGED)[0] - 1  # the SYN counts as one
     return None
+
+
+def send_room(transport: asyncio.WriteTransport) -> Callable[[], int] | None:
+    """A function that returns how many bytes the kernel takes at once of what is written to `transport`, about.
+
+    It is 0 where earlier bytes still wait in this process. None for TLS, which writes other bytes than it gets.
+    """
+    sock = tcp(transport)
+    if sock is None or transport.get_extra_info("ssl_object") is not None:
+        return None
+    queued = bytearray(4)
+
+    def room() -> int:
+        if transport.is_closing() or transport.get_write_buffer_size():
+            return 0
+        try:
+            ioctl(sock.fileno(), termios.TIOCOUTQ, queued)
+            limit = struct.unpack("i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4))[0]
+        except OSError:
+            return 0
+        # The kernel's limit counts its own overhead too: with many bytes in few segments less than one part of 64.
+        return int(limit - limit // 64 - int.from_bytes(queued, sys.byteorder)) // 2
+
+    return room
 
 
 def tcp(transport: asyncio.BaseTransport) -> socket.socket | None:

@@ -4,8 +4,9 @@ libuv reads from a socket up to 32 times, and asks for ready sockets up to 48 ti
 timers, tasks, new connections. A few peers that send without a pause would so fill turns of seconds. So every
 connection of the gateway, with a client, with a service or through a tunnel, is a `TurnReader`:
 
-- one read brings at most `READ_SIZE` bytes;
-- one turn handles at most `MOST` reads, and no more than `LOOK` in a row of the same connection;
+- one read brings at most `READ_SIZE` bytes; while nobody waits, up to `MOST_READ` of what the socket of the receiver
+  has room for, which counts as so many reads;
+- one turn handles at most `MOST` reads, and no more than `LOOK` of one connection that sends without a pause;
 - a connection over this is not read until its turn comes, first come, first served;
 - one that had no turn while all others that wait had theirs, or while one of them took as long as that, goes before
   them, with at most half of each turn. So a request waits for a few turns of the loop, however many others read or send
@@ -21,13 +22,18 @@ import asyncio
 import sys
 from abc import ABC, abstractmethod
 from collections import deque
+from collections.abc import Callable
+from mmap import mmap
+from time import perf_counter
 from typing import Protocol
 
 from tentaculo.net.memory import MemoryBudget
 from tentaculo.net.stalls import StallWatch
 
 READ_SIZE = 16 * 1024
-"""Bytes of one read."""
+"""Bytes of one read, where nothing says that more would not have to wait in this process."""
+MOST_READ = 256 * 1024
+"""Bytes of one read of a body, or through a tunnel, whose receiver takes them at once. A read costs as much as copying these."""
 MOST_WRITTEN = 8 * 1024
 """Bytes that may wait in a send buffer before the other side is no longer read."""
 LOOK = 16
@@ -49,7 +55,7 @@ class TurnScheduler:
 
     __slots__ = (
         *("_is_owed", "_last", "_light", "_number", "_waiting"),
-        *("buffer", "free", "handled", "memory", "reads", "stalls"),
+        *("buffer", "free", "handled", "large_buffer", "memory", "reads", "stalls"),
     )
 
     def __init__(self, memory: MemoryBudget | None = None, stall: float = 60.0) -> None:
@@ -72,8 +78,11 @@ class TurnScheduler:
         """Reads of this turn; until turns are watched, of the last turns together."""
         self.free = LOOK
         """Reads that need not ask `admits`; 0 while turns are watched."""
-        self.buffer = memoryview(bytearray(READ_SIZE))
+        # Its pages take no memory before they are used.
+        self.large_buffer = memoryview(mmap(-1, MOST_READ))
         """Where every read goes first. What was read is copied at once."""
+        self.buffer = self.large_buffer[:READ_SIZE]
+        """The part of it for usual reads."""
 
     def __repr__(self) -> str:
         return f"<TurnScheduler: {self.reads} reads, {self.waiting} waiting>"
@@ -87,7 +96,7 @@ class TurnScheduler:
         """Whether `reader` may handle what it has read in this turn. Ask only where `reads` is over `free`."""
         if self.free:
             self._watch()
-        if self._waiting or self._light or self.reads > MOST or self._last is reader:
+        if self._waiting or self._light or self.reads > (LOOK if self._last is reader else MOST):
             return False
         self._last = reader
         return True
@@ -158,7 +167,7 @@ class _Pause:
 class TurnReader(asyncio.BufferedProtocol, ABC):
     """A protocol whose reads are bounded, and handled in turns. A subclass handles them in `receive`."""
 
-    __slots__ = ("_handled", "_is_costly", "held", "turns")
+    __slots__ = ("_handled", "_held_at", "_is_costly", "_is_full", "held", "read_room", "turns", "waited")
 
     transport: asyncio.Transport | None
     """None once the connection is lost."""
@@ -167,6 +176,13 @@ class TurnReader(asyncio.BufferedProtocol, ABC):
         self.turns = turns
         self.held = b""
         """What was read and waits for a turn."""
+        self._held_at = 0.0
+        self.waited = 0.0
+        """Seconds for which what was read has waited for turns. A subclass sets it back."""
+        self.read_room: Callable[[], int] | None = None
+        """How many bytes of a body, or of a tunnel, the socket of the receiver takes at once; None for usual reads."""
+        self._is_full = False
+        """Whether the last read was as large as usual reads can be."""
         self._handled = _NEVER
         """`TurnScheduler.handled` at its last turn."""
         self._is_costly = False
@@ -183,13 +199,21 @@ class TurnReader(asyncio.BufferedProtocol, ABC):
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where the next bytes go."""
-        return self.turns.buffer
+        turns = self.turns
+        if self._is_full and self.read_room is not None and turns.reads < LOOK and not turns.waiting:
+            return turns.large_buffer[: max(self.read_room(), READ_SIZE)]
+        return turns.buffer
 
     def buffer_updated(self, nbytes: int) -> None:
         """The peer has sent `nbytes`."""
         turns = self.turns
-        data = turns.buffer[:nbytes].tobytes()
-        turns.reads += 1
+        data = turns.large_buffer[:nbytes].tobytes()
+        if nbytes >= READ_SIZE:
+            self._is_full = True
+            turns.reads += nbytes // READ_SIZE
+        else:
+            self._is_full = False
+            turns.reads += 1
         if turns.reads <= turns.free or (not self.held and turns.admits(self)):
             self.receive(data)
             return
@@ -203,6 +227,7 @@ class TurnReader(asyncio.BufferedProtocol, ABC):
             self.held += data
         else:
             self.held = data
+            self._held_at = perf_counter()
             turns.wait(self, is_light=not self._is_costly and turns.handled - self._handled > turns.waiting)
         if self.transport is not None:
             self.transport.pause_reading()
@@ -222,6 +247,7 @@ class TurnReader(asyncio.BufferedProtocol, ABC):
         """Handle what is held now: at its turn, or before the connection is lost."""
         data = self.held
         if data:
+            self.waited += perf_counter() - self._held_at
             self.drop_held()
             self.receive(data)
 

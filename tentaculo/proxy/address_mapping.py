@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
 
 from tentaculo.config.types import DEFAULT_PORTS
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.health import Endpoint
-from tentaculo.net.http1 import check_path, is_authority
-from tentaculo.net.inbound_request import InboundRequest
-from tentaculo.net.request_headers import outer_prefix
+from tentaculo.net.http1 import check_path
+from tentaculo.proxy.client_view import ClientView, split_port
+from tentaculo.proxy.content_security_policy import has_addresses, map_policy
 from tentaculo.proxy.route import CompiledRoute
 
 _ABSOLUTE = re.compile(r"(?:(https?):)?//([^/?#]*)(.*)", re.IGNORECASE | re.DOTALL)
@@ -31,54 +30,22 @@ _REFRESH = re.compile(r"[ \t]*[0-9.]*[ \t]*[;,]?[ \t]*(?:url[ \t]*=[ \t]*)?", re
 _LINK = re.compile(r'(;[ \t]*anchor[ \t]*=[ \t]*")([^"\\]*)(")|"(?:[^"\\]|\\.)*"?|(<)([^<>]*)(>)', re.IGNORECASE)
 _STRING = re.compile(r'(")([^"]*)"')
 _RESOURCE_METADATA = re.compile(r'(\bresource_metadata[ \t]*=[ \t]*")([^"\\]*)"', re.IGNORECASE)
+_REPORT_URL = re.compile(r'("url"[ \t]*:[ \t]*")([^"\\]*)"')
+_SOURCE = re.compile(r"(?:(https?|wss?)://)?([^/*'?#]*[^/*'?#:])(/.*)?", re.IGNORECASE)
 # A list in parentheses, with etags in quotation marks, or the resource that the next lists are about.
 _IF = re.compile(r'\((?:"[^"]*"?|[^")])*\)?|(<)([^<>]*)(>)')
 MOST_REFERENCES = 256
 """Addresses in one field of a request: each takes many times as long as the bytes of a plain field."""
 MOST_MAPPED = 1024
 """Addresses in the head of one response. More would keep the event loop for longer than 5 ms."""
-_QUOTED = (b"reporting-endpoints", b"speculation-rules", b"www-authenticate")
+_POLICIES = (b"content-security-policy", b"content-security-policy-report-only")
+_QUOTED = (b"report-to", b"reporting-endpoints", b"speculation-rules", b"www-authenticate")
 _DELIMITERS = {b"link": (b"<", b"anchor"), b"set-cookie": (b";",), b"upload-concat": (b" ",)}
-_DELIMITERS |= dict.fromkeys(_QUOTED, (b'"',))
+_DELIMITERS |= dict.fromkeys(_QUOTED, (b'"',)) | dict.fromkeys(_POLICIES, (b" ", b"\t", b";", b","))
 """What stands before each address, or attribute, of a response field that carries several."""
 _LOOPBACK = frozenset(("localhost", "127.0.0.1", "[::1]"))
 _ANY_ADDRESS = frozenset(("0.0.0.0", "[::]"))  # noqa: S104 - no socket is bound
 _FIXED_COOKIE = re.compile(rb"(?i);[ \t]*path[ \t]*=[ \t]*/[ \t]*(?:;|$)")
-
-
-class ClientView(NamedTuple):
-    """How a client addresses the gateway."""
-
-    scheme: str
-    host: str
-    """With the port, where one is needed. Empty for a client of HTTP/1.0 that names none."""
-    received: str
-    """The Host that reached the gateway. It differs from `host` behind a proxy that writes its own."""
-    prefix: str = ""
-    """The prefix that a trusted proxy has removed."""
-
-
-def client_view(inbound: InboundRequest) -> ClientView:
-    """The view of the client of `inbound`: what a trusted proxy says of it, else what the request shows."""
-    client = inbound.client
-    received = inbound.host.decode("utf-8", "surrogateescape")
-    known = inbound.forwarded_by_trusted
-    if not known:
-        return ClientView(client.scheme, received, received)
-    pairs = [pair.partition("=") for pair in _last(known.get(b"forwarded", b"")).split(";")]
-    element = {name.strip().lower(): value.strip().strip('"') for name, _, value in pairs}
-    scheme = (_last(known.get(b"x-forwarded-proto", b"")) or element.get("proto", "")).lower()
-    if scheme not in DEFAULT_PORTS:
-        scheme = client.scheme
-    host = _last(known.get(b"x-forwarded-host", b"")) or element.get("host", "")
-    if not host or not is_authority(host):
-        host = received
-    elif not _split_port(host)[1]:
-        port = _last(known.get(b"x-forwarded-port", b""))
-        # Many proxies state the port at which they listen behind a port mapping: only an unusual one is believed.
-        if port.isascii() and port.isdigit() and len(port) < 6 and int(port) not in (80, 443, client.port):
-            host = f"{host}:{port}"
-    return ClientView(scheme, host, received, outer_prefix(known))
 
 
 class AddressMapping:
@@ -155,31 +122,30 @@ class AddressMapping:
             return public if lower == "http" and view.scheme == "https" else typed
         if view.received and _plain(lower, authority) == _plain(lower, view.received):
             return public
-        name, port = _split_port(authority.lower())
+        name, port = split_port(authority.lower())
         return public if self._names_service(lower, name, port) else None
 
     def _names_service(self, scheme: str, name: str, port: str) -> bool:
         """Whether an authority is one by which the service may know itself, or the client's host with its port."""
         upstream, host = self._upstream, self._plan.host
-        sent_name, sent_port = _split_port(host.decode().lower() if host is not None else "")
+        sent_name, sent_port = split_port(host.decode().lower() if host is not None else "")
         if name == sent_name and (port or DEFAULT_PORTS[scheme]) == (sent_port or DEFAULT_PORTS[scheme]):
             return name != ""
         view = self._view
-        client_names = {_split_port(view.host.lower())[0], _split_port(view.received.lower())[0]}
+        client_names = {split_port(view.host.lower())[0], split_port(view.received.lower())[0]}
         if view.scheme == "https" and name in client_names and port in ("80", "443"):
             # The port of one side of the TLS terminator with the scheme of the other.
             return name != ""
         if upstream is None:
             return False
-        own = _split_port(upstream.authority.lower())[0]
+        own = split_port(upstream.authority.lower())[0]
         if not port:
             # The client's host without a port is another server: the client would have named it so.
             return name == own and name not in client_names
         if port != str(upstream.port) or not name:
             return False
-        return (
-            name in (own, sent_name, *client_names) or name in _ANY_ADDRESS or (name in _LOOPBACK and own in _LOOPBACK)
-        )
+        names = (own, sent_name, *client_names, *_ANY_ADDRESS)
+        return name in names or (name in _LOOPBACK and own in _LOOPBACK)
 
     def refresh(self, value: str) -> str:
         """`5; url=/next`, the address in quotation marks or not (HTML, "shared declarative refresh steps")."""
@@ -212,6 +178,32 @@ class AddressMapping:
         if match[4] is not None:
             return f"<{self.reference_to_client(match[5])}>"
         return match[1] + self.reference_to_client(match[2]) + match[3] if match[1] is not None else match[0]
+
+    def policy(self, value: str) -> str:
+        """What a page may load, and where it reports to (CSP Level 3)."""
+        return map_policy(value, self._source, self.reference_to_client)
+
+    def _source(self, source: str) -> str:
+        """A source of a policy: a host alone stands for all its paths, and so does the host that replaces it."""
+        match = _SOURCE.fullmatch(source)
+        if match is None:
+            return source
+        scheme, authority, path = (match[1] or "").lower(), match[2], match[3]
+        # A word alone may be a keyword.
+        is_host = scheme != "" or "." in authority or ":" in authority
+        base = self._base(scheme.replace("ws", "http", 1) or None, authority) if is_host else None
+        if not base:
+            return source
+        if not scheme:
+            base = base.removeprefix("//")
+        elif scheme[0] == "w":
+            base = base.replace("http", "ws", 1)
+        mapped = base + (self._tail_to_client(path) if path else "")
+        return source if mapped.lower() == source.lower() else mapped
+
+    def report_groups(self, value: str) -> str:
+        """The addresses in the JSON of the Reporting API's first version."""
+        return _REPORT_URL.sub(self._string_address, value)
 
     def concatenation(self, value: str) -> str:
         """`final;/files/a /files/b`: the uploads of which another one consists (tus 1.0, "Concatenation")."""
@@ -249,13 +241,13 @@ class AddressMapping:
     def _is_domain_of_service(self, domain: str) -> bool:
         """Whether a cookie's Domain covers a name of the service, but not the client's name for the gateway."""
         domain = domain.removeprefix(".").lower()
-        public = _split_port(self._view.host.lower())[0]
+        public = split_port(self._view.host.lower())[0]
         if not domain or not public or _is_within(public, domain):
             return False
         plan, upstream = self._plan, self._upstream
         names = [self._view.received, plan.host.decode() if plan.host is not None else ""]
         names += [upstream.authority] if upstream is not None else []
-        return any(_is_within(_split_port(name.lower())[0], domain) for name in names)
+        return any(_is_within(split_port(name.lower())[0], domain) for name in names)
 
     # -- from the client to the service ------------------------------------------------------------------------
 
@@ -339,12 +331,14 @@ class AddressMapping:
 _REFERENCES = (
     *(b"azure-asyncoperation", b"content-location", b"hx-location", b"hx-push-url", b"hx-redirect", b"hx-replace-url"),
     *(b"location", b"operation-location", b"service-worker-allowed", b"sourcemap", b"turbolinks-location"),
-    *(b"x-inertia-location", b"x-pingback", b"x-sourcemap"),
+    *(b"x-inertia-location", b"x-pingback", b"x-pjax-url", b"x-sourcemap", b"x-up-location"),
 )
 RESPONSE_FIELDS: Mapping[bytes, Callable[[AddressMapping, str], str]] = {
     **dict.fromkeys(_REFERENCES, AddressMapping.reference_to_client),
+    **dict.fromkeys(_POLICIES, AddressMapping.policy),
     b"link": AddressMapping.link,
     b"refresh": AddressMapping.refresh,
+    b"report-to": AddressMapping.report_groups,
     b"reporting-endpoints": AddressMapping.strings,
     b"set-cookie": AddressMapping.cookie,
     b"speculation-rules": AddressMapping.strings,
@@ -364,6 +358,8 @@ def is_same_for_all(plan: CompiledRoute, name: bytes, value: bytes) -> bool:
     """Whether `value` passes unchanged whichever client gets it, so that the response head can be cached."""
     if plan.rewrites:
         return False
+    if name in _POLICIES:
+        return not has_addresses(value)
     if name != b"set-cookie":
         return b"/" not in value
     lower = value.lower()
@@ -384,11 +380,6 @@ def _check_count(name: str, count: int) -> None:
         raise Problem(Failure.HEADERS_TOO_LARGE, f"The field {name} has more than {MOST_REFERENCES} addresses.")
 
 
-def _last(value: bytes) -> str:
-    """The last member of a list: what the trusted proxy added. Those before it are any client's word."""
-    return value.decode("utf-8", "surrogateescape").rpartition(",")[2].strip()
-
-
 def _is_under(path: str, prefix: str) -> bool:
     """Whether `path` is `prefix`, or `prefix` and further segments."""
     return path.startswith(prefix) and path[len(prefix) : len(prefix) + 1] in ("", "/")
@@ -407,12 +398,6 @@ def _split_path(tail: str) -> tuple[str, str]:
     """The path, and the query and fragment behind it."""
     cut = min((i for i in (tail.find("?"), tail.find("#")) if i >= 0), default=len(tail))
     return tail[:cut], tail[cut:]
-
-
-def _split_port(authority: str) -> tuple[str, str]:
-    """Name and port; an empty port where none is stated."""
-    name, colon, port = authority.rpartition(":")
-    return (name, port) if colon and (not port or (port.isascii() and port.isdigit())) else (authority, "")
 
 
 def _plain(scheme: str, authority: str) -> str:

@@ -43,22 +43,8 @@ class Exchange(ResponseRelay, ABC):
     """The steps of one request, and what it holds meanwhile."""
 
     __slots__ = (
-        "_body",
-        "_connection",
-        "_done",
-        "_failed",
-        "_has_turn",
-        "_is_driven",
-        "_lease",
-        "_needs_new",
-        "_response",
-        "_task",
-        "_tried",
-        "_tunnel",
-        "_upload",
-        "_upload_task",
-        "_waiter",
-        "is_over",
+        *("_body", "_connection", "_done", "_failed", "_has_turn", "_is_driven", "_lease", "_needs_new", "_response"),
+        *("_task", "_tried", "_tunnel", "_upload", "_upload_task", "_waiter", "is_over"),
     )
 
     def __init__(
@@ -129,8 +115,9 @@ class Exchange(ResponseRelay, ABC):
         if not content.is_eof():
             self._upload = Upload(
                 *(content, self.request.protocol, self.admitted.plan, self.record),
-                is_chunked=self.inbound.is_chunked,
+                length=None if self.inbound.is_chunked else self.inbound.length,
                 trailers=partial(request_trailers, self.request, self.inbound.fields, self.admitted.plan.request_rules),
+                memory=self.shared.needs.turns.memory,
             )
             self.is_replayable = False
             return
@@ -340,6 +327,8 @@ class Exchange(ResponseRelay, ABC):
         self._response = response
         self.is_over = True
         self.request.protocol.has_response = None
+        if self._upload is not None:
+            self._upload.forget()
         self.shared.requests.finish(self.record)
         if self._done is not None:
             self._done(response is SENT_STAYS)
@@ -352,6 +341,8 @@ class Exchange(ResponseRelay, ABC):
         self._release(_SUCCESS if self._tunnel is not None else Outcome.NEUTRAL, "")
         if self._tunnel is None:  # a tunnel that its client ends has ended well
             self.record.status, self.record.error = Failure.CLIENT_LEFT.status, Failure.CLIENT_LEFT.error
+        if self._upload is not None:
+            self._upload.forget()
         self.shared.requests.finish(self.record)
 
     def _end_with_token(self) -> None:
@@ -365,10 +356,11 @@ class Exchange(ResponseRelay, ABC):
 
     def _release(self, outcome: Outcome, reason: str) -> None:
         """Step 7: give back all that the request holds, and report how it went."""
-        lease, self._lease = self._lease, None
-        if self._connection is not None and lease is not None:
-            self._give_back(self._connection, lease)
-        tunnel = self._tunnel
+        lease, connection, tunnel = self._lease, self._connection, self._tunnel
+        self._lease = None
+        own = connection.waited if connection is not None else 0.0
+        if connection is not None and lease is not None:
+            self._give_back(connection, lease)
         if tunnel is not None:
             tunnel.close()
             self.shared.tunnels.pop(tunnel, None)
@@ -381,22 +373,23 @@ class Exchange(ResponseRelay, ABC):
             if outcome is _SUCCESS and lease.endpoint.others and is_timed and tunnel is None and not self._tried:
                 seconds = record.head_seconds or perf_counter() - record.started
                 lease.endpoint.note_latency(seconds - record.queue_seconds)
-            if deadline is not None:
-                if is_timed:
-                    deadline.limit.note_end(self, deadline, perf_counter(), outcome)
-                else:
-                    deadline.limit.leave(self)
+            if deadline is not None and is_timed:
+                deadline.limit.note_end(self, deadline, perf_counter(), outcome, own)
+            elif deadline is not None:
+                deadline.limit.leave(self)
             lease.release(outcome, reason)
 
     def note_head(self, now: float, *, is_event_stream: bool) -> None:
         """The head has been relayed and its body is still to come: what follows is at the client's pace as well."""
-        deadline = self.admitted.plan.deadline
+        if self._upload is not None:
+            self._upload.forget()
+        deadline, connection = self.admitted.plan.deadline, self._connection
         if is_event_stream:
             self._end_with_token()
             if deadline is not None:
                 deadline.limit.leave(self)
-        elif deadline is not None and self._upload is None:
-            deadline.limit.note_head(self, deadline, now)
+        elif deadline is not None and connection is not None and self._upload is None:
+            deadline.limit.note_head(self, deadline, now, connection.waited)
 
     def _give_back(self, connection: UpstreamConnection, lease: Lease) -> None:
         """Give the connection back to its pool, which closes it if the exchange on it has not ended well."""

@@ -109,7 +109,7 @@ MOST_READ: Final = 64 * 1024
 
 
 class ResponseCopy:
-    """The beginning of a response's body, at most 64 KiB of it."""
+    """A response's body, as long as it is no more than 64 KiB."""
 
     __slots__ = ("_pieces", "_size")
 
@@ -121,8 +121,10 @@ class ResponseCopy:
         """Take what has arrived next."""
         for piece in pieces:
             if self._size <= MOST_READ:
-                self._pieces.append(piece[: MOST_READ + 1 - self._size])
+                self._pieces.append(piece)
             self._size += len(piece)
+        if self._size > MOST_READ:
+            self._pieces.clear()  # the whole body is larger than what is read
 
     def document(self, encoding: bytes) -> Any:
         """What the whole body says in JSON; None where it is larger, or no JSON. `encoding` is its Content-Encoding."""

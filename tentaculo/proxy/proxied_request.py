@@ -16,7 +16,7 @@ from tentaculo.net.http1 import Head, chunked
 from tentaculo.net.inbound_request import InboundRequest, Request
 from tentaculo.net.response_bytes import SENT_CLOSES, SentResponse, date_line
 from tentaculo.net.tcp import reset
-from tentaculo.proxy.address_mapping import client_view
+from tentaculo.proxy.client_view import client_view
 from tentaculo.proxy.request_head import CachedRequestHead, outbound_block, request_trailers
 from tentaculo.proxy.response_head import CachedResponseHead, ResponseHeadBuilder, trailer_lines
 from tentaculo.proxy.route import CompiledRoute
@@ -312,6 +312,8 @@ class ResponseRelay(ProxiedRequest):
             if fields.is_event_stream:
                 self._begin_stream(connection)
             self.note_head(now, is_event_stream=fields.is_event_stream)
+            if (client := self.request.protocol.transport) is not None:
+                connection.read_for(client)
             return self._relay_body(connection)
         # The whole response in one write: what most responses are.
         data = connection.take()
@@ -405,6 +407,7 @@ class ResponseRelay(ProxiedRequest):
         if self.request.protocol.writing_paused:
             # The silence is the client's now, not the upstream's.
             connection.unlimited()
+            connection.pause()
             return Wait.CLIENT
         if connection not in self.shared.streams:
             connection.limit(self.admitted.plan.idle, Failure.IDLE_TIMEOUT)

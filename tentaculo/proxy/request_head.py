@@ -13,7 +13,8 @@ from tentaculo.config.types import DEFAULT_PORTS
 from tentaculo.net.header_fields import REQUEST_NAMES, Line
 from tentaculo.net.inbound_request import InboundRequest, Request
 from tentaculo.net.request_headers import ForwardedFields, RequestHeaders, outer_prefix
-from tentaculo.proxy.address_mapping import REQUEST_FIELDS, AddressMapping, client_view
+from tentaculo.proxy.address_mapping import REQUEST_FIELDS, AddressMapping
+from tentaculo.proxy.client_view import client_view
 from tentaculo.proxy.response_head import may_be_trailer
 from tentaculo.proxy.route import CompiledRoute, HeaderRules
 

@@ -9,7 +9,8 @@ from tentaculo.model.failure import Failure, UpstreamError
 from tentaculo.model.health import Endpoint
 from tentaculo.net.header_fields import RESPONSE_NAMES, ResponseHeaders
 from tentaculo.net.http1 import Framing, Head, field_name, frame_response
-from tentaculo.proxy.address_mapping import MOST_MAPPED, AddressMapping, ClientView, count_addresses, is_same_for_all
+from tentaculo.proxy.address_mapping import MOST_MAPPED, AddressMapping, count_addresses, is_same_for_all
+from tentaculo.proxy.client_view import ClientView
 from tentaculo.proxy.route import CompiledRoute, HeaderRules
 from tentaculo.security.cors import EXPOSED
 

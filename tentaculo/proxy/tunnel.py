@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from tentaculo.net.tcp import is_gone, reset
+from tentaculo.net.tcp import is_gone, reset, send_room
 from tentaculo.net.turns import TurnReader, TurnScheduler
 
 CHECK = 15.0
@@ -44,6 +44,7 @@ class _End(TurnReader):
     ) -> None:
         super().__init__(turns)
         self.transport = transport
+        self.read_room = send_room(other)
         turns.stalls.add(transport)
         self.is_paused = False
         self._before = transport.get_protocol()

@@ -10,6 +10,9 @@ from tentaculo.config.limits import LimitSettings
 from tentaculo.model.failure import Failure, UpstreamError
 from tentaculo.net.http1 import LAST_CHUNK, chunked
 from tentaculo.net.inbound_request import Body, ClientConnection
+from tentaculo.net.memory import MemoryBudget
+from tentaculo.net.tcp import send_room
+from tentaculo.net.turns import TurnReader
 from tentaculo.proxy.route import CompiledRoute
 from tentaculo.telemetry.request_log import RequestRecord
 from tentaculo.upstream.connection import UpstreamConnection
@@ -78,7 +81,19 @@ class UploadPace:
 class Upload:
     """A body that is sent as it arrives, no faster than the upstream reads."""
 
-    __slots__ = ("_body", "_client", "_is_chunked", "_kept", "_kept_size", "_plan", "_record", "_trailers")
+    __slots__ = (
+        "_body",
+        "_client",
+        "_is_chunked",
+        "_kept",
+        "_kept_size",
+        "_length",
+        "_memory",
+        "_plan",
+        "_reader",
+        "_record",
+        "_trailers",
+    )
 
     def __init__(
         self,
@@ -87,10 +102,12 @@ class Upload:
         plan: CompiledRoute,
         record: RequestRecord,
         *,
-        is_chunked: bool,
+        length: int | None,
         trailers: Callable[[], bytes],
+        memory: MemoryBudget,
     ) -> None:
-        """`client` is the connection by which `body` arrives.
+        """`client` is the connection by which `body` arrives, and `memory` counts what is kept of it. `length` is its bytes;
+        None where chunks say them.
 
         `trailers` returns the trailer lines of the body, once it has arrived whole.
         """
@@ -99,10 +116,14 @@ class Upload:
         self._trailers = trailers
         self._plan = plan
         self._record = record
-        self._is_chunked = is_chunked
+        self._length = length
+        self._is_chunked = length is None
         self._kept: list[bytes] | None = []
         """What has been read of the body; None once that is too much to keep, or nobody may need it."""
         self._kept_size = 0
+        self._reader: TurnReader | None = None
+        """Reads the body, once it may read much at once."""
+        self._memory = memory
 
     def __repr__(self) -> str:
         return f"<Upload, {self._record.received} bytes sent>"
@@ -124,7 +145,11 @@ class Upload:
         """
         plan, began = self._plan, perf_counter()
         try:
-            await self._send(connection, keeps=keeps)
+            try:
+                await self._send(connection, keeps=keeps)
+            finally:
+                if self._reader is not None:
+                    self._reader.read_room = None
         except UpstreamError as error:
             connection.fail(error)
             return
@@ -157,11 +182,23 @@ class Upload:
             if plan.max_body and record.received > plan.max_body:
                 raise UpstreamError(Failure.BODY_TOO_LARGE, f"the body is larger than {plan.max_body} bytes")
             self._keep(data, keeps=keeps)
+            if self._kept is None and self._reader is None:
+                self._read_more(connection)
             connection.write(chunked(data) if is_chunked else data)
             del data  # which would stay in memory while this waits
             if not connection.is_writable:
                 async with asyncio.timeout(plan.idle):
                     await connection.drain()
+
+    def _read_more(self, connection: UpstreamConnection) -> None:
+        """From now on read as much of the body at once as the socket of `connection` takes."""
+        length, body, client, upstream = self._length, self._body, self._client.transport, connection.transport
+        if length is None or client is None or upstream is None:
+            return
+        room, reader = send_room(upstream), client.get_protocol()
+        if room is not None and isinstance(reader, TurnReader):
+            self._reader = reader
+            reader.read_room = lambda: min(length - body.total_bytes, room())
 
     def _keep(self, data: bytes, *, keeps: bool) -> None:
         if self._kept is None:
@@ -169,5 +206,11 @@ class Upload:
         self._kept_size += len(data)
         if keeps and self._kept_size <= MAX_KEPT:
             self._kept.append(data)
+            self._memory.hold(self, self._kept_size)
         else:
-            self._kept = None
+            self.forget()
+
+    def forget(self) -> None:
+        """Keep nothing of the body any more: it is not sent again."""
+        self._kept = None
+        self._memory.release(self)

@@ -42,6 +42,11 @@ class BufferedBody:
         """All of it is here."""
         return True
 
+    @property
+    def total_bytes(self) -> int:
+        """Its bytes."""
+        return len(self._data)
+
     def read_nowait(self, n: int = -1) -> bytes:
         """All of it, each time."""
         return self._data

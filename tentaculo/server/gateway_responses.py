@@ -26,7 +26,8 @@ from tentaculo.telemetry.request_log import RequestRecord
 PROBLEM_JSON = "application/problem+json"
 HTML = "text/html; charset=utf-8"
 _CHALLENGE = 'Bearer realm="Tentaculo Link"'
-_MOST_MEDIA_RANGES = 64
+_MOST_MEDIA_RANGES, _MOST_PARAMETERS = 64, 8
+"""Of an Accept, and of each of its media ranges, that are looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ def prefers_html(accept: bytes | str | None) -> bool:
         return False
     rated: dict[str, float] = {}
     for item in text.split(",", _MOST_MEDIA_RANGES)[:_MOST_MEDIA_RANGES]:
-        media, *parameters = item.split(";")
+        media, *parameters = item.split(";", _MOST_PARAMETERS)
         rated[media.strip().lower()] = _quality(parameters)
     named = [rated[media] for media in (PROBLEM_JSON, "application/json") if media in rated]
     json = max(named) if named else rated.get("application/*", rated.get("*/*", 0.0))

@@ -171,14 +171,21 @@ class Listeners:
         return [(str(name[0]), int(name[1])) for name in names]
 
     async def adopt(self, worker: int, sockets: Sequence[socket.socket]) -> None:
-        """Accept at the sockets of another worker too, until `release`."""
-        if worker in self._adopted or self._factory is None:
+        """Accept at the sockets of another worker too, until `release`. Raises `OSError`, and accepts at none of them then."""
+        factory = self._factory
+        if worker in self._adopted or factory is None:
             return
         loop, servers = asyncio.get_running_loop(), list[asyncio.Server]()
         self._adopted[worker] = servers
-        servers += [await loop.create_server(self._factory, sock=sock.dup(), backlog=BACKLOG) for sock in sockets]
-        if self._adopted.get(worker) is not servers:
-            _close(servers)  # released meanwhile
+        try:
+            for sock in sockets:
+                servers.append(await loop.create_server(factory, sock=sock.dup(), backlog=BACKLOG))
+        except OSError:
+            self.release(worker)
+            raise
+        finally:
+            if self._adopted.get(worker) is not servers:
+                _close(servers)  # released meanwhile
 
     def release(self, worker: int) -> None:
         """Accept no more at the sockets of another worker. Its connections that were accepted here stay open."""

@@ -111,10 +111,15 @@ class ConcurrencyLimit:
             del self._pending[request]
             self.in_flight -= 1
 
-    def note_head(self, request: Hashable, route: RouteDeadline, now: float) -> None:
-        """Take note that the head of a response has come `now`, and its body is still to come."""
+    def note_head(self, request: Hashable, route: RouteDeadline, now: float, own: float = 0.0) -> None:
+        """Take note that the head of a response has come `now`, and its body is still to come.
 
-    def note_end(self, request: Hashable, _route: RouteDeadline, _now: float, _outcome: Outcome) -> None:
+        `own` is how many seconds of that the gateway itself has had the response: they say nothing of the service.
+        """
+
+    def note_end(
+        self, request: Hashable, _route: RouteDeadline, _now: float, _outcome: Outcome, own: float = 0.0
+    ) -> None:
         """Take note that the request has ended `now`, and how."""
         self.leave(request)
 
@@ -254,11 +259,11 @@ class LearnedLimit(ConcurrencyLimit):
         super().leave(request)
         self._overdue.pop(request, None)
 
-    def note_head(self, request: Hashable, route: RouteDeadline, now: float) -> None:
+    def note_head(self, request: Hashable, route: RouteDeadline, now: float, own: float = 0.0) -> None:
         """Learn from a response: from its head on the client's pace counts as well."""
-        self.note_end(request, route, now, _SUCCESS)
+        self.note_end(request, route, now, _SUCCESS, own)
 
-    def note_end(self, request: Hashable, route: RouteDeadline, now: float, outcome: Outcome) -> None:
+    def note_end(self, request: Hashable, route: RouteDeadline, now: float, outcome: Outcome, own: float = 0.0) -> None:
         """Learn from a response that has come `now`, or from a request that ended without one."""
         if request in self._pending:
             began = self._pending[request]
@@ -270,7 +275,7 @@ class LearnedLimit(ConcurrencyLimit):
             return
         if began < self._since:
             return
-        seconds = now - began
+        seconds = now - began - own
         if outcome is not _SUCCESS:
             # Nobody waits for it any more, or a failure came, which is quick or slow for its own reasons.
             if seconds > route.seconds and (outcome is Outcome.TIMEOUT or outcome is Outcome.NEUTRAL):

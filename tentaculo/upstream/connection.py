@@ -14,8 +14,19 @@ from typing import cast
 
 from tentaculo.model.failure import Failure, UpstreamError
 from tentaculo.net.http1 import HeadTooLargeError, Http1Error
-from tentaculo.net.tcp import NEVER, Deadline, WriteGate, accepted, keep_alive, limit_stall, tcp, unread, unread_events
-from tentaculo.net.turns import MOST_WRITTEN, READ_SIZE, STEPS, TurnReader, TurnScheduler
+from tentaculo.net.tcp import (
+    NEVER,
+    Deadline,
+    WriteGate,
+    accepted,
+    keep_alive,
+    limit_stall,
+    send_room,
+    tcp,
+    unread,
+    unread_events,
+)
+from tentaculo.net.turns import READ_SIZE, STEPS, TurnReader, TurnScheduler
 from tentaculo.upstream.response_reader import ResponseHeadCache, ResponseReader
 
 HIGH_WATER = 8 * 1024
@@ -24,8 +35,6 @@ INTERIM_STEPS = 2
 """Steps of a parser that an interim head costs; one has 16 bytes at least."""
 MOST_UNREAD = 64 * 1024
 """Bytes that are read of a connection that was reset."""
-
-
 MAX_IDLE = 60.0
 """Seconds after which an idle connection is not used any more; most servers keep theirs for longer."""
 MAX_IDLE_UNSAFE = 1.0
@@ -141,6 +150,8 @@ class UpstreamConnection(TurnReader):
                 Failure.CONNECTION_LOST, "the connection was closed before the request", untouched=True, untaken=True
             )
         self._state = _BUSY
+        self.read_room = None
+        self.waited = 0.0
         self.response.again(method)
         self._written_before = self._written
         self.uses += 1
@@ -201,6 +212,12 @@ class UpstreamConnection(TurnReader):
             self._reading = False
             self.transport.pause_reading()
             self.turns.memory.hold(self, max(self._buffered, READ_SIZE))
+
+    def read_for(self, receiver: asyncio.Transport) -> None:
+        """Read as much of the body at once as the socket of `receiver` takes, if much is to come."""
+        response = self.response
+        if response.left > READ_SIZE and (room := send_room(receiver)) is not None:
+            self.read_room = lambda: min(response.left, room())
 
     def resume(self) -> None:
         """Read on after the buffer was full."""
@@ -298,7 +315,7 @@ class UpstreamConnection(TurnReader):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The connection stands."""
         self.transport = cast(asyncio.Transport, transport)
-        self.transport.set_write_buffer_limits(MOST_WRITTEN, 0)
+        self.transport.set_write_buffer_limits(0)
         if (sock := tcp(transport)) is not None:
             keep_alive(sock)
 
@@ -334,10 +351,10 @@ class UpstreamConnection(TurnReader):
             self._buffer += pieces
             if not response.is_whole:
                 self._buffered += sum([len(piece) for piece in pieces])
-                if self._buffered > HIGH_WATER:
-                    self.pause()
         if self.on_progress is not None:
             self.on_progress()
+        if self._buffered > HIGH_WATER and not response.is_whole:
+            self.pause()  # nobody has taken it
 
     def eof_received(self) -> bool:
         """The upstream has closed its side: the transport closes itself, unless a tunnel is about to take it."""

@@ -79,6 +79,7 @@ class Pool:
                 transport is not None
                 and now - connection.idle_since <= connection.idle_for
                 and not transport.is_closing()
+                and not connection.held
             ):
                 if repeatable:
                     return connection

@@ -19,6 +19,8 @@ from tentaculo.net.http1 import (
 MAX_INTERIM = 256 * 1024
 """Bytes of interim (1xx) heads in response to one request, and one more for each `INTERIM_COST` bytes of the request."""
 INTERIM_COST = 64
+MANY = 1 << 62
+"""Bytes of a body whose length nothing says."""
 MAX_BEYOND = 1024
 """Bytes kept of what came behind a response; the rest is dropped, since the first of them says all."""
 
@@ -144,6 +146,11 @@ class ResponseReader:
         return self.head is None and not self._partial and not self._interim_size
 
     @property
+    def left(self) -> int:
+        """Bytes of the body that are still to come: many where its end is that of the connection, 0 where chunks say it."""
+        return MANY if self._framing is Framing.CLOSE else self._left
+
+    @property
     def is_switching(self) -> bool:
         """Whether the response is a 101."""
         return self.head is not None and self.head.status == 101
@@ -226,10 +233,11 @@ class ResponseReader:
                 self._left -= len(data)
                 return [data]
             self.is_whole = True
-            if len(data) == self._left:
+            left, self._left = self._left, 0
+            if len(data) == left:
                 return [data]
-            self._keep_beyond(data[self._left :])
-            return [data[: self._left]]
+            self._keep_beyond(data[left:])
+            return [data[:left]]
         if self._chunked is None:
             return [data]
         payload = self._chunked.feed(data)

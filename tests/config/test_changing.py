@@ -264,3 +264,13 @@ def test_a_layer_that_names_a_file_is_refused(editor: Editor) -> None:
         assert fault == f"{'.'.join(place)}: names a file, which only the configuration file can"
     removed = with_value({}, ("services", "madre", "token_file"), None)
     load_sources(replace(Editor().sources, layer=ChangeLayer(1, NOW, "ana", removed)), {}, now=NOW)
+
+
+@pytest.mark.parametrize("depth", [400, 600, 950])
+def test_a_layer_that_is_nested_deeply_is_a_fault(editor: Editor, depth: int) -> None:
+    about: Any = 1
+    for _ in range(depth):
+        about = {"x": about}
+    layer = ChangeLayer(1, NOW, "somebody", {"services": {"madre": {"about": about}}})
+    (fault,) = faults_of(partial(editor.keep, layer))
+    assert fault.endswith(("is nested too deeply", "about: must be text")), fault

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -200,3 +201,20 @@ def test_values_are_written_as_toml(value: object, toml: str) -> None:
     assert format_toml(value) == toml
     loaded = tomllib.loads(f"a = {toml}")["a"]
     assert loaded == (list(value) if isinstance(value, tuple) else str(value) if isinstance(value, Path) else value)
+
+
+def test_every_number_has_a_least_value() -> None:
+    """`limits.connections = -1`, which means "unlimited" elsewhere, was valid and refused every client."""
+
+    def numbers(schema: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+        if schema.get("type") in ("integer", "number"):
+            yield path, schema
+        for name, inner in schema.get("properties", {}).items():
+            yield from numbers(inner, (*path, name))
+        for inner in (schema.get("items"), schema.get("additionalProperties")):
+            if isinstance(inner, dict):
+                yield from numbers(inner, (*path, ANY))
+
+    found = dict(numbers(json_schema()))
+    assert len(found) > 50
+    assert {path for path, schema in found.items() if not schema.keys() & {"minimum", "exclusiveMinimum"}} == set()

@@ -10,7 +10,7 @@ import pytest
 
 from tentaculo.config.accepted_tokens import TokenSettings
 from tentaculo.config.errors import ConfigError
-from tentaculo.config.loader import load, load_tables
+from tentaculo.config.loader import load, load_tables, load_usable
 from tests.support.config import SECRET, FaultsOf, LoadText
 from tests.support.gateway_process import ROOT
 
@@ -423,3 +423,25 @@ def test_the_zone_of_an_address_may_be_written_as_in_urls(text: str, load_text: 
 def test_hints_name_the_key_that_is_meant(key: str, hint: str, faults_of: FaultsOf) -> None:
     found = faults_of(f"[services.web]\nurl = 'http://h'\nroutes = [{{ prefix = '/a', {key} }}]\n")
     assert found == [f"services.web.routes[0].{key.partition(' ')[0]}: unknown key{hint}"]
+
+
+@pytest.mark.parametrize(
+    ("path", "more"),
+    [
+        ("tentaculo.toml", ""),
+        ("data/token", ""),
+        ("data/../tokens", '[auth]\ntoken_file = "tokens"\n'),
+        ("data/tentaculo.db", ""),
+        ("one.token", '[services.one]\nurl = "http://127.0.0.1:1"\ntoken_file = "one.token"\n'),
+    ],
+)
+def test_the_file_of_changes_is_no_other_one(tmp_path: Path, path: str, more: str) -> None:
+    """It was left out with a warning, and taking all changes back wrote over the configuration, the tokens or the data."""
+    file = tmp_path / "tentaculo.toml"
+    (tmp_path / "one.token").write_text("a-token\n")
+    file.write_text(f'[admin]\nchanges_file = "{path}"\n{more}')
+    with pytest.raises(ConfigError) as caught:
+        load_usable(file, {})
+    assert [str(one) for one in caught.value.faults] == [
+        "admin.changes_file: is the path of another file of the configuration"
+    ]

@@ -15,7 +15,7 @@ from tentaculo.model.failure import Problem
 from tentaculo.net.header_fields import ResponseHeaders
 from tentaculo.net.http1 import ChunkedReader, Http1Error, find_head, is_authority, parse_head, parse_target
 from tentaculo.net.request_headers import RequestHeaders, request_length
-from tentaculo.proxy.address_mapping import ClientView
+from tentaculo.proxy.client_view import ClientView
 from tentaculo.proxy.request_head import header_block, trusted_forwarded_lines
 from tentaculo.proxy.response_head import ResponseHeadBuilder
 from tentaculo.proxy.route import CompiledRoute, HeaderRules

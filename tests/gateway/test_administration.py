@@ -291,6 +291,19 @@ async def test_bodies_that_cannot_be_read(live: Running, body: str, headers: dic
     assert not live.changes.exists()
 
 
+@pytest.mark.parametrize("depth", [100, 300, 500, 700, 900, 980])
+@pytest.mark.parametrize("key", ["about", "unheard_of", "probe"])
+async def test_a_body_of_any_depth_is_refused(live: Running, key: str, depth: int) -> None:
+    """One that JSON could be read of, and the checks could not be made of, got 500."""
+    given = {"X-VX11-Token": ADMIN_TOKEN, "Content-Type": "application/json", "If-Match": "*"}
+    nested = '{"x":' * depth + "1" + "}" * depth
+    body = f'{{"url": "http://127.0.0.1:9", "{key}": {nested}}}'
+    for method, name in (("put", "new"), ("patch", "madre")):
+        async with live.client.request(method, f"{BASE}/services/{name}", data=body, headers=given) as response:
+            assert response.status in (400, 422), await response.text()
+    assert not live.changes.exists()
+
+
 async def test_what_the_environment_overrides_is_refused_with_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

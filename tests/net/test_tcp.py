@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from tentaculo.net.tcp import Deadline, unread_events
+from tentaculo.net.tcp import Deadline, send_room, unread_events
 from tests.support.waits import eventually
 
 
@@ -136,3 +136,30 @@ async def test_unread_events_are_seen_each_time_they_come() -> None:
         peer.close()
         await eventually(lambda: len(events(0)) == 1)
         transport.abort()
+
+
+async def test_the_room_of_a_socket_ends_where_its_peer_reads_nothing() -> None:
+    accepted: asyncio.Queue[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = asyncio.Queue()
+    server = await asyncio.start_server(lambda *streams: accepted.put_nowait(streams), "127.0.0.1", 0, limit=1)
+    async with server:
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.create_connection(asyncio.Protocol, *server.sockets[0].getsockname())
+        peer, writer = await accepted.get()
+        room = send_room(transport)
+        assert room is not None
+        before = room()
+        assert before > 0
+        while not transport.get_write_buffer_size():
+            transport.write(bytes(room() or 1 << 20))
+        assert room() == 0
+
+        async def read() -> None:
+            while await peer.read(1 << 20):
+                pass
+
+        reading = asyncio.gather(read())
+        await eventually(lambda: room() >= before)
+        transport.close()
+        assert room() == 0
+        await reading
+        writer.close()

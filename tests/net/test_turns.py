@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 
-from tentaculo.net.turns import LOOK, MOST, READ_SIZE, STEPS, TurnReader, TurnScheduler
+from tentaculo.net.turns import LOOK, MOST, MOST_READ, READ_SIZE, STEPS, TurnReader, TurnScheduler
 
 
 class Wire(asyncio.Transport):
@@ -102,6 +102,54 @@ async def test_one_that_sends_without_a_pause_gets_no_more_than_its_share(turns:
     other.read(b"x")
     await turn()
     assert journal[-2:] == [greedy, other]
+
+
+async def test_one_that_sends_without_a_pause_takes_half_of_a_turn_while_nobody_waits(turns: TurnScheduler) -> None:
+    greedy = Client(turns, [])
+    found = list[int]()
+    for _ in range(4):
+        before = len(greedy.got)
+        for _ in range(MOST):
+            if greedy.wire.is_read:
+                greedy.read(bytes(READ_SIZE))
+        await turn()
+        found.append(len(greedy.got) - before)
+    assert found[1:] == [LOOK] * 3
+    assert not turns.memory.held
+
+
+async def test_a_receiver_that_takes_much_is_read_for_at_once(turns: TurnScheduler) -> None:
+    journal: list[Client] = []
+    client, other = Client(turns, journal), Client(turns, journal)
+    room = MOST_READ
+    client.read_room = lambda: room
+    client.read(bytes(READ_SIZE - 1))
+    assert len(client.get_buffer(-1)) == READ_SIZE, "nothing shows that more is there"
+    client.read(bytes(READ_SIZE))
+    large = bytes(range(256)) * (MOST_READ // 256)
+    assert len(client.get_buffer(-1)) == MOST_READ
+    client.read(large)
+    assert client.got[-1] == large
+    assert len(client.get_buffer(-1)) == READ_SIZE, "it has had its share of this turn"
+    await turn()
+    room = READ_SIZE + 1
+    assert len(client.get_buffer(-1)) == READ_SIZE + 1
+    room = 0
+    assert len(client.get_buffer(-1)) == READ_SIZE
+    room = MOST_READ
+    turns.wait(other)
+    assert len(client.get_buffer(-1)) == READ_SIZE, "another one waits"
+
+
+async def test_what_waits_for_a_turn_says_for_how_long(turns: TurnScheduler, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 10.0
+    monkeypatch.setattr("tentaculo.net.turns.perf_counter", lambda: now)
+    clients = [Client(turns, []) for _ in range(MOST + 1)]
+    for client in clients:
+        client.read(b"x")
+    now = 10.5
+    await turn()
+    assert [client.waited for client in clients] == [0.0] * MOST + [0.5]
 
 
 async def test_no_connection_overtakes_those_that_wait(turns: TurnScheduler) -> None:

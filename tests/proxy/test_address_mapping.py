@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from hypothesis import example, given
@@ -13,15 +12,13 @@ from tentaculo.config.routes import RouteSettings
 from tentaculo.config.schema import Config
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.health import Endpoint
-from tentaculo.net.inbound_request import InboundRequest
-from tentaculo.net.request_headers import outer_prefix
 from tentaculo.proxy.address_mapping import (
     MOST_REFERENCES,
     RESPONSE_FIELDS,
     AddressMapping,
-    ClientView,
-    client_view,
+    is_same_for_all,
 )
+from tentaculo.proxy.client_view import ClientView
 from tentaculo.proxy.route import CompiledRoute
 from tentaculo.server.route_table import Match
 
@@ -207,71 +204,6 @@ class TestBehindTls:
         assert location(STRIP, reference, OUTER) == "https://public.example/outer/s/next"
 
 
-def inbound(
-    *fields: tuple[str, str], host: str = "gate.example:8000", scheme: str = "http", trusted: bool = True
-) -> InboundRequest:
-    known = {name.lower().encode(): value.encode() for name, value in fields}
-    client = SimpleNamespace(scheme=scheme, port=8000)
-    made = SimpleNamespace(client=client, host=host.encode(), forwarded_by_trusted=known if trusted else None)
-    return cast(InboundRequest, made)
-
-
-class TestClientView:
-    def test_of_a_client_that_is_not_trusted(self) -> None:
-        forged = inbound(("X-Forwarded-Host", "evil.example"), ("X-Forwarded-Prefix", "/evil"), trusted=False)
-        assert client_view(forged) == GATE
-
-    @pytest.mark.parametrize(
-        ("fields", "scheme", "host"),
-        [
-            ([], "http", "gate.example:8000"),
-            ([("X-Forwarded-Proto", "https")], "https", "gate.example:8000"),
-            ([("X-Forwarded-Proto", "HTTPS"), ("X-Forwarded-Host", "a.example")], "https", "a.example"),
-            ([("Forwarded", 'for=1.2.3.4;Proto=https;host="a.example:8443"')], "https", "a.example:8443"),
-            ([("Forwarded", "host=evil.example, host=a.example; proto=https")], "https", "a.example"),
-            # The last of a list is what the trusted proxy added.
-            ([("X-Forwarded-Host", "evil.example, a.example")], "http", "a.example"),
-            ([("X-Forwarded-Host", "a.example"), ("X-Forwarded-Port", "8443")], "http", "a.example:8443"),
-            ([("X-Forwarded-Host", "[::1]"), ("X-Forwarded-Port", "8443")], "http", "[::1]:8443"),
-            ([("X-Forwarded-Host", "a.example:1"), ("X-Forwarded-Port", "8443")], "http", "a.example:1"),
-            ([("X-Forwarded-Host", "a.example"), ("X-Forwarded-Port", "443")], "http", "a.example"),
-            ([("X-Forwarded-Host", "a.example"), ("X-Forwarded-Port", "8000")], "http", "a.example"),
-            ([("X-Forwarded-Host", "a.example"), ("X-Forwarded-Port", "x")], "http", "a.example"),
-            # What is no host or scheme is left aside.
-            (
-                [("X-Forwarded-Host", "a.example/evil"), ("X-Forwarded-Proto", "javascript")],
-                "http",
-                "gate.example:8000",
-            ),
-            ([("X-Forwarded-Host", "user@evil.example")], "http", "gate.example:8000"),
-        ],
-    )
-    def test_what_a_trusted_proxy_says(self, fields: list[tuple[str, str]], scheme: str, host: str) -> None:
-        assert client_view(inbound(*fields)) == ClientView(scheme, host, "gate.example:8000")
-
-    @pytest.mark.parametrize(
-        ("stated", "expected"),
-        [
-            (b"/outer", "/outer"),
-            (b"/outer/", "/outer"),
-            (b"/a, /b", "/a/b"),
-            ("/é".encode(), "/é"),
-            (b"/", ""),
-            (b"", ""),
-            (b"outer", ""),
-            (b"//evil.example", ""),
-            (b"/a//b", ""),
-            (b"/\\evil.example", ""),
-            (b"/a b", ""),
-            (b"/a?b", ""),
-            (b"/a#b", ""),
-            (b"http://evil.example/a", ""),
-        ],
-    )
-    def test_the_outer_prefix_is_a_path(self, stated: bytes, expected: str) -> None:
-        assert outer_prefix({b"x-forwarded-prefix": stated}) == expected
-
-
 class TestCookies:
     @pytest.mark.parametrize(
         ("route", "cookie", "expected"),
@@ -367,6 +299,13 @@ class TestOtherFields:
             ("www-authenticate", 'Basic realm="resource_metadata=/a"', 'Basic realm="resource_metadata=/a"'),
             ("www-authenticate", "Bearer resource_metadata=/x", "Bearer resource_metadata=/x"),
             ("www-authenticate", "Negotiate", "Negotiate"),
+            (
+                "report-to",
+                '{"group": "a", "endpoints": [{"url": "http://10.0.0.5:8001/r"}, {"url": "https://else.example/r"}]}',
+                '{"group": "a", "endpoints": [{"url": "http://gate.example:8000/s/r"}, {"url": "https://else.example/r"}]}',
+            ),
+            ("x-pjax-url", "/x", "/s/x"),
+            ("x-up-location", "/x", "/s/x"),
             ("hx-redirect", "/login", "/s/login"),
             ("hx-redirect", "http://10.0.0.5:8001/login", "http://gate.example:8000/s/login"),
             ("hx-location", "/x", "/s/x"),
@@ -391,6 +330,57 @@ class TestOtherFields:
     )
     def test_each_by_its_syntax(self, name: str, value: str, expected: str) -> None:
         assert mapping(STRIP).to_client(name.encode(), value.encode()).decode() == expected
+
+
+class TestPolicies:
+    """Content-Security-Policy (CSP Level 3): a browser compares its sources with addresses in the client's view."""
+
+    @pytest.mark.parametrize(
+        ("value", "expected"),
+        [
+            ("default-src 'self'; report-uri /csp", "default-src 'self'; report-uri /s/csp"),
+            ("Report-URI  http://10.0.0.5:8001/a\t/b;", "Report-URI  http://gate.example:8000/s/a\t/s/b;"),
+            ("connect-src 'self' ws://10.0.0.5:8001", "connect-src 'self' ws://gate.example:8000"),
+            ("connect-src ws://10.0.0.5:8001/live/", "connect-src ws://gate.example:8000/s/live/"),
+            (
+                "script-src http://10.0.0.5:8001 https://cdn.example",
+                "script-src http://gate.example:8000 https://cdn.example",
+            ),
+            ("script-src-elem 10.0.0.5:8001/js/", "script-src-elem gate.example:8000/s/js/"),
+            ("img-src http://10.0.0.5:8001/a.png,img-src *", "img-src http://gate.example:8000/s/a.png,img-src *"),
+            ("frame-ancestors http://10.0.0.5:8001/", "frame-ancestors http://gate.example:8000/s/"),
+            ("img-src data: blob: *.example https: http://* 'sha256-a/b='", None),
+            ("trusted-types 10.0.0.5:8001; report-to /a; sandbox", None),
+            ("connect-src HTTP://gate.example:8000 //10.0.0.5:8001 ws://else.example/x", None),
+            (";,; ,", None),
+        ],
+    )
+    def test_sources_and_reports(self, value: str, expected: str | None) -> None:
+        for name in (b"content-security-policy", b"content-security-policy-report-only"):
+            assert mapping(STRIP).to_client(name, value.encode()).decode() == (expected or value)
+
+    def test_sockets_behind_tls(self) -> None:
+        value = mapping(STRIP, OUTER).to_client(b"content-security-policy", b"connect-src ws://10.0.0.5:8001/x")
+        assert value == b"connect-src wss://public.example/outer/s/x"
+
+    def test_a_host_of_one_word_is_no_keyword(self) -> None:
+        made = mapping(STRIP, upstream=Endpoint("s", "app", 8001))
+        value = made.to_client(b"content-security-policy", b"img-src app app:8001 http://app")
+        assert value == b"img-src app gate.example:8000 http://gate.example:8000"
+
+    @pytest.mark.parametrize(
+        ("value", "expected"),
+        [
+            (b"default-src 'self' data: blob:", True),
+            (b"default-src 'none'; img-src data:; sandbox", True),
+            (b"img-src 10.0.0.5:8001", False),
+            (b"img-src https://a", False),
+            (b"Report-Uri /", False),
+        ],
+    )
+    def test_only_one_without_addresses_is_the_same_for_all(self, value: bytes, expected: bool) -> None:
+        plan = mapping(KEEP)._plan
+        assert is_same_for_all(plan, b"content-security-policy", value) is expected
 
 
 class TestToTheService:

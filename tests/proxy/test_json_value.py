@@ -104,6 +104,20 @@ def test_a_response_is_read_whole_or_not_at_all() -> None:
     assert copy_of(exactly + b" ").document(b"") is None
 
 
+def test_nothing_is_kept_of_a_larger_response() -> None:
+    """Its client may take hours to read it."""
+    copy = ResponseCopy()
+    tracemalloc.start()
+    try:
+        for _ in range(20):
+            copy.add([bytes(MOST_READ // 10)])
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert copy.document(b"") is None
+    assert kept < MOST_READ / 10
+
+
 def test_a_compressed_response_is_read_up_to_the_same_size() -> None:
     assert copy_of(gzip.compress(b'{"a":1}')).document(b"gzip") == {"a": 1}
     assert copy_of(zlib.compress(b'{"a":1}')).document(b"deflate") == {"a": 1}

@@ -11,7 +11,8 @@ from tentaculo.model.failure import Failure, UpstreamError
 from tentaculo.model.health import Endpoint
 from tentaculo.net.header_fields import ResponseHeaders
 from tentaculo.net.http1 import parse_head
-from tentaculo.proxy.address_mapping import MOST_MAPPED, ClientView
+from tentaculo.proxy.address_mapping import MOST_MAPPED
+from tentaculo.proxy.client_view import ClientView
 from tentaculo.proxy.response_head import ResponseHeadBuilder
 from tentaculo.proxy.route import CompiledRoute
 from tentaculo.security.cors import EXPOSED

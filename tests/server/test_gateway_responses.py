@@ -12,6 +12,7 @@ from tentaculo.model.failure import Failure, Problem
 from tentaculo.security.cors import CorsPolicy
 from tentaculo.server import gateway_responses, templating
 from tentaculo.server.gateway_responses import GatewayResponses
+from tests.support.calls import counting_calls
 from tests.support.gateway_process import ROOT
 
 RESPONSES = GatewayResponses("front", CorsPolicy(CorsSettings(origins=("http://mine.example",))))
@@ -77,6 +78,13 @@ BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,imag
 )
 def test_who_is_given_a_page(accept: str | bytes | None, html: bool) -> None:
     assert gateway_responses.prefers_html(accept) is html
+
+
+@pytest.mark.parametrize("more", [";", ";q=", ",", ",a;b"])
+def test_the_cost_of_a_long_accept_is_small(more: str) -> None:
+    with counting_calls() as calls:
+        gateway_responses.prefers_html("text/html" + more * 8_000)
+    assert calls.total < 2_000
 
 
 def test_json_carries_the_members_of_the_rfc_and_of_the_seed() -> None:

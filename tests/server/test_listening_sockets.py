@@ -87,6 +87,25 @@ async def test_a_worker_that_stops_takes_over_nothing_more() -> None:
     await second.adopt(1, sockets[0])
 
 
+async def test_a_take_over_that_fails_leaves_nothing_and_may_follow_again() -> None:
+    taken: Counter[str] = Counter()
+    with open_sockets([(HERE, 0)], 2) as sockets:
+        address = sockets[0][0].getsockname()
+        second = await _worker(sockets[1], taken, "second")
+        with socket.socket() as closed:
+            pass
+        with pytest.raises(OSError):
+            await second.adopt(1, [*sockets[0], closed])
+        assert second.bound == [address]
+        async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
+            waiting = [tasks.create_task(_connect(address)) for _ in range(100)]
+            await asyncio.sleep(0.1)
+            assert not all(one.done() for one in waiting), "what comes to the socket of the first waits"
+            await second.adopt(1, sockets[0])
+        assert taken == {"second": 100}
+        await second.close()
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 async def test_nobody_else_gets_in(workers: int) -> None:
     with open_sockets([(HERE, 0)], workers) as sockets:

@@ -179,6 +179,28 @@ def test_the_limit_ends_with_the_overload() -> None:
     assert mean(latency <= DEADLINE for latency in later) > 0.999
 
 
+@pytest.mark.parametrize("own", [0.0, 0.9])
+def test_a_service_is_not_limited_for_the_time_that_the_gateway_takes(own: float) -> None:
+    """Four thousand clients that send without a pause keep the gateway busy, and wait for it, not for the service."""
+    limit = LearnedLimit()
+    route = RouteDeadline(limit)
+    now = 0.0
+    for number in range(100):
+        limit.enter(number, now)
+        now += 0.01
+        limit.note_end(number, route, now, Outcome.SUCCESS)
+    waiting = deque[int]()
+    for number in range(100, 4000):
+        limit.enter(number, now)
+        waiting.append(number)
+        now += 0.0005
+        if number % 4 == 0:
+            request = waiting.popleft()
+            limit._pending[request] = now - 0.91
+            limit.note_end(request, route, now, Outcome.SUCCESS, own)
+    assert (limit.limit < inf) is (own == 0.0)
+
+
 def test_requests_at_an_endpoint_that_hangs_hold_no_place_for_long() -> None:
     """Those that hang count no more after a second, while the limit acts; their responses count when they come."""
     limit = LearnedLimit()

@@ -561,6 +561,17 @@ async def test_an_answer_that_nobody_took_is_not_left_for_the_next_exchange() ->
         pool.close()
 
 
+async def test_an_idle_connection_that_has_read_what_nobody_asked_for_is_not_used() -> None:
+    """On a busy loop it waits for its turn, and would be taken for the response to the next request."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        for repeatable in (True, False):
+            pool, connection, peer = await kept(server)
+            connection.put_off(ok(b"someone else's"))
+            assert pool.take_idle(repeatable=repeatable) is None
+            assert not connection.is_open
+            peer.close()
+
+
 async def kept(server: socket.socket) -> tuple[Pool, UpstreamConnection, socket.socket]:
     """A pool with one idle connection to `server`, and its other end: what is done there the event loop sees later."""
     pool = pool_of(server.getsockname()[1])

@@ -22,7 +22,7 @@ from tests.conftest import Live, Start, is_fast_path
 from tests.support.gateway_process import running_gateway
 from tests.support.needs import need
 from tests.support.waits import eventually
-from tests.support.wire import TIMEOUT, Reader, Upstream, Writer, dial, ok, read_request, upstream
+from tests.support.wire import TIMEOUT, Reader, Upstream, Writer, answering, dial, ok, read_request, upstream
 from tests.wire.asking import ask, problem
 from tests.wire.conftest import Service
 
@@ -74,6 +74,23 @@ async def fill(sockets: list[socket.socket], block: bytes = BLOCK) -> None:
                 pass
         await asyncio.sleep(0.02)
         quiet = 0 if sent else quiet + 1
+
+
+async def test_what_is_kept_of_an_upload_to_send_it_again_is_counted(start: Start, service: Service) -> None:
+    """The connection that it is sent on had been idle, and may be stale."""
+    size = 60_000
+    async with upstream(answering(ok(b"taken", b"Keep-Alive: timeout=60"))) as up:
+        live = await start(service(up.port))
+        memory = live.gateway.memory
+        async with dial(live.port) as wire:
+            assert (await ask(wire, "/s/")).body == b"taken"
+            await wire.send(b"PUT /s/ HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % size + bytes(size - 1))
+            await eventually(lambda: memory.held >= size - 1)
+            await wire.send(b"x")
+            assert (await wire.response()).body == b"taken"
+            assert len(up.requests[1].body) == size
+            await eventually(lambda: memory.held == 0)
+        assert up.connections == 1
 
 
 @pytest.mark.parametrize("way", ["up", "down"])

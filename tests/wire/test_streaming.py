@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from contextlib import suppress
 
 import pytest
@@ -66,6 +67,22 @@ async def test_a_large_body_both_ways(start: Start, service: Service) -> None:
             sending = asyncio.gather(wire.send(head + data), wire.response())
             _, response = await asyncio.wait_for(sending, 20)
     assert response.body == data
+
+
+async def test_what_follows_a_large_body_on_a_connection_is_its_own_message(start: Start, service: Service) -> None:
+    """Much of a large body is read at once, and none of what comes behind it."""
+    data = random.Random(1).randbytes(6_000_000)
+    async with upstream(answering(lambda request: ok(request.body or request.target.encode()))) as up:
+        live = await start(service(up.port))
+        async with dial(live.port) as wire:
+            head = b"PUT /s/%d HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n"
+            small = b"".join(b"GET /s/%d HTTP/1.1\r\nHost: h\r\n\r\n" % number for number in range(20))
+            sending = asyncio.gather(wire.send((head % (1, len(data)) + data + small) * 2))
+            for _ in range(2):
+                assert (await asyncio.wait_for(wire.response(), 20)).body == data
+                assert [(await wire.response()).body for _ in range(20)] == [b"/%d" % number for number in range(20)]
+            await sending
+    assert up.connections <= 2, "they are used again"
 
 
 async def test_one_slow_client_costs_bounded_memory(start: Start, service: Service) -> None:
