@@ -167,7 +167,7 @@ class Generations:
         runner = await _running(app)
         self._current = Generation(
             *(self._first_number, config, digest(config, hashes), Changes(added=tuple(config.services)), tokens, cors),
-            self._rules(config, tokens, cors, routes, runner),
+            self._rules(config, tokens, cors, routes, runner, self._networks(config)),
             hashes,
             on_drain=on_drain,
         )
@@ -200,7 +200,7 @@ class Generations:
         on_drain: list[Step] = []
         is_other_memory = served.limits.memory != current.config.limits.memory
 
-        def build() -> tuple[web.Application, RouteTable, list[Step], str]:
+        def build() -> tuple[web.Application, RouteTable, list[Step], str, RouteNetworks]:
             health = parts.health_service.prepare(served, changes)
             proxy = parts.proxy.prepare(served, health.breakers)
             steps: list[Step] = [
@@ -212,10 +212,10 @@ class Generations:
             ]
             app = parts.application(served, cors, on_drain)
             routes = self._routes(served, app, proxy.routes, proxy.health_routes)
-            return app, routes, steps, digest(config, lines)
+            return app, routes, steps, digest(config, lines), self._networks(served)
 
-        app, routes, steps, etag = await beside_the_loop(build)
-        rules = self._rules(served, tokens, cors, routes, await _running(app))
+        app, routes, steps, etag, networks = await beside_the_loop(build)
+        rules = self._rules(served, tokens, cors, routes, await _running(app), networks)
         # Other tokens may be accepted meanwhile; the watch of their file reads it again after the swap.
         if self.current.number != current.number:
             raise StaleGenerationError
@@ -281,8 +281,17 @@ class Generations:
         native = NativeRoutes(app, open_paths(config.auth), config.names)
         return RouteTable(config, native.find, proxied, health, self._parts.health_service.board.health_path)
 
+    def _networks(self, config: Config) -> RouteNetworks:
+        return RouteNetworks(config, self._parts.limits.note_network)
+
     def _rules(
-        self, config: Config, tokens: Tokens, cors: CorsPolicy, routes: RouteTable, runner: web.AppRunner
+        self,
+        config: Config,
+        tokens: Tokens,
+        cors: CorsPolicy,
+        routes: RouteTable,
+        runner: web.AppRunner,
+        networks: RouteNetworks,
     ) -> RequestRules:
         parts = self._parts
         earlier = self._current.rules.limits if self._current is not None else None
@@ -295,7 +304,7 @@ class Generations:
             trusted_proxy_matcher(config.server.trusted_proxies),
             config.limits.headers,
             RequestLimits(config, parts.limits, earlier) or None,
-            RouteNetworks(config, parts.limits.note_network) or None,
+            networks or None,
         )
 
 

@@ -119,6 +119,8 @@ class Request(Protocol):
 _ASCII_DIGITS = frozenset("0123456789")
 MAX_REMEMBERED = 4096
 """Bytes of header fields that are remembered for each client connection."""
+_MOST_PROTOCOLS = 16
+"""Protocols of an Upgrade that are looked at."""
 _ALTERED = frozenset(("TRACE", "OPTIONS"))
 """Methods whose fields are changed (Max-Forwards), so that they are parsed for each request."""
 
@@ -217,7 +219,7 @@ class InboundRequest:
         """Whether it is certain where the request ends; before, nothing behind it may be taken for another one."""
 
     def __repr__(self) -> str:
-        return f"<Inbound {self.method} {self.path!r}>"
+        return f"<InboundRequest {self.method} {self.path!r}>"
 
     @property
     def accept(self) -> bytes | None:
@@ -243,7 +245,8 @@ class InboundRequest:
         """
         if not self.wants_upgrade or (methods is not None and self.method not in methods):
             return []
-        offered = [protocol.strip() for protocol in (self.fields.upgrade or b"").split(b",")]
+        listed = (self.fields.upgrade or b"").split(b",", _MOST_PROTOCOLS)[:_MOST_PROTOCOLS]
+        offered = [protocol.strip() for protocol in listed]
         return [protocol for protocol in offered if protocol.lower() in allowed]
 
     @property

@@ -257,7 +257,7 @@ class WriteGate:
         self.is_there = True
 
     def __repr__(self) -> str:
-        return f"<Room: {'there' if self.is_there else 'none'}>"
+        return f"<WriteGate: {'open' if self.is_there else 'closed'}>"
 
     def end(self) -> None:
         """The buffer is over its mark."""

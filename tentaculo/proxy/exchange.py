@@ -206,6 +206,9 @@ class Exchange(ResponseRelay, ABC):
                 if self._failed is not None:
                     raise attempt_failed(name, self._failed)
                 raise circuit_open(name, balancer.retry_after(), self.shared.needs.why_open(name))
+        else:
+            # Nobody says that a breaker would let a trial pass now.
+            balancer.wake_if_room()
         return None
 
     def _send(self, connection: UpstreamConnection) -> None:

@@ -386,7 +386,7 @@ class ResponseRelay(ProxiedRequest):
             ids = (self.id_line, b"X-Correlation-Id: ", self.id_value, b"\r\n")
             return b"".join((known.head, *ids, lines, b"\r\n")), known.is_chunked
         writer = self.response_writer(lines)
-        block, is_chunked = writer.final(head, fields, False)
+        block, is_chunked = writer.final(head, fields)
         # Not before: a head that may not pass leaves the response to the gateway.
         self.is_started = self.request.protocol.has_response = True
         self.keep_alive = writer.keep_alive

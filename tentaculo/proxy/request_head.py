@@ -18,6 +18,9 @@ from tentaculo.proxy.client_view import client_view
 from tentaculo.proxy.response_head import may_be_trailer
 from tentaculo.proxy.route import CompiledRoute, HeaderRules
 
+_MOST_TRAILERS = 128
+"""Trailer fields that a request may announce, as many as it may have fields."""
+
 
 class CachedRequestHead(NamedTuple):
     """The rendered head of requests with the same fields by the same route. Such requests have passed every check."""
@@ -95,7 +98,7 @@ def announced_trailers(fields: RequestHeaders, rules: HeaderRules) -> list[bytes
     if fields.trailer is None:
         return []
     special = REQUEST_NAMES | (fields.named or set())
-    names = [name.strip(b" \t") for name in fields.trailer.split(b",")]
+    names = [name.strip(b" \t") for name in fields.trailer.split(b",", _MOST_TRAILERS)[:_MOST_TRAILERS]]
     return [name for name in names if name and may_be_trailer(name, special, rules)]
 
 

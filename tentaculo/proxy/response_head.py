@@ -111,17 +111,12 @@ class ResponseHeadBuilder:
         fields = ResponseHeaders(head.fields)
         return b"HTTP/1.1 %d %b\r\n%b\r\n" % (head.status, head.reason, b"".join(self._mapped(fields)))
 
-    def final(self, head: Head, fields: ResponseHeaders, is_unfinished: bool) -> tuple[bytes, bool]:
-        """The final head, and whether the body is to be chunked for the client.
-
-        `is_unfinished`: the request is still being sent, so that the connection cannot be used again.
-        """
+    def final(self, head: Head, fields: ResponseHeaders) -> tuple[bytes, bool]:
+        """The final head, and whether the body is to be chunked for the client."""
         plan = self._plan
-        known = cached_head(
-            fields, plan, self._method, self._minor, self._keep_alive and not is_unfinished, self._replace_cors
-        )
+        known = cached_head(fields, plan, self._method, self._minor, self._keep_alive, self._replace_cors)
         if known is None:
-            known = self._relay(head, fields, is_unfinished)
+            known = self._relay(head, fields)
             if all(is_same_for_all(plan, *_parts(fields.lines[i])) for i in fields.addresses or ()):
                 fields.relayed = known
         self._keep_alive = known.keep_alive
@@ -129,9 +124,8 @@ class ResponseHeadBuilder:
         added = rules.filter(self._added) if rules else self._added
         return b"%b%b\r\n" % (known.head, added), known.is_chunked
 
-    def _relay(self, head: Head, fields: ResponseHeaders, is_unfinished: bool) -> CachedResponseHead:
-        wanted = self._keep_alive and not is_unfinished
-        status = head.status
+    def _relay(self, head: Head, fields: ResponseHeaders) -> CachedResponseHead:
+        wanted, status = self._keep_alive, head.status
         framing, length = frame_response(self._method, status, head.minor, fields.lengths, fields.codings)
         parts = [b"HTTP/1.1 %d %b\r\n" % (status, head.reason)]
         parts += self._pass_fields(fields)

@@ -11,6 +11,7 @@ from aiohttp import HttpVersion11, hdrs, web
 
 from tentaculo.server.buffered_handler import PIECE
 from tentaculo.server.connection import ClientConnection
+from tentaculo.server.gateway_responses import names_media_type
 
 CLOSE_SECONDS = 1.0
 """Seconds that a client has to take the end of its stream."""
@@ -105,5 +106,4 @@ def stream_response() -> web.StreamResponse:
 
 def takes_events(request: web.Request) -> bool:
     """Whether `request` asks for an event stream where a page is served too."""
-    accepted = ",".join(request.headers.getall(hdrs.ACCEPT, ()))
-    return any(part.partition(";")[0].strip().lower() == MEDIA_TYPE for part in accepted.split(","))
+    return names_media_type(",".join(request.headers.getall(hdrs.ACCEPT, ())), MEDIA_TYPE)

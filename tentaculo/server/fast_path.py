@@ -36,7 +36,7 @@ class BufferedBody:
         self._data = data
 
     def __repr__(self) -> str:
-        return f"<Content: {len(self._data)} bytes>"
+        return f"<BufferedBody: {len(self._data)} bytes>"
 
     def is_eof(self) -> bool:
         """All of it is here."""
@@ -83,7 +83,7 @@ class BufferedRequest:
         """What was decided about it, for a request that repeats it; None where nothing was."""
 
     def __repr__(self) -> str:
-        return f"<Arrival {self.method} {self.raw_path!r}>"
+        return f"<BufferedRequest {self.method} {self.raw_path!r}>"
 
     def like_it(self, content: BufferedBody) -> BufferedRequest:
         """The same request with another body of the same length."""
@@ -102,42 +102,42 @@ class RepeatedHead:
     is new, and it is read here.
     """
 
-    __slots__ = ("_arrival", "_block", "_head", "_length", "_method", "_size")
+    __slots__ = ("_block", "_head", "_length", "_method", "_request", "_size")
 
-    def __init__(self, head: bytes, line: int, length: int, arrival: BufferedRequest) -> None:
+    def __init__(self, head: bytes, line: int, length: int, request: BufferedRequest) -> None:
         """`line` is the length of the request line with its end, `length` that of the body."""
         self._head = head
         self._block = head[line:]
         self._length = length
         self._size = len(self._block) + length
         """Bytes behind the request line."""
-        self._arrival = arrival
-        self._method = arrival.method.encode()
+        self._request = request
+        self._method = request.method.encode()
 
     def __repr__(self) -> str:
-        return f"<Known {self._arrival!r}>"
+        return f"<RepeatedHead {self._request!r}>"
 
     @classmethod
-    def learn(cls, data: bytes, arrival: BufferedRequest, length: int) -> RepeatedHead | None:
+    def learn(cls, data: bytes, request: BufferedRequest, length: int) -> RepeatedHead | None:
         """From a request that was parsed, if `data` is nothing but its head and its body of `length` bytes."""
         line = _LINE.match(data)
         size = data.find(HEAD_END) + len(HEAD_END)
         is_usual = line is not None and size <= MAX_REMEMBERED and size + length == len(data)
-        return cls(data[:size], line.end(), length, arrival) if line is not None and is_usual else None
+        return cls(data[:size], line.end(), length, request) if line is not None and is_usual else None
 
     def read(self, data: bytes) -> BufferedRequest | None:
         """The request that `data` is, whole and alone; None where it must be parsed."""
-        arrival, size = self._arrival, self._size
+        request, size = self._request, self._size
         content: StreamReader | BufferedBody = EMPTY_PAYLOAD
         if not self._length:
             if data == self._head:
-                return arrival
+                return request
             if data[-size:] != self._block:
                 return None
         else:
             body = data[-self._length :]
             if data[: -self._length] == self._head:
-                return arrival.like_it(BufferedBody(body))
+                return request.like_it(BufferedBody(body))
             if data[-size : -self._length] != self._block:
                 return None
             content = BufferedBody(body)
@@ -146,13 +146,13 @@ class RepeatedHead:
             return None
         # Both are ASCII, and the rest is as it was.
         return BufferedRequest(
-            arrival.method if line[1] == self._method else line[1].decode(),
+            request.method if line[1] == self._method else line[1].decode(),
             line[2].decode(),
-            arrival.version,
-            arrival.raw_headers,
+            request.version,
+            request.raw_headers,
             content,
-            arrival.protocol,
-            keep_alive=arrival.keep_alive,
+            request.protocol,
+            keep_alive=request.keep_alive,
         )
 
 
@@ -201,8 +201,8 @@ class FastPathConnection(RequestReceiver):
     """
 
     __slots__ = (
+        "_active",
         "_answered",
-        "_guest",
         "_known",
         "_later",
         "_serve",
@@ -219,7 +219,7 @@ class FastPathConnection(RequestReceiver):
         """`serve` is None where everything is to go the ordinary way; the other arguments are aiohttp's."""
         super().__init__(*arguments, **named)
         self._serve = serve
-        self._guest: ActiveRequest | None = None
+        self._active: ActiveRequest | None = None
         self._later = b""
         self._answered = 0
         self._known: RepeatedHead | None = None
@@ -232,7 +232,7 @@ class FastPathConnection(RequestReceiver):
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the client."""
-        if self._guest is not None:
+        if self._active is not None:
             self._keep(data)
             return
         waiter, serve = self.request_waiter, self._serve
@@ -242,13 +242,13 @@ class FastPathConnection(RequestReceiver):
         is_start = self._boundaries.is_at_start and not self._held
         known = self._known
         if is_start and known is not None and not self.close_requested:
-            arrival = known.read(data)
-            if arrival is not None:
+            request = known.read(data)
+            if request is not None:
                 self.request_count += 1
-                guest = serve(arrival, self._served)
-                if guest is not None:
-                    if not guest.is_over:
-                        self._guest = guest
+                active = serve(request, self._served)
+                if active is not None:
+                    if not active.is_over:
+                        self._active = active
                     return
                 self.request_count -= 1
         # aiohttp's task waits for a request, and is not to be woken for one that is served here.
@@ -276,13 +276,13 @@ class FastPathConnection(RequestReceiver):
     def is_done(self) -> bool:
         """Whether the client has closed its sending half, and no request of it is left to be begun."""
         # What is held and has no whole head cannot become a request any more.
-        return self.has_ended and self._guest is None and not self.messages and HEAD_END not in self._held
+        return self.has_ended and self._active is None and not self.messages and HEAD_END not in self._held
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """The client has gone."""
-        guest, self._guest, self._later = self._guest, None, b""
-        if guest is not None:
-            guest.client_closed()
+        active, self._active, self._later = self._active, None, b""
+        if active is not None:
+            active.client_closed()
         self._known = None
         super().connection_lost(exc)
 
@@ -299,22 +299,22 @@ class FastPathConnection(RequestReceiver):
             return False
         if parser is None:
             return False
-        arrival = BufferedRequest(
+        request = BufferedRequest(
             *(message.method, message.path, message.version, message.raw_headers, body, self),
             keep_alive=not message.should_close,
         )
-        guest = serve(arrival, self._served)
-        if guest is None:
+        active = serve(request, self._served)
+        if active is None:
             return False
-        if not guest.is_over:
-            self._guest = guest
+        if not active.is_over:
+            self._active = active
         self.messages.popleft()
         parser.message_consumed()
-        self._known = None if message.chunked else RepeatedHead.learn(data, arrival, body.total_bytes)
+        self._known = None if message.chunked else RepeatedHead.learn(data, request, body.total_bytes)
         return True
 
     def _served(self, stays: bool) -> None:
-        self._guest = None
+        self._active = None
         self._answered += 1
         if self.counted:
             self.uncount()
@@ -378,4 +378,4 @@ class FastPathConnection(RequestReceiver):
     @property
     def is_busy(self) -> bool:
         """Whether a request is being served without a task."""
-        return self._guest is not None
+        return self._active is not None

@@ -59,6 +59,12 @@ def prefers_html(accept: bytes | str | None) -> bool:
     return rated.get("text/html", 0.0) > json
 
 
+def names_media_type(accept: str, media_type: str) -> bool:
+    """Whether an Accept value has a media type, which is in lower case, whatever its weight."""
+    parts = accept.split(",", _MOST_MEDIA_RANGES)[:_MOST_MEDIA_RANGES]
+    return any(part.partition(";")[0].strip().lower() == media_type for part in parts)
+
+
 def _quality(parameters: list[str]) -> float:
     for parameter in parameters:
         name, _, value = parameter.partition("=")

@@ -65,7 +65,7 @@ class SlidingWindow:
         self._marks: deque[tuple[float, int, int]] = deque()
 
     def __repr__(self) -> str:
-        return f"<Window of {self.span:g} s, {len(self._marks)} marks>"
+        return f"<SlidingWindow of {self.span:g} s, {len(self._marks)} marks>"
 
     def note_failure(self, moment: float, ok: int) -> None:
         """Count a failed request; `ok` requests have succeeded until now."""
@@ -166,7 +166,7 @@ class CircuitBreaker:
     def __repr__(self) -> str:
         view = self.view()
         waits = f", trial in {view.retry_after:.1f} s" if view.state is BreakerState.OPEN else ""
-        return f"<Breaker {view.state}, {view.failure_count} of {self.rules.failures} failures{waits}>"
+        return f"<CircuitBreaker {view.state}, {view.failure_count} of {self.rules.failures} failures{waits}>"
 
     @property
     def is_closed(self) -> bool:
@@ -360,7 +360,7 @@ class CircuitBreakers:
 
     def __repr__(self) -> str:
         closed = sum(breaker.is_closed for breaker in self._breakers.values())
-        return f"<Breakers: {closed} of {len(self._breakers)} closed>"
+        return f"<CircuitBreakers: {closed} of {len(self._breakers)} closed>"
 
     def prepare(self, config: Config) -> PreparedBreakers:
         """The breakers of a configuration: those of endpoints that are here already, and new ones. Changes nothing."""

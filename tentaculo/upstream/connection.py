@@ -282,11 +282,6 @@ class UpstreamConnection(TurnReader):
         self.idle_for = MAX_IDLE if kept is None else min(kept, MAX_IDLE)
         return True
 
-    def close(self) -> None:
-        """Close after what has been written is sent."""
-        if self.transport is not None:
-            self.transport.close()
-
     def abort(self) -> None:
         """Close at once and drop what is unsent."""
         self._state = _State.CLOSED

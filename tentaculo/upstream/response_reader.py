@@ -57,7 +57,7 @@ class ResponseHeadCache:
         """The head that was found or remembered last."""
 
     def __repr__(self) -> str:
-        return f"<Heads: {len(self._known)}>"
+        return f"<ResponseHeadCache: {len(self._known)}>"
 
     def find(self, method: str, data: bytes) -> CachedHead | None:
         """The head at the start of `data`, if it was remembered for `method`."""

@@ -144,8 +144,8 @@ def answer_to_client(data: bytes) -> None:
             return
         fields = ResponseHeaders(head.fields)
         writer = _writer(choice)
-        block, is_chunked = writer.final(head, fields, bool(choice & 1))
-        again, _ = _writer(choice).final(head, fields, bool(choice & 1))
+        block, is_chunked = writer.final(head, fields)
+        again, _ = _writer(choice).final(head, fields)
     except Http1Error:
         return
     assert block == again

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import threading
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,6 +19,7 @@ from tentaculo.gateway.state_repository import ROWS_AT_ONCE
 from tentaculo.gateway.turn_queue import MOST as TURN
 from tentaculo.model.health import Health, ServiceView
 from tentaculo.security.tokens import hash_token
+from tentaculo.server.route_networks import RouteNetworks
 from tests.conftest import TOKEN
 from tests.support.reloading import OTHER, ask, service, serving
 from tests.support.waits import eventually
@@ -346,3 +348,21 @@ async def test_the_log_names_some_of_many_services_and_the_event_all(tmp_path: P
         (line,) = (one for one in logs if one["event"] == "configuration reloaded")
         assert line["added"] == [*[f"s{number}" for number in range(20)], "and 10 more"]
         assert recorded[0]["added"] == [*services]
+
+
+async def test_the_networks_of_all_routes_are_found_beside_the_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With 1,000 services it held the loop for 14 ms in each reload and change, and longer where routes have rules."""
+    threads: list[int] = []
+
+    class Watched(RouteNetworks):
+        def __init__(self, *given: Any) -> None:
+            threads.append(threading.get_ident())
+            super().__init__(*given)
+
+    async with serving(tmp_path, {"one": {"url": "http://127.0.0.1:9"}}) as served:
+        monkeypatch.setattr("tentaculo.gateway.generation.RouteNetworks", Watched)
+        await served.reload(services={"one": {"url": "http://127.0.0.1:8"}})
+    assert len(threads) == 1
+    assert threads[0] != threading.get_ident()

@@ -31,6 +31,8 @@ class Waiting:
     go: asyncio.Event
     """The service responds once this is set."""
     asked: list[asyncio.Task[Response]]
+    ask: Callable[[], Awaitable[None]]
+    """Sends one more request."""
     stop: Callable[[], Awaitable[None]]
     """Ends the gateway."""
 
@@ -58,7 +60,11 @@ async def waiting(folder: Path, **sections: Any) -> AsyncIterator[Waiting]:
         sections = {"limits": {"in_flight": 1}, **sections}
         served = await running.enter_async_context(serving(folder, {"madre": service(up)}, **sections))
         wires = [await stack.enter_async_context(dial(served.port)) for _ in range(CLIENTS)]
-        state = Waiting(served, up, go, [tasks.start(ask(wires[0]), "first")], running.aclose)
+
+        async def ask_more() -> None:
+            state.asked.append(tasks.start(ask(await stack.enter_async_context(dial(served.port))), "more"))
+
+        state = Waiting(served, up, go, [tasks.start(ask(wires[0]), "first")], ask_more, running.aclose)
         await up.until(lambda: len(up.requests) == 1)
         state.asked += [tasks.start(ask(wire), "waits") for wire in wires[1:]]
         await eventually(lambda: len(state.balancer.waiting) == CLIENTS - 1)
@@ -74,6 +80,17 @@ async def test_a_limit_that_is_raised_is_used_at_once(tmp_path: Path) -> None:
         assert len(state.balancer.waiting) == CLIENTS - 3
         state.go.set()
         assert [(await one).status for one in state.asked] == [200] * CLIENTS
+
+
+async def test_room_that_comes_by_itself_is_used_when_another_request_arrives(tmp_path: Path) -> None:
+    """As where the time of a circuit breaker has passed. All waited for a request to end, and it may hang."""
+    async with waiting(tmp_path) as state:
+        state.balancer.endpoints[0].limit = CLIENTS
+        await state.ask()
+        await state.up.until(lambda: len(state.up.requests) == CLIENTS)
+        await eventually(lambda: len(state.balancer.waiting) == 1)
+        state.go.set()
+        assert [(await one).status for one in state.asked] == [200] * (CLIENTS + 1)
 
 
 async def test_those_of_a_service_that_is_removed_are_ended_where_that_is_asked_for(tmp_path: Path) -> None:

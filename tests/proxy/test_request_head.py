@@ -4,7 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tentaculo.net.request_headers import RequestHeaders
-from tentaculo.proxy.request_head import forwarded_lines, trusted_forwarded_lines
+from tentaculo.proxy.request_head import announced_trailers, forwarded_lines, trusted_forwarded_lines
+from tentaculo.proxy.route import HeaderRules
+from tests.support.calls import counting_calls
 
 
 def lines(block: bytes) -> dict[str, str]:
@@ -20,6 +22,14 @@ def untrusted(peer: str = "203.0.113.9", host: bytes = b"h:8000", prefix: str = 
 def trusted(*said: tuple[bytes, bytes], peer: str = "10.0.0.1", prefix: str = "") -> dict[str, str]:
     known = RequestHeaders(list(said)).provenance or {}
     return lines(trusted_forwarded_lines(known, peer, "http", b"h:8000", 8000, prefix))
+
+
+def test_the_cost_of_a_long_trailer_is_small() -> None:
+    fields = RequestHeaders([(b"Trailer", b"X-A, " + b"b," * 8_000 + b"X-Last")])
+    with counting_calls() as calls:
+        names = announced_trailers(fields, HeaderRules({}, []))
+    assert (names[0], len(names)) == (b"X-A", 128)
+    assert calls.total < 1_500
 
 
 class TestUntrusted:

@@ -62,9 +62,9 @@ class Case:
         )
         self.writer.upstream = upstream
 
-    def final(self, *, is_unfinished: bool = False) -> tuple[list[bytes], bool]:
+    def final(self) -> tuple[list[bytes], bool]:
         """The client's head in lines, without Via, and whether the body is chunked."""
-        block, is_chunked = self.writer.final(self.head, self.fields, is_unfinished)
+        block, is_chunked = self.writer.final(self.head, self.fields)
         return [line for line in split(block) if not line.startswith(b"Via:")], is_chunked
 
     def value(self, name: bytes) -> bytes:
@@ -132,14 +132,9 @@ class TestFraming:
         case = Case(LENGTH, minor=minor, keep_alive=False)
         assert case.final() == ([b"HTTP/1.1 200 OK", LENGTH, CLOSE], False)
 
-    def test_an_answer_before_the_whole_request_ends_the_connection(self) -> None:
-        case = Case(LENGTH)
-        assert case.final(is_unfinished=True) == ([b"HTTP/1.1 200 OK", LENGTH, CLOSE], False)
-        assert not case.writer.keep_alive
-
     def test_an_upstream_of_http_1_0(self) -> None:
         case = Case(b"A: b", start=b"HTTP/1.0 200")
-        block, _ = case.writer.final(case.head, case.fields, False)
+        block, _ = case.writer.final(case.head, case.fields)
         assert split(block) == [b"HTTP/1.1 200 ", b"A: b", CHUNKED, b"Via: 1.0 gate"]
 
 
@@ -161,7 +156,7 @@ class TestSameFieldsAgain:
                 replace_cors=cors,
                 view=lambda: ClientView("http", "h", "h"),
             )
-            block, _ = writer.final(case.head, case.fields, False)
+            block, _ = writer.final(case.head, case.fields)
             assert writer.keep_alive == keep_alive
             return split(block)
 
@@ -186,9 +181,7 @@ class TestSameFieldsAgain:
                 replace_cors=False,
                 view=partial(ClientView, *view),
             )
-            (location,) = [
-                line for line in split(writer.final(case.head, case.fields, False)[0]) if b"Location" in line
-            ]
+            (location,) = [line for line in split(writer.final(case.head, case.fields)[0]) if b"Location" in line]
             assert location == (b"Location: http://one/s/x" if host == "one" else b"Location: http://one/x")
 
 
@@ -224,7 +217,7 @@ class TestFields:
     def test_order_and_repeats_are_kept_and_ours_follow(self) -> None:
         lines = [b"Set-Cookie: a=b", b"X: caf\xe9", b"set-cookie:c=d", b"Date: x", b"Vary: A"]
         case = Case(*lines, LENGTH, b"X-Request-ID: theirs", added=b"X-Request-ID: ours\r\n")
-        block, _ = case.writer.final(case.head, case.fields, False)
+        block, _ = case.writer.final(case.head, case.fields)
         assert split(block)[1:] == [*lines, LENGTH, b"Via: 1.1 gate", b"X-Request-ID: ours"]
 
     def test_our_cors_headers_stand_in_place_of_the_upstreams(self) -> None:
@@ -273,7 +266,7 @@ class TestFields:
             added=b"X-Request-ID: ours\r\n",
             route={**KEEP, **rules},
         )
-        block, _ = case.writer.final(case.head, case.fields, False)
+        block, _ = case.writer.final(case.head, case.fields)
         assert split(block)[1:] == [b"A: b", LENGTH, b"Cache-Control: no-store", b"X-Request-ID: route"]
 
     def test_the_answer_itself_is_not_changed(self) -> None:

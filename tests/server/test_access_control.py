@@ -16,6 +16,7 @@ from tentaculo.security.sessions import Sessions
 from tentaculo.security.tickets import Tickets
 from tentaculo.security.tokens import TokenCheck, Tokens, hash_token
 from tentaculo.server.access_control import AccessControl
+from tests.support.calls import counting_calls
 from tests.support.server import NoSessionStore, NoTicketStore
 
 TOKENS, CORS = Tokens([hash_token("right")]), CorsPolicy(CorsSettings(origins=("http://mine.example",)))
@@ -43,6 +44,15 @@ def inbound(
     made = InboundRequest(cast(Request, request), client)
     made.read(8192)
     return made
+
+
+def test_the_cost_of_long_lists_is_small() -> None:
+    lists = ("Connection", "upgrade"), ("Upgrade", "x," * 2_000), ("Accept", "a/b," * 1_000)
+    made = inbound(*lists, target="/s?ticket=x")
+    with counting_calls() as calls:
+        ACCESS.find_ticket(made, is_native=False, needs_token=False)
+        made.offered_upgrades(frozenset((b"websocket",)), None)
+    assert calls.total < 600
 
 
 @pytest.mark.parametrize(

@@ -497,12 +497,12 @@ class TestDoubt:
 
 
 def test_repr_is_one_line(breaker: CircuitBreaker, clock: Clock) -> None:
-    assert repr(breaker) == "<Breaker closed, 0 of 3 failures>"
+    assert repr(breaker) == "<CircuitBreaker closed, 0 of 3 failures>"
     fail(breaker)
     clock.seconds += 2.5
-    assert repr(breaker) == "<Breaker open, 3 of 3 failures, trial in 7.5 s>"
+    assert repr(breaker) == "<CircuitBreaker open, 3 of 3 failures, trial in 7.5 s>"
     clock.seconds += 7.5
-    assert repr(breaker) == "<Breaker half_open, 3 of 3 failures>"
+    assert repr(breaker) == "<CircuitBreaker half_open, 3 of 3 failures>"
 
 
 def test_each_address_has_its_own(clock: Clock) -> None:
@@ -515,7 +515,7 @@ def test_each_address_has_its_own(clock: Clock) -> None:
     other = config.services["switch"].upstreams[0]
     breakers.of(first).record(breakers.of(first).try_acquire(), Outcome.FAILURE)
     assert breakers.traffic(first).total == Counts(0, 1)
-    assert repr(breakers) == "<Breakers: 2 of 3 closed>"
+    assert repr(breakers) == "<CircuitBreakers: 2 of 3 closed>"
     assert {upstream: breakers.view(upstream).state for upstream in (first, second, other)} == {
         first: BreakerState.OPEN,
         second: BreakerState.CLOSED,
@@ -560,7 +560,7 @@ class TestSlidingWindow:
         window = SlidingWindow(SPAN)
         for number in range(100_000):
             window.note_failure(number * 0.001, number)
-        assert repr(window) in ("<Window of 10 s, 10 marks>", "<Window of 10 s, 11 marks>")
+        assert repr(window) in ("<SlidingWindow of 10 s, 10 marks>", "<SlidingWindow of 10 s, 11 marks>")
 
     @given(STEPS)
     def test_it_is_right_to_a_step(self, steps: list[tuple[float, int, bool]]) -> None:
