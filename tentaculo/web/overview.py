@@ -12,6 +12,8 @@ from functools import cached_property
 from operator import itemgetter
 from typing import Final, NamedTuple
 
+from markupsafe import Markup
+
 from tentaculo.model.early_warning import EarlyWarning
 from tentaculo.model.health import Health, ServiceView
 from tentaculo.model.history import HistorySummary
@@ -22,7 +24,7 @@ from tentaculo.model.text import printable
 from tentaculo.model.timeline import Timeline
 from tentaculo.web import reasons, timeline, wording
 from tentaculo.web.languages import Language, language
-from tentaculo.web.timeline import Axis, Bar, Range
+from tentaculo.web.timeline import Axis, Range
 
 MOST_CHILDREN: Final = 5
 """Services that fail because of another one and have a row of their own, per cause; the others are listed below."""
@@ -108,7 +110,7 @@ class Row:
     state: wording.State
     note: str
     is_child: bool
-    bars: list[Bar]
+    bars: Markup
     curve: str
     p95: str
     usual_p95: str
@@ -128,7 +130,7 @@ class BriefRow(NamedTuple):
     name: str
     href: str
     state: wording.State
-    bars: list[Bar]
+    bars: Markup
     p95: str
 
 
@@ -286,14 +288,14 @@ def brief_row(fleet: Fleet, view: ServiceView) -> BriefRow:
         printable(view.name, 80),
         service_path(view.name),
         wording.state(view, fleet.t),
-        _bars(fleet, view),
+        _bars(fleet, view, 0, 6),
         wording.latency(recent_p95(fleet.rates.get(view.name)), fleet.t),
     )
 
 
-def _bars(fleet: Fleet, view: ServiceView) -> list[Bar]:
+def _bars(fleet: Fleet, view: ServiceView, y: int, height: int) -> Markup:
     changes = fleet.timeline.changes.get(view.name, ()) if fleet.timeline is not None else ()
-    return timeline.bars(fleet.axis, changes, view.health, view.since)
+    return timeline.rects(timeline.bars(fleet.axis, changes, view.health, view.since), y, height)
 
 
 def row(fleet: Fleet, view: ServiceView) -> Row:
@@ -317,7 +319,7 @@ def row(fleet: Fleet, view: ServiceView) -> Row:
         state=state,
         note=_note(view, state, t),
         is_child=view.root is not None and state.is_trouble and fleet.sort == "state",
-        bars=_bars(fleet, view),
+        bars=_bars(fleet, view, 31, 4),
         curve=timeline.curve(fleet.axis, fleet.range.span, timeline.p95_points(periods), expected),
         p95=wording.latency(recent_p95(rates), t),
         usual_p95=wording.latency(expected, t) if expected is not None else "",

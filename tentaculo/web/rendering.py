@@ -9,6 +9,7 @@ from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Awaitable, Callable, Hashable, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache, partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
@@ -48,6 +49,8 @@ _OWN_STYLES = {
     "events.html": "events.css",
 }
 """By template, the style sheet that it has beside the common ones."""
+_PIECES = 64
+"""Pieces of a page that are made in one step."""
 _MOST_AWAITED = 20
 """Different pages of one kind that are waited for at once."""
 FORM_TOKEN, NEXT, WRITTEN, CONFIRMED = (
@@ -60,7 +63,6 @@ _CONFIRMATION = Markup(
     '<p class="done" role="status"><svg class="i" viewBox="0 0 24 24" aria-hidden="true"><use href="#i-up"/></svg><span>{}</span></p>'
 )
 _TIME = Markup('<time datetime="{:%Y-%m-%dT%H:%M:%SZ}" title="{:%Y-%m-%d %H:%M:%S} UTC">{}</time>')
-_SYMBOL = Markup('<svg class="i {}" viewBox="0 0 24 24" aria-hidden="true"><use href="#i-{}"/></svg>')
 _ICON = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 24 24" fill="none" stroke="#fff" stroke-width="2.6" '
     'stroke-linecap="round" stroke-linejoin="round"><circle cx="12" cy="12" r="12" stroke="none" fill="{}"/>{}</svg>'
@@ -73,12 +75,6 @@ _ICONS = {
     "plan": ("#3352c8", '<path d="M10 8v8m4-8v8"/>'),
     "silent": ("#5d676d", '<path d="M9 9.5a3 3 0 1 1 4 2.8c-.7.3-1 .8-1 1.7m0 3v.1"/>'),
 }
-
-
-@lru_cache(maxsize=256)
-def symbol(key: str, tone: str = "") -> Markup:
-    """The sign of `parts.symbols` with this key, in the colour of `tone`."""
-    return _SYMBOL.format(tone, key)
 
 
 def moment(then: datetime, text: str) -> Markup:
@@ -278,7 +274,7 @@ class Renderer:
             loaded = self._loaded[template] = await asyncio.to_thread(templating.template, template)
         values = await context()
         zone, t = self._info.zone, values["viewer"].texts
-        parts = await self.slices.collect(
+        pieces = iter(
             loaded.generate(
                 style=self._style(template).text,
                 script=self._script.text,
@@ -290,7 +286,7 @@ class Renderer:
                 confirmed=CONFIRMED,
                 t=t,
                 rects=timeline.rects,
-                symbol=symbol,
+                symbol=wording.symbol,
                 moment=moment,
                 marked=partial(reasons.marked, clock=partial(wording.clock, now=datetime.now(zone), t=t)),
                 script_words=_script_words(t),
@@ -298,4 +294,6 @@ class Renderer:
                 **values,
             )
         )
+        # A page has thousands of pieces, of some microseconds each.
+        parts = await self.slices.collect("".join(some) for some in iter(lambda: list(islice(pieces, _PIECES)), []))
         return await asyncio.to_thread(lambda: Document.of("".join(parts).encode("utf-8", "replace")))

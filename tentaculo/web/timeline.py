@@ -139,6 +139,8 @@ _RANKS: Final = {health: _BEST_FIRST.index(key) for health, key in _KEYS.items()
 _CELLS: Final = math.ceil(WIDTH / _SHORTEST)
 _WORSE: Final = [bytes(max(rank, one) for one in range(256)) for rank in range(len(_BEST_FIRST))]
 """By rank, what `bytes.translate` makes of each rank: the worse of the two. A loop over the cells takes thirty times as long."""
+_WHOLE: Final = re.compile(r"\.0(?![0-9])")
+"""The digit behind the point of a whole number, of numbers with one digit there."""
 _RUNS: Final = re.compile(rb"(.)\1*", re.DOTALL)
 
 
@@ -197,18 +199,14 @@ def curve(axis: Axis, span: int, points: Mapping[int, float], usual: float | Non
     path: list[str] = []
     last: int | None = None
     # As `Axis.place` of the middle of each period; a page has a thousand of them.
-    length, half = axis.until - axis.since, span / 2
+    length, half, log2 = axis.until - axis.since, span / 2, math.log2
     for start in sorted(points):
-        x = number(min(max((start + half - axis.since) / length, 0.0), 1.0) * WIDTH)
-        y = number(_height(points[start] / base))
-        follows = last is not None and start - last == span
-        path.append(f"{'L' if follows else 'M'}{x} {y}" if follows or last is None else f"h0M{x} {y}")
+        x = min(max((start + half - axis.since) / length, 0.0), 1.0) * WIDTH
+        y = min(max(_USUAL_AT - _STEP * log2(max(points[start] / base, 1e-9)), _TOP), _BOTTOM)
+        path.append(f"{'M' if last is None else 'L' if start - last == span else 'h0M'}{x:.1f} {y:.1f}")
         last = start
-    return "".join(path) + "h0"
-
-
-def _height(ratio: float) -> float:
-    return min(max(_USUAL_AT - _STEP * math.log2(max(ratio, 1e-9)), _TOP), _BOTTOM)
+    # As `number` writes them.
+    return _WHOLE.sub("", "".join(path)) + "h0"
 
 
 USUAL_Y: Final = f"{_USUAL_AT:g}"

@@ -11,7 +11,7 @@ from itertools import islice
 
 from aiohttp import web
 
-from tentaculo.model.health import BreakerView, Health, ServiceView, StateChange
+from tentaculo.model.health import EndpointView, Health, ServiceView, StateChange
 from tentaculo.model.incident import Incident, Note
 from tentaculo.model.scopes import INCIDENTS_WRITE
 from tentaculo.model.timeline import Timeline
@@ -73,7 +73,7 @@ def public_view(view: ServiceView) -> ServiceView:
     """A service without what it said."""
     cause = reasons.public(view.cause)
     reason = view.reason if view.health in OF_THE_OPERATOR else str(cause or "")
-    upstreams = tuple(replace(one, breaker=_public_breaker(one.breaker)) for one in view.upstreams)
+    upstreams = tuple(map(_public_endpoint, view.upstreams))
     return replace(view, reason=reason, cause=cause, upstreams=upstreams, snippet=None)
 
 
@@ -99,9 +99,16 @@ async def public_timeline(found: Timeline, slices: Slices) -> Timeline:
 
 def _public_change(change: StateChange) -> StateChange:
     cause = reasons.public(change.cause)
-    return replace(change, reason="" if cause is None else str(cause), cause=cause)
+    reason = "" if cause is None else str(cause)
+    # `replace` takes four times as long, and a page has hundreds.
+    return StateChange(
+        change.service, change.endpoint, change.before, change.after, reason, change.at, change.kind, cause
+    )
 
 
-def _public_breaker(breaker: BreakerView) -> BreakerView:
+def _public_endpoint(view: EndpointView) -> EndpointView:
+    breaker = view.breaker
+    if breaker.reason is None and breaker.cause is None:
+        return view
     cause = reasons.public(breaker.cause)
-    return replace(breaker, reason=None if cause is None else str(cause), cause=cause)
+    return replace(view, breaker=replace(breaker, reason=None if cause is None else str(cause), cause=cause))

@@ -8,6 +8,8 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Final, NamedTuple
 
+from markupsafe import Markup
+
 from tentaculo.model.health import (
     BreakerState,
     BreakerView,
@@ -35,6 +37,20 @@ class State(NamedTuple):
     def is_trouble(self) -> bool:
         """Whether a person should look at it."""
         return self.tone in ("down", "slow")
+
+    @property
+    def sign(self) -> Markup:
+        """Its symbol in its colour."""
+        return symbol(self.key, self.tone)
+
+
+_SYMBOL = Markup('<svg class="i {}" viewBox="0 0 24 24" aria-hidden="true"><use href="#i-{}"/></svg>')
+
+
+@lru_cache(maxsize=256)
+def symbol(key: str, tone: str = "") -> Markup:
+    """The symbol with this key, which `parts.symbols` has, in the colour of `tone`."""
+    return _SYMBOL.format(tone, key)
 
 
 NOTHING = "\N{EN DASH}"

@@ -75,8 +75,10 @@ async def service() -> AsyncIterator[tuple[dict[str, Any], set[str]]]:
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     probe = {"interval": 0.05, "recheck": 0.05, "failures": 1, "successes": 1, "timeout": 20}
-    yield {"url": "http://{}:{}".format(*runner.addresses[0][:2]), "probe": probe}, failing
-    await runner.cleanup()
+    try:
+        yield {"url": "http://{}:{}".format(*runner.addresses[0][:2]), "probe": probe}, failing
+    finally:
+        await runner.cleanup()
 
 
 async def test_a_state_and_its_beginning_survive_a_restart(url: str) -> None:

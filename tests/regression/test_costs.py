@@ -27,6 +27,7 @@ import pytest
 from tentaculo.store.migrate import upgrade
 from tests.conftest import Start
 from tests.regression.conftest import dialled
+from tests.support.calls import counting_calls
 from tests.support.gateway_process import ROOT, running_gateway
 from tests.support.needs import need
 from tests.support.wire import dial
@@ -42,6 +43,8 @@ MOST_INGEST_CALLS = 158.0  # 148.7
 """For an event in a request of its own, on the event loop."""
 MOST_BATCH_CALLS = 61.0  # 56.9
 """For each event of a batch of 100."""
+MOST_LARGE_CALLS = {"down": 700.0, "up": 2_000.0}  # 340 and 850 to 1,050
+"""For each megabyte of a large body. With 16 KB in each read they are 2,400 and 7,200."""
 MOST_PEAK = 5_000  # 3,203 to 3,915
 MOST_KEPT = 0.5
 """Blocks that a request may leave behind: less than one, so that nothing grows for ever."""
@@ -161,6 +164,50 @@ async def test_calls(upstream_port: int, start: Start, targets: int, most: float
     each = {name: round(calls / TIMES, 1) for name, calls in counted.most_common(12)}
     assert total <= most, grown("calls", total, most, each)
     assert any(name.startswith("tentaculo/proxy/") for name in counted), "the profile saw nothing of the proxy"
+
+
+def _serve_large(listener: socket.socket, body: bytes) -> None:
+    """Receive one request with a body as large as `body`, if it has one, and send `body` back, if it has none."""
+    connection, _ = listener.accept()
+    with connection, connection.makefile("rb") as file:
+        is_upload = file.readline().startswith(b"PUT ")
+        while file.readline().strip():
+            pass
+        if is_upload:
+            while body and (piece := file.read1(1 << 20)):
+                body = body[len(piece) :]
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+
+
+def _send_large(port: int, auth: bytes, body: bytes) -> int:
+    """Send `body`, or request one. Returns the bytes that came back."""
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as client:
+        line = b"PUT /web HTTP/1.1\r\nContent-Length: %d" % len(body) if body else b"GET /web HTTP/1.1"
+        client.sendall(line + b"\r\nHost: h\r\n" + auth + b"\r\n" + body)
+        response = http.client.HTTPResponse(client)
+        response.begin()
+        assert response.status == 200
+        return len(response.read())
+
+
+@pytest.mark.parametrize("way", ["down", "up"])
+async def test_calls_for_a_large_body(start: Start, way: str) -> None:
+    """Functions called for a megabyte that the receiver takes as fast as it comes."""
+    size = 64 << 20
+    body = bytes(size)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        live = await start(
+            {"web": {"url": url, "probe": {"kind": "none"}, "routes": [{"prefix": "/web", "max_body": 0}]}}
+        )
+        async with asyncio.timeout(60):
+            serving = asyncio.to_thread(_serve_large, listener, body)
+            sending = asyncio.to_thread(_send_large, live.port, live.auth, body if way == "up" else b"")
+            with counting_calls() as calls:
+                _, received = await asyncio.gather(serving, sending)
+    assert received == (0 if way == "up" else size)
+    each = calls.total / (size >> 20)
+    assert each <= MOST_LARGE_CALLS[way], f"a megabyte {way} takes {each:.0f} calls"
 
 
 EVENT = (
