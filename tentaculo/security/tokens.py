@@ -192,6 +192,12 @@ class Tokens:
             found[token.name] = found.get(token.name, 0) + token.use.requests
         return found
 
+    def is_made_of(self, tokens: Iterable[TokenSettings | str], *, enabled: bool, names: Mapping[str, str]) -> bool:
+        """Whether these would be the same, also in where each is from."""
+        given = [TokenSettings(hash=one) if isinstance(one, str) else one for one in tokens]
+        known = [one.settings for one in self._by_digest.values()]
+        return (given, enabled, names) == (known, self.enabled, self._names)
+
     def replaced_by(self, tokens: Iterable[TokenSettings]) -> Tokens:
         """Others for the same configuration. What is known of each token is kept."""
         return Tokens(tokens, enabled=self.enabled, names=self._names, uses=self.uses, clock=self.clock)

@@ -368,3 +368,18 @@ async def test_what_limits_all_routes_is_made_beside_the_loop(
         await served.reload(services={"one": {"url": "http://127.0.0.1:8"}})
     assert len(threads) == 1
     assert threads[0] != threading.get_ident()
+
+
+async def test_tokens_that_stay_are_kept_as_they_are(tmp_path: Path) -> None:
+    async with serving(tmp_path, {"one": {"url": "http://127.0.0.1:9"}}) as served:
+        generations = served.gateway.generations
+        before = generations.current.tokens
+        await served.reload(services={"one": {"url": "http://127.0.0.1:8"}})
+        assert generations.current.tokens is before
+        # A scope may name a service by its alias.
+        await served.reload(services={"one": {"url": "http://127.0.0.1:8", "aliases": ["uno"]}})
+        assert generations.current.tokens is not before
+        before = generations.current.tokens
+        await served.reload([hash_token(TOKEN)])
+        assert generations.current.tokens is not before
+        assert not generations.current.tokens.accepts(OTHER.encode())
