@@ -149,16 +149,24 @@ class OwnEvents:
 
     async def close(self) -> None:
         """Store what waits, within a bounded time. `run` has been cancelled."""
-        await self.flush()
+        await self.flush(is_last=True)
         if self._waiting:
             log.warning("own events not stored before the stop", events=len(self._waiting))
 
-    async def flush(self) -> None:
-        """Store what waits now, within a bounded time."""
+    async def flush(self, *, is_last: bool = False) -> None:
+        """Store what waits now, within a bounded time.
+
+        The last time, events about the services that another machine leads are dropped: they keep no other one waiting.
+        """
         try:
             async with asyncio.timeout(LAST_WAIT):
                 while self._waiting and self._is_available():
-                    await self._store_next()
+                    try:
+                        await self._store_next()
+                    except LeaseLost:
+                        if not is_last:
+                            raise
+                        self.drop_fleet_events()
         except (Problem, TimeoutError):
             pass
 

@@ -225,6 +225,25 @@ async def test_events_about_the_services_are_the_leaders_and_have_its_epoch(monk
     ]
 
 
+async def test_an_event_about_the_services_keeps_no_other_one_from_being_stored_at_the_stop() -> None:
+    """The lease is released before the end: a request that then changed the health of a service lost what came behind."""
+    ledger = Ledger()
+    own_ = OwnEvents(
+        ledger,
+        EventTail(Hub(limit=1, queue=1), ledger),
+        is_available=lambda: True,
+        now=lambda: NOW,
+        instance="here",
+        store_fleet=OtherLeader(ledger),
+    )
+    own_.record("health.changed", service="madre")
+    own_.record("tokens.changed")
+    await own_.flush()
+    assert ledger.events == []
+    await own_.close()
+    assert [event.type for event in ledger.events] == ["gateway.tokens.changed"]
+
+
 def test_a_reason_has_its_code_and_values_where_they_are_short() -> None:
     assert reason_members(because("answered", status=503)) == {
         "reason_code": "answered",
