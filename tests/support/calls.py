@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,10 +23,12 @@ class Calls:
 
 @contextmanager
 def counting_calls() -> Iterator[Calls]:
-    """Count the calls of this thread."""
+    """Count the calls of this thread. The garbage of earlier tests, whose end calls functions too, is not collected meanwhile."""
     calls = Calls()
+    gc.disable()
     sys.setprofile(calls.count)
     try:
         yield calls
     finally:
         sys.setprofile(None)
+        gc.enable()
