@@ -150,7 +150,6 @@ class UpstreamConnection(TurnReader):
                 Failure.CONNECTION_LOST, "the connection was closed before the request", untouched=True, untaken=True
             )
         self._state = _BUSY
-        self.read_room = None
         self.waited = 0.0
         self.response.again(method)
         self._written_before = self._written
@@ -276,6 +275,7 @@ class UpstreamConnection(TurnReader):
         if not response.is_whole or not response.leaves_connection or self._buffer or self.held:
             return False
         self._state = _IDLE
+        self.read_room = None  # which holds the client's transport
         self._deadline.at = NEVER
         self.idle_since = self._loop.time()
         kept = fields.keep_alive_timeout

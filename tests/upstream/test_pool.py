@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import socket
 import ssl
 import struct
 import subprocess
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -558,6 +560,32 @@ async def test_an_answer_that_nobody_took_is_not_left_for_the_next_exchange() ->
         pool.give_back(connection)
         assert pool.take_idle(repeatable=True) is None
         assert not connection.is_open
+        pool.close()
+
+
+async def test_an_idle_connection_holds_nothing_of_the_client_that_it_served() -> None:
+    body = bytes(1_000_000)
+    async with upstream(answering(ok(body))) as server:
+        pool = pool_of(server.port)
+        connection, receiver = await pool.connect(5), await pool.connect(5)
+        assert receiver.transport is not None
+        transports, client, got = [receiver.transport], weakref.ref(receiver.transport), bytearray()
+
+        def relay() -> None:
+            if not got:
+                connection.read_for(transports[0])
+                assert connection.read_room is not None
+            got.extend(connection.take())
+
+        connection.begin("GET", relay, b"GET / HTTP/1.1\r\nHost: h\r\n\r\n", 5)
+        await eventually(lambda: connection.response.is_whole)
+        assert got == body
+        connection.on_progress = None
+        pool.give_back(connection)
+        receiver.abort()
+        transports.clear()
+        del receiver
+        await eventually(lambda: gc.collect() >= 0 and client() is None)
         pool.close()
 
 
