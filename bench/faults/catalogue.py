@@ -13,6 +13,8 @@ LASTS = (12.5, 14.5)
 """Seconds of the fault, round by round: proxies work in steps of ten seconds, and no step is to suit one of them."""
 PATIENCE = 30.0
 """Seconds after which a caller gives up."""
+PROBE_INTERVAL = 2.0
+"""Seconds between two probes of each proxy that probes."""
 LATE = 1.0
 """Seconds after which an answer comes too late."""
 
@@ -74,7 +76,14 @@ FAULTS = (
     Fault("errors", "30 % errors", "30 % of all requests, health included, get a 500", Behaviour(0.3, 0.3)),
     Fault("slow", "slow", "every answer, health included, takes 2.5 s more", Behaviour(delay=2.5)),
     Fault("flapping", "flapping", "refuses connections for 3 s, works for 3 s, …", Behaviour(closed=True), flaps=3.0),
-    Fault("lies-well", "wrong health: up", "health says 200, all traffic gets a 500", Behaviour(failing=1.0)),
+    Fault(
+        "lies-well",
+        "wrong health: up",
+        "health says 200, all traffic gets a 500",
+        Behaviour(failing=1.0),
+        # HAProxy takes it out of use and back all the time: when it is back depends on where in that the fault ends.
+        lasts=(12.5, 14.5, 13.0, 14.0, 12.0, 15.0),
+    ),
     Fault(
         "lies-ill",
         "wrong health: down",

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bench.faults.catalogue import BY_NAME, LASTS, QUICK, ROWS
+from bench.faults.catalogue import BY_NAME, QUICK, ROWS
 from bench.faults.peers import FEATURES, PEERS, variants
 
 AT_ONCE = 350.0
@@ -20,12 +20,17 @@ class Options:
 
     rows: tuple[str, ...]
     peers: tuple[str, ...]
-    rounds: int
+    rounds: int | None
+    """Of each row; None for as many as its fault has durations."""
     at_once: float
     """Requests a second of all rigs that run at the same time; one rig may have more."""
     is_quick: bool
     is_trial: bool
     """Less than everything: what it writes is not the published page."""
+
+    def rounds_of(self, row: str) -> int:
+        """How often a row is measured."""
+        return self.rounds or len(BY_NAME[row].fault.lasts)
 
     def phases(self, row: str, number: int) -> tuple[float, float]:
         """Seconds of the fault of a row in the round `number`, from 0 on, and of the traffic after it."""
@@ -47,7 +52,7 @@ def parse(argv: Sequence[str]) -> Options:
         "--features",
         help=f"also ours with and without these, comma-separated; all, if all peers run: {','.join(FEATURES)}",
     )
-    parser.add_argument("--rounds", type=int, default=len(LASTS), help=f"default {len(LASTS)}")
+    parser.add_argument("--rounds", type=int, help="of each row; by default as many as its fault has durations")
     parser.add_argument(
         "--at-once",
         type=float,
@@ -60,10 +65,10 @@ def parse(argv: Sequence[str]) -> Options:
     chosen_peers = _chosen(parser, "peer", given.peers, peers)
     wanted = given.features if given.features is not None or given.peers or given.quick else ",".join(FEATURES)
     features = _chosen(parser, "feature", wanted, FEATURES) if wanted else ()
-    if given.rounds < 1 or given.at_once <= 0:
+    if (given.rounds is not None and given.rounds < 1) or given.at_once <= 0:
         parser.error("rounds and requests at once must be more than 0")
     is_whole = (chosen_rows, chosen_peers, features) == (tuple(rows), tuple(peers), FEATURES)
-    is_trial = given.quick or not is_whole or given.rounds < len(LASTS)
+    is_trial = given.quick or not is_whole or given.rounds is not None
     chosen_peers += tuple(peer.name for peer in variants(features)) if features else ()
     if given.quick and not given.rows:
         chosen_rows = QUICK

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench import traffic
+from bench.faults.catalogue import PROBE_INTERVAL
 from bench.peers import nginx as plain_nginx
 from bench.peers import ours as plain_ours
 from bench.peers.peer import ROOT, Command, program
@@ -34,7 +35,7 @@ urls = [{urls}]
 routes = [{{ prefix = "/app", hedge = {hedging} }}]
 policy = "{policy}"
 concurrency = "{concurrency}"
-probe = {{ interval = 2, timeout = 2 }}
+probe = {{ interval = {interval:g}, timeout = 2 }}
 breaker = {{ open_for = 0.5 }}
 """
 _HAPROXY = """
@@ -63,7 +64,7 @@ backend app
   http-request disable-l7-retry if METH_POST
   option httpchk GET /health
   http-check expect status 200
-  default-server check inter 2s fastinter 1s fall 3 rise 2 observe layer7 error-limit 10 on-error mark-down
+  default-server check inter {interval:g}s fastinter 1s fall 3 rise 2 observe layer7 error-limit 10 on-error mark-down
 {servers}
 """
 _NGINX = """
@@ -139,6 +140,7 @@ def _ours(features: frozenset[str]) -> Callable[[Place], Command]:
         file = place.folder / "tentaculo.toml"
         text = _OURS.format(
             port=place.port,
+            interval=PROBE_INTERVAL,
             urls=", ".join(f'"http://127.0.0.1:{port}"' for port in place.replicas),
             hedging=str("hedging" in features).lower(),
             policy="least_requests" if "balancing" in features else "round_robin",
@@ -160,7 +162,9 @@ def _haproxy(balance: str, maxconn: str = "") -> Callable[[Place], Command]:
             f"  server s{number} 127.0.0.1:{port} on-marked-down shutdown-sessions{maxconn}"
             for number, port in enumerate(place.replicas)
         )
-        text = _HAPROXY.format(port=place.port, stats=place.stats, balance=balance, servers=servers)
+        text = _HAPROXY.format(
+            port=place.port, stats=place.stats, balance=balance, servers=servers, interval=PROBE_INTERVAL
+        )
         file.write_text(text, encoding="utf-8")
         return Command([program("haproxy"), "-db", "-f", str(file)])
 

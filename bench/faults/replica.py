@@ -3,8 +3,9 @@
     python -m bench.faults.replica PORT CONTROL_PORT
 
 It expects well-formed requests, one at a time on each connection. A command is a line of JSON: a `Behaviour`, or
-`null` to ask for nothing. The answer is the line `[moments]`: when each request of the traffic has come since the
-last command, by CLOCK_MONOTONIC, which all processes of a machine share.
+`null` to ask for nothing. The response is the line `[[moments], moment]`: when each request of the traffic has come since
+the last command, and when its health was last asked for (null if never), by CLOCK_MONOTONIC, which all processes of a
+machine share.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ class Replica:
         self.random = random.Random(5)  # noqa: S311 - no secret
         self.behaviour = WELL
         self.arrivals: list[float] = []
+        self.probed: float | None = None
         self.connections: set[Connection] = set()
         self.gone = asyncio.Event()
         """Whether the bench has gone: then nobody else would end this."""
@@ -86,7 +88,7 @@ class Replica:
             if (command := json.loads(line)) is not None:
                 await self.behave(behaviour_from(command))
             arrivals, self.arrivals = self.arrivals, []
-            writer.write(json.dumps(arrivals).encode() + b"\n")
+            writer.write(json.dumps([arrivals, self.probed]).encode() + b"\n")
         writer.close()
         self.gone.set()
 
@@ -118,7 +120,9 @@ class Connection(asyncio.Protocol):
         self._buffer = b""
         replica, behaviour = self._replica, self._replica.behaviour
         is_health = head.split(b" ", 2)[1] == HEALTH
-        if not is_health:
+        if is_health:
+            replica.probed = time.monotonic()
+        else:
             replica.arrivals.append(time.monotonic())
         if behaviour.hangs:
             replica.held.append(self)

@@ -1,9 +1,10 @@
 """One row behind one proxy, in a process and a network of its own.
 
-    python -m bench.faults.rig PEER ROW SECONDS_OF_THE_FAULT SECONDS_AFTER
+    python -m bench.faults.rig PEER ROW SECONDS_OF_THE_FAULT SECONDS_AFTER PROBE_PHASE
 
 1. Replicas and the proxy start, while no other rig starts, and the load begins.
-2. After a while without faults the first replica breaks, and at the end it is up again.
+2. After a while without faults the first replica breaks, and at the end it is up again. The fault begins at the same
+   distance from a probe for every proxy, so that none is luckier than another.
 3. What was seen is printed as one line of JSON, a `Trace`.
 """
 
@@ -16,7 +17,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from itertools import islice
@@ -25,7 +26,7 @@ from tempfile import mkdtemp
 
 from bench import process, traffic
 from bench.faults import network
-from bench.faults.catalogue import BY_NAME, CALM, Behaviour, Row
+from bench.faults.catalogue import BY_NAME, CALM, PROBE_INTERVAL, Behaviour, Row
 from bench.faults.load import PATH, Load
 from bench.faults.peers import FaultPeer, Place, named
 from bench.faults.trace import Request, Trace
@@ -52,6 +53,8 @@ class ReplicaProcess:
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
         self.arrivals: list[float] = []
+        self.probed: float | None = None
+        """When its health was last asked for, at the last command."""
 
     async def start(self) -> None:
         """Start it; it answers when this returns. Raises `BenchError`."""
@@ -72,7 +75,8 @@ class ReplicaProcess:
         assert self._reader is not None
         assert self._writer is not None
         self._writer.write(json.dumps(behaviour and asdict(behaviour)).encode() + b"\n")
-        self.arrivals += json.loads(await self._reader.readline())
+        arrivals, self.probed = json.loads(await self._reader.readline())
+        self.arrivals += arrivals
 
     async def kill(self) -> None:
         """As a crash does."""
@@ -105,8 +109,11 @@ class Rig:
         self._refusals: list[float] = []
         self._shown: list[tuple[float, bool]] = []
 
-    async def run(self, lasts: float, after: float) -> Trace:
-        """Break the first replica for `lasts` seconds, and look on for `after` more."""
+    async def run(self, lasts: float, after: float, phase: float) -> Trace:
+        """Break the first replica for `lasts` seconds, and look on for `after` more.
+
+        The fault begins `phase` of an interval after a probe, 0 to 1; where nobody probes, at once.
+        """
         try:
             with _alone():
                 await self._start()
@@ -115,6 +122,7 @@ class Rig:
                 watching = [tasks.create_task(self._count_refusals()), tasks.create_task(self._watch_state())]
                 asking = tasks.create_task(load.run())
                 await asyncio.sleep(self._calm)
+                await self._await_phase(phase)
                 began = time.monotonic()
                 await self._break(began + lasts)
                 ended = time.monotonic()
@@ -144,6 +152,13 @@ class Rig:
             self._proxy.stop()
         for replica in self._replicas:
             replica.stop()
+
+    async def _await_phase(self, phase: float) -> None:
+        first = self._replicas[0]
+        await first.command(None)
+        if first.probed is not None:
+            due = first.probed + phase * PROBE_INTERVAL
+            await asyncio.sleep((due - time.monotonic()) % PROBE_INTERVAL)
 
     async def _break(self, until: float) -> None:
         """The fault, from now to `until`; the replica is up when this returns."""
@@ -189,10 +204,20 @@ class Rig:
             [Request(request.due - began, request.seconds, request.status) for request in load.requests],
             [moment - began for moment in sorted([*first.arrivals, *self._refusals])],
             [moment - began for replica in others for moment in replica.arrivals],
-            next((moment - began for moment, is_ill in self._shown if is_ill and moment >= began), None),
+            _first_shown(self._shown, began),
             load.lag,
             self._peer.is_ill is not None,
         )
+
+
+def _first_shown(looks: Iterable[tuple[float, bool]], began: float) -> float | None:
+    """Seconds from `began` to the first look that shows something wrong; what was shown before does not count."""
+    was_wrong = False
+    for moment, is_wrong in looks:
+        if moment >= began and is_wrong and not was_wrong:
+            return moment - began
+        was_wrong = is_wrong
+    return None
 
 
 @contextmanager
@@ -205,12 +230,12 @@ def _alone() -> Iterator[None]:
         yield
 
 
-def measure(peer: str, row: str, lasts: float, after: float) -> Trace:
+def measure(peer: str, row: str, lasts: float, after: float, phase: float) -> Trace:
     """Run one rig in a folder of its own."""
     folder = Path(mkdtemp(prefix="tentaculo-faults-"))
     folder.chmod(0o755)
     try:
-        return asyncio.run(Rig(named(peer), BY_NAME[row], folder).run(lasts, after))
+        return asyncio.run(Rig(named(peer), BY_NAME[row], folder).run(lasts, after, phase))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -220,6 +245,6 @@ if __name__ == "__main__":
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     network.isolate()
     try:
-        print(measure(sys.argv[1], sys.argv[2], float(sys.argv[3]), float(sys.argv[4])).to_json())
+        print(measure(sys.argv[1], sys.argv[2], *map(float, sys.argv[3:])).to_json())
     except BenchError as error:
         sys.exit(f"{error}")

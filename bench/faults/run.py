@@ -109,7 +109,9 @@ class Run:
         """One rig; another one where the machine was busy with something else, so that no proxy is blamed for that."""
         results = self.results
         for _ in range(_TRIES):
-            out, failure = await _rig(peer, row, *self._options.phases(row, number))
+            out, failure = await _rig(
+                peer, row, *self._options.phases(row, number), _probe_phase(self._options.rounds_of(row), number)
+            )
             if failure:
                 break
             trace = Trace.from_json(out)
@@ -135,16 +137,22 @@ async def run(options: Options) -> Results:
 def _cases(options: Options) -> Iterator[tuple[str, str, int]]:
     return (
         (row, peer, number)
-        for number in range(options.rounds)
+        for number in range(max(map(options.rounds_of, options.rows)))
         for row in options.rows
+        if number < options.rounds_of(row)
         for peer in options.peers
         if BY_NAME[row].fault.overloads or not named(peer).limits
     )
 
 
-async def _rig(peer: str, row: str, lasts: float, after: float) -> tuple[str, str]:
+def _probe_phase(rounds: int, number: int) -> float:
+    """Where between two probes the fault begins in the round `number`, from 0 to 1: spread over the rounds evenly."""
+    return (number + 0.5) / rounds
+
+
+async def _rig(peer: str, row: str, lasts: float, after: float, phase: float) -> tuple[str, str]:
     """What a rig printed, or why it failed."""
-    argv = (sys.executable, "-m", "bench.faults.rig", peer, row, str(lasts), str(after))
+    argv = (sys.executable, "-m", "bench.faults.rig", peer, row, str(lasts), str(after), str(phase))
     process = await asyncio.create_subprocess_exec(
         *argv, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )

@@ -29,7 +29,7 @@ Written by `make faults`; don't edit.{what}
 A service with one, two or three replicas gets {rate:.0f} requests a second, four GETs and a POST in turn, each on its own
 connection, on a fixed schedule that does not depend on the responses; a replica takes {work:.0f} ms for each. After {calm:.0f} seconds the first replica fails, for
 {lasts} seconds (per round), and the load continues for {after:.0f} seconds after that; rows with other times or rates
-say so. The proxies of a row are tested at about the same time, as many as have {at_once:.0f} requests a second together. Numbers
+say so. The fault begins at the same distance from a probe for every proxy, another one in each round. The proxies of a row are tested at about the same time, as many as have {at_once:.0f} requests a second together. Numbers
 are medians over {rounds}, with the minimum and the maximum in parentheses where they differ. For every number less is better.
 
 {lateness}
@@ -83,7 +83,7 @@ def document(results: Results, options: Options, about: Mapping[str, str]) -> st
 
 
 def _intro(options: Options, results: Results) -> str:
-    phases = [options.phases("crash", number) for number in range(options.rounds)]
+    phases = _phases("crash", options)
     return _INTRO.format(
         what=" **A trial, not for publication.**" if options.is_trial else "",
         rate=RATE,
@@ -92,7 +92,7 @@ def _intro(options: Options, results: Results) -> str:
         lasts=_joined(lasts for lasts, _ in phases),
         after=phases[0][1],
         at_once=options.at_once,
-        rounds="one round" if options.rounds == 1 else f"{options.rounds} rounds",
+        rounds=_rounds(phases),
         late=LATE,
         lateness=_lateness(results),
     )
@@ -192,11 +192,22 @@ def _section(row: Row, options: Options, results: Results) -> str:
 
 def _own_phases(row: Row, options: Options) -> str:
     """What differs from the other rows."""
-    phases = [options.phases(row.name, number) for number in range(options.rounds)]
-    if (row.fault.rate, phases) == (RATE, [options.phases("crash", number) for number in range(options.rounds)]):
+    phases = _phases(row.name, options)
+    if (row.fault.rate, phases) == (RATE, _phases("crash", options)):
         return ""
     lasts, (_, after) = _joined(one for one, _ in phases), phases[0]
-    return f" Here {row.fault.rate:.0f} requests a second; the fault lasts {lasts} seconds, with {after:g} seconds after it."
+    return (
+        f" Here {row.fault.rate:.0f} requests a second in {_rounds(phases)}; the fault lasts {lasts} seconds,"
+        f" with {after:g} seconds after it."
+    )
+
+
+def _phases(row: str, options: Options) -> list[tuple[float, float]]:
+    return [options.phases(row, number) for number in range(options.rounds_of(row))]
+
+
+def _rounds(phases: Sequence[object]) -> str:
+    return "one round" if len(phases) == 1 else f"{len(phases)} rounds"
 
 
 def _cell(metric: Metric, found: Mapping[str, Spread]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from itertools import pairwise
@@ -17,7 +18,7 @@ from bench.faults.catalogue import BY_NAME, WELL, Behaviour
 from bench.faults.load import Load, request, status_of
 from bench.faults.measures import measure
 from bench.faults.peers import OURS
-from bench.faults.rig import ReplicaProcess, Rig
+from bench.faults.rig import ReplicaProcess, Rig, _first_shown
 from tests.support.gateway_process import ROOT
 
 
@@ -76,6 +77,33 @@ async def test_a_replica_breaks_as_it_is_told(asked: Asked) -> None:
     await replica.command(None)
     assert len(replica.arrivals) == 6, "its health path and what was refused are no traffic that came"
     assert all(earlier < later for earlier, later in pairwise(replica.arrivals))
+
+
+async def test_a_replica_says_when_it_was_probed(asked: Asked) -> None:
+    await asked.status(TRAFFIC)
+    await asked.replica.command(None)
+    assert asked.replica.probed is None
+    before = time.monotonic()
+    await asked.status(HEALTH)
+    await asked.replica.command(None)
+    probed = asked.replica.probed
+    assert probed is not None
+    assert before < probed < time.monotonic()
+
+
+@pytest.mark.parametrize(
+    ("looks", "seconds"),
+    [
+        ([(9.0, False), (11.0, False), (12.0, True)], 2.0),
+        ([(9.0, True), (11.0, True), (12.0, False), (13.0, True)], 3.0),
+        ([(9.0, True), (11.0, True)], None),
+        ([], None),
+    ],
+)
+def test_what_was_wrong_before_the_fault_does_not_show_it(
+    looks: list[tuple[float, bool]], seconds: float | None
+) -> None:
+    assert _first_shown(looks, 10.0) == seconds
 
 
 async def test_a_killed_one_comes_back(asked: Asked) -> None:
@@ -140,10 +168,11 @@ async def test_in_a_network_of_its_own_every_refusal_is_counted() -> None:
 
 async def test_a_small_rig(tmp_path: Path) -> None:
     before = network.refused()
-    seen = await Rig(OURS, BY_NAME["crash"], tmp_path, calm=1.0).run(1.5, 1.0)
+    seen = await Rig(OURS, BY_NAME["crash"], tmp_path, calm=1.0).run(1.5, 1.0, 0.5)
     numbers = measure(seen, BY_NAME["crash"])
     assert numbers["asked"] == sum(asked.due >= 0 for asked in seen.requests) > 100
     assert numbers["failed"] == 0, "whatever may be repeated was, and nothing had been sent of the rest"
+    assert -seen.requests[0].due >= 1.0, "the fault waits for its distance from a probe"
     assert any(moment < 0 for moment in seen.broken), "it was used while it was well"
     assert network.refused() > before
     assert any(0 < moment < seen.ended for moment in seen.broken), "it was tried when it was gone"

@@ -20,8 +20,10 @@ class Rigs:
 
     def __init__(self, *told: float | str) -> None:
         self.told = list(told)
+        self.phases: list[float] = []
 
-    async def __call__(self, row: str, peer: str, lasts: float, after: float) -> tuple[str, str]:
+    async def __call__(self, row: str, peer: str, lasts: float, after: float, phase: float) -> tuple[str, str]:
+        self.phases.append(phase)
         told = self.told.pop(0)
         if isinstance(told, str):
             return "", told
@@ -35,6 +37,7 @@ async def results(monkeypatch: pytest.MonkeyPatch, folder: Path, *told: float | 
     monkeypatch.setattr(run, "KEPT", folder)
     found = await run.run(OPTIONS)
     assert rigs.told == []
+    assert set(rigs.phases) == {0.25, 0.75}
     return found
 
 
@@ -82,7 +85,7 @@ async def test_as_many_at_a_time_as_there_is_room_for_in_their_order() -> None:
 def test_only_a_whole_run_whose_load_came_on_time_is_published(
     argv: list[str], told: float, file: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    async def rig(peer: str, row: str, lasts: float, after: float) -> tuple[str, str]:
+    async def rig(peer: str, row: str, lasts: float, after: float, phase: float) -> tuple[str, str]:
         rate, replicas = catalogue.BY_NAME[row].fault.rate, catalogue.BY_NAME[row].replicas
         late = told if peer == "nginx" else 0.0
         return Trace(rate, replicas, lasts, lasts + after, [Request(1.0, 0.01, 200)], lag=late).to_json(), ""
