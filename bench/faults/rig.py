@@ -190,8 +190,9 @@ class Rig:
             return
         while True:
             with suppress(OSError):
-                moment = time.monotonic()
-                self._shown.append((moment, await self._peer.is_ill(self._place)))
+                is_wrong = await self._peer.is_ill(self._place)
+                # The moment of the response, since a request may be under way when the fault begins.
+                self._shown.append((time.monotonic(), is_wrong))
             await asyncio.sleep(_LOOK)
 
     def _trace(self, load: Load, began: float, ended: float, finished: float) -> Trace:
