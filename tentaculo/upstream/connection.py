@@ -310,7 +310,8 @@ class UpstreamConnection(TurnReader):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The connection stands."""
         self.transport = cast(asyncio.Transport, transport)
-        self.transport.set_write_buffer_limits(0)
+        # Not 0: with TLS, uvloop would take an empty buffer for a full one.
+        self.transport.set_write_buffer_limits(1, 0)
         if (sock := tcp(transport)) is not None:
             keep_alive(sock)
 
