@@ -16,7 +16,7 @@ help:
 	@echo "make check         lint, format, types"
 	@echo "make docs          write the files that are made of the configuration keys: the example, the schema, two tables"
 	@echo "make bench         compare with other proxies on this machine, in an hour; CASES=quick PEERS=ours,nginx takes less"
-	@echo "make faults        break endpoints behind this gateway, HAProxy and nginx, in twenty minutes; ARGS=--quick takes two"
+	@echo "make faults        break endpoints behind this gateway, HAProxy and nginx, in half an hour; ARGS=--quick takes two"
 	@echo "make eval          simulate what early warnings catch and model rotation learns, in half an hour; NAB=folder adds series, LOG=file a log, RUNS=10 takes less"
 	@echo
 	@echo 'ARGS passes arguments on: make run ARGS="--port 8080", make test ARGS="tests/proxy -x"'

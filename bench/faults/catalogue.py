@@ -9,7 +9,7 @@ RATE = 50.0
 """Requests a second, each on a connection of its own; every fifth is a POST."""
 CALM, AFTER = 2.0, 12.0
 """Seconds of traffic before the fault, and after its end: the slowest proxy uses a replica again after eleven."""
-LASTS = (12.5, 14.5)
+LASTS = (12.5, 14.5, 13.5)
 """Seconds of the fault, round by round: proxies work in steps of ten seconds, and no step is to suit one of them."""
 PATIENCE = 30.0
 """Seconds after which a caller gives up."""
@@ -82,7 +82,7 @@ FAULTS = (
         "health says 200, all traffic gets a 500",
         Behaviour(failing=1.0),
         # HAProxy takes it out of use and back all the time: when it is back depends on where in that the fault ends.
-        lasts=(12.5, 14.5, 13.0, 14.0, 12.0, 15.0),
+        lasts=(12.5, 14.5, 13.5, 13.0, 14.0, 12.0),
     ),
     Fault(
         "lies-ill",

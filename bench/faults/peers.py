@@ -193,7 +193,8 @@ def _nginx(balance: str, zone: str = "", limit: str = "") -> Callable[[Place], C
 
 async def _ours_is_ill(place: Place) -> bool:
     answer = json.loads(await _get(place.port, "/vx11/status"))
-    return bool(answer["modules"][SERVICE]["status"] != "ok")
+    # Before the first probe nothing is known, which is not wrong.
+    return answer["modules"][SERVICE]["status"] not in ("ok", "unknown")
 
 
 async def _haproxy_is_ill(place: Place) -> bool:

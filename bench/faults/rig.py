@@ -112,7 +112,7 @@ class Rig:
     async def run(self, lasts: float, after: float, phase: float) -> Trace:
         """Break the first replica for `lasts` seconds, and look on for `after` more.
 
-        The fault begins `phase` of an interval after a probe, 0 to 1; where nobody probes, at once.
+        The fault begins `phase` of an interval after a probe, 0 to 1; behind a proxy that does not probe, at once.
         """
         try:
             with _alone():
@@ -154,11 +154,20 @@ class Rig:
             replica.stop()
 
     async def _await_phase(self, phase: float) -> None:
-        first = self._replicas[0]
-        await first.command(None)
-        if first.probed is not None:
-            due = first.probed + phase * PROBE_INTERVAL
-            await asyncio.sleep((due - time.monotonic()) % PROBE_INTERVAL)
+        """Return `phase` of an interval after a probe; a proxy may probe more often at first."""
+        if self._peer.is_ill is None:
+            return
+        first, before, deadline = self._replicas[0], None, time.monotonic() + _START
+        while True:
+            await first.command(None)
+            if first.probed is not None and first.probed != before:
+                if before is not None and first.probed - before > 0.75 * PROBE_INTERVAL:
+                    break
+                before = first.probed
+            if time.monotonic() > deadline:
+                raise BenchError(f"{self._peer.name} does not probe every {PROBE_INTERVAL:g} s")
+            await asyncio.sleep(_TICK)
+        await asyncio.sleep(first.probed + phase * PROBE_INTERVAL - time.monotonic())
 
     async def _break(self, until: float) -> None:
         """The fault, from now to `until`; the replica is up when this returns."""
@@ -190,8 +199,9 @@ class Rig:
             return
         while True:
             with suppress(OSError):
-                moment = time.monotonic()
-                self._shown.append((moment, await self._peer.is_ill(self._place)))
+                is_wrong = await self._peer.is_ill(self._place)
+                # The moment of the response, since a request may be under way when the fault begins.
+                self._shown.append((time.monotonic(), is_wrong))
             await asyncio.sleep(_LOOK)
 
     def _trace(self, load: Load, began: float, ended: float, finished: float) -> Trace:

@@ -6,9 +6,7 @@ loop serves other clients meanwhile.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime
 from enum import Enum
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
@@ -19,7 +17,7 @@ from aiohttp import hdrs
 
 from tentaculo.config.limits import LimitSettings
 from tentaculo.events import cloud_events
-from tentaculo.events.pipeline import EventPipeline, milliseconds
+from tentaculo.events.pipeline import EventPipeline, Receipt
 from tentaculo.events.schemas import (
     CANONICAL,
     NAME_LENGTH,
@@ -230,25 +228,25 @@ class Ingest:
 
     def _one(self, read: Read, body: bytes, respond: Respond) -> None:
         try:
-            now = self._pipeline.now()
-            event = self._verdict(read, body, now, milliseconds(now))
+            event = self._verdict(read, body, self._pipeline.receive())
         except JsonError as reason:
             raise Problem(Failure.BAD_REQUEST, f"The body {reason}.") from None
         if isinstance(event, Rejected):
             _log_rejected([event])
             raise _rejection(listed(event.faults))
-        stored = self._pipeline.submit([event])
         size = len(body)
         self._held += size
 
-        def finish(stored: asyncio.Future[list[StoredEvent]]) -> None:
+        def finish(results: Sequence[StoredEvent] | BaseException) -> None:
             self._held -= size
             try:
-                respond(_one_response(event, stored.result()[0]))
+                if isinstance(results, BaseException):
+                    raise results
+                respond(_one_response(event, results[0]))
             except Exception as error:  # noqa: BLE001 - logged there
                 respond(error)
 
-        stored.add_done_callback(finish)
+        self._pipeline.submit([event], finish)
 
     async def _batch(self, read: Read, texts: Sequence[bytes | memoryview], size: int, respond: Respond) -> None:
         try:
@@ -280,20 +278,19 @@ class Ingest:
         return _response(response, 207 if not is_whole else 201 if "received" in statuses else 200)
 
     def _verdicts(self, read: Read, texts: Sequence[bytes | memoryview]) -> Iterator[Event | Rejected]:
-        limit, now = self._limits.events_body, self._pipeline.now()
-        now_ms = milliseconds(now)
+        limit, receipt = self._limits.events_body, self._pipeline.receive()
         for text in texts:
             if len(text) > limit:
                 yield Rejected((FieldError("body", f"is {len(text)} bytes; {limit} are allowed"),))
                 continue
             try:
-                yield self._verdict(read, bytes(text), now, now_ms)
+                yield self._verdict(read, bytes(text), receipt)
             except JsonError as reason:
                 yield Rejected((FieldError("body", str(reason)),))
 
-    def _verdict(self, read: Read, text: bytes, now: datetime, now_ms: int) -> Event | Rejected:
-        verdict = read(text, now_ms)
-        return verdict if isinstance(verdict, Rejected) else self._pipeline.event(verdict, now)
+    def _verdict(self, read: Read, text: bytes, receipt: Receipt) -> Event | Rejected:
+        verdict = read(text, receipt.ms)
+        return verdict if isinstance(verdict, Rejected) else self._pipeline.event(verdict, receipt)
 
     def _items(self, body: bytes) -> list[bytes | memoryview]:
         if not is_array(body):

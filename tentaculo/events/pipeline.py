@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from functools import lru_cache
+from typing import NamedTuple
 
 from tentaculo.events.hub import Subscriber
 from tentaculo.events.schemas import Envelope
@@ -81,27 +81,45 @@ class Cardinality:
 Store = Callable[[Sequence[Event]], asyncio.Future[list[StoredEvent]]]
 """Stores events in one transaction. The future gets the result for each, or a `Problem`."""
 _STORED = StoreOutcome.STORED
+MOST_TOGETHER = 250
+"""Events of a turn that are passed on together, unless one request has more. Where too many wait, they are refused together."""
 
 
-def milliseconds(moment: datetime) -> int:
-    """Milliseconds since 1970."""
-    return int(moment.timestamp() * 1000)
+class Receipt(NamedTuple):
+    """When an event was received."""
 
+    at: datetime
+    us: int
+    """Microseconds since 1970, which is the least id that the event may get."""
 
-@lru_cache(maxsize=8)
-def least_id(received_at: datetime) -> int:
-    """The least id of an event received at this moment: microseconds since 1970. The events of a batch have one moment."""
-    return int(received_at.timestamp() * 1_000_000)
+    @property
+    def ms(self) -> int:
+        """Milliseconds since 1970."""
+        return self.us // 1000
 
 
 Correct = Callable[[str, int, datetime], CorrectedTime | None]
 """The time by our own clock of an event of a source that states a time and is received at a moment; None if unknown."""
+Done = Callable[[Sequence[StoredEvent] | BaseException], None]
+"""Takes the result for each event of a request, or the `Problem` for which none is stored."""
+
+
+class _Request(NamedTuple):
+    """Events that are stored together, and what waits for that."""
+
+    new: Sequence[Event]
+    done: Done
+    sender: Subscriber | None
+    release: Callable[[], None] | None
+    """Ends the hold of the tail for the sender."""
 
 
 class EventPipeline:
     """Stores accepted events. The tail of the log publishes them.
 
-    A caller that disconnects does not stop an event that has been accepted.
+    All that is submitted in one turn of the event loop is stored together: woken by the first of 64 events, the database
+    thread would commit that one alone, and each commit waits for the disk. A caller that disconnects does not stop an
+    event that has been accepted.
     """
 
     def __init__(
@@ -117,23 +135,25 @@ class EventPipeline:
         self._cardinality = cardinality
         self._now = now
         self._correct = correct
+        self._turn: list[_Request] = []
 
     def __repr__(self) -> str:
-        return f"<EventPipeline: {self._tail!r}>"
+        return f"<EventPipeline: {len(self._turn)} requests of this turn, {self._tail!r}>"
 
-    def now(self) -> datetime:
-        """The time of receipt of an event that arrives now."""
-        return self._now()
+    def receive(self) -> Receipt:
+        """The receipt of an event that arrives now."""
+        at = self._now()
+        return Receipt(at, int(at.timestamp() * 1_000_000))
 
-    def event(self, sent: Envelope, received_at: datetime) -> Event:
-        """The event that a producer sent, received at this moment."""
+    def event(self, sent: Envelope, receipt: Receipt) -> Event:
+        """The event that a producer sent."""
         stated_ms = sent.stated_ms
         return Event(
-            id=least_id(received_at),
+            id=receipt.us,
             source=sent.source,
             type=sent.type,
             payload=sent.payload,
-            received_at=received_at,
+            received_at=receipt.at,
             canonical=sent.canonical,
             broadcast=sent.broadcast,
             metadata=sent.metadata,
@@ -141,34 +161,63 @@ class EventPipeline:
             digest=sent.digest,
             severity=sent.severity,
             stated_ms=stated_ms,
-            corrected=None if stated_ms is None else self._correct(sent.source, stated_ms, received_at),
+            corrected=None if stated_ms is None else self._correct(sent.source, stated_ms, receipt.at),
         )
 
-    async def accept(self, new: Sequence[Event], *, sender: Subscriber | None = None) -> list[StoredEvent]:
+    async def accept(self, new: Sequence[Event], *, sender: Subscriber | None = None) -> Sequence[StoredEvent]:
         """Store events as `submit` does. Returns the result for each, or raises `Problem`."""
-        return await asyncio.shield(self.submit(new, sender=sender))
+        stored: asyncio.Future[Sequence[StoredEvent]] = asyncio.get_running_loop().create_future()
 
-    def submit(self, new: Sequence[Event], *, sender: Subscriber | None = None) -> asyncio.Future[list[StoredEvent]]:
-        """Store events in one transaction; the future gets the result for each. A broadcast is not sent to `sender`.
+        def finish(results: Sequence[StoredEvent] | BaseException) -> None:
+            if stored.done():
+                return
+            if isinstance(results, BaseException):
+                stored.set_exception(results)
+            else:
+                stored.set_result(results)
 
-        The future gets a `Problem` when they cannot be stored; then they are not published either.
+        self.submit(new, finish, sender=sender)
+        return await stored
+
+    def submit(self, new: Sequence[Event], done: Done, *, sender: Subscriber | None = None) -> None:
+        """Store events in one transaction, then call `done`. A broadcast is not sent to `sender`.
+
+        `done` gets the result for each, or the `Problem` for which they are neither stored nor published.
         """
-        release = None if sender is None else self._tail.hold()
-        stored = self._store(new)
-        stored.add_done_callback(lambda _: self._note(new, stored, sender, release))
-        return stored
+        if not self._turn:
+            asyncio.get_running_loop().call_soon(self._store_turn)
+        self._turn.append(_Request(new, done, sender, None if sender is None else self._tail.hold()))
 
-    def _note(
-        self,
-        new: Sequence[Event],
-        stored: asyncio.Future[list[StoredEvent]],
-        sender: Subscriber | None,
-        release: Callable[[], None] | None,
+    def _store_turn(self) -> None:
+        turn, self._turn = self._turn, []
+        together, events = list[_Request](), list[Event]()
+        for request in turn:
+            if events and len(events) + len(request.new) > MOST_TOGETHER:
+                self._store_together(together, events)
+                together, events = [], []
+            together.append(request)
+            events += request.new
+        self._store_together(together, events)
+
+    def _store_together(self, requests: Sequence[_Request], events: Sequence[Event]) -> None:
+        self._store(events).add_done_callback(lambda stored: self._finish(requests, events, stored))
+
+    def _finish(
+        self, requests: Sequence[_Request], events: Sequence[Event], stored: asyncio.Future[list[StoredEvent]]
     ) -> None:
-        if not stored.cancelled() and stored.exception() is None:
-            results = stored.result()
-            self._tail.note_stored([result.id for result in results if result.outcome is _STORED], sender)
-            pairs = zip(new, results, strict=True)
-            self._cardinality.count([event.type for event, result in pairs if result.outcome is _STORED])
-        if release is not None:
-            release()
+        error = stored.exception()
+        results = [] if error is not None else stored.result()
+        senders = dict[int, Subscriber]()
+        call_soon, start = asyncio.get_running_loop().call_soon, 0
+        for new, done, sender, release in requests:
+            own = results[start : start + len(new)]
+            start += len(new)
+            # In a callback of its own: an error in one costs no other request.
+            call_soon(done, own if error is None else error)
+            if sender is not None and release is not None:
+                senders.update((id_, sender) for id_, outcome in own if outcome is _STORED)
+                release()
+        if results:
+            self._tail.note_stored([id_ for id_, outcome in results if outcome is _STORED], senders)
+            pairs = zip(events, results, strict=True)
+            self._cardinality.count([event.type for event, (_, outcome) in pairs if outcome is _STORED])

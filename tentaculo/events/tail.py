@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from tentaculo.events.hub import Hub, Subscriber
@@ -149,14 +149,13 @@ class EventTail:
                 await asyncio.sleep(0)
         await self._hub.deliver()
 
-    def note_stored(self, ids: Sequence[int], sender: Subscriber | None = None) -> None:
-        """This process has stored events; `sender` is not to get them."""
+    def note_stored(self, ids: Sequence[int], senders: Mapping[int, Subscriber] | None = None) -> None:
+        """This process has stored events; `senders` are, by id, those that are not to get them."""
         if not ids:
             return
         if len(self._hub):
             self._begin(ids[0] - 1)
-            if sender is not None:
-                self._senders.update(dict.fromkeys(ids, sender))
+            self._senders.update(senders or {})
             self._bell.set()
         else:
             # Ids are given in the order of commits, so all events up to these are there, and nobody to publish them to.

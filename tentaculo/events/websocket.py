@@ -20,7 +20,7 @@ import structlog
 from aiohttp import HttpVersion11, WSCloseCode, WSMsgType, hdrs, web
 
 from tentaculo.events.hub import CONTROL, End, Hub, Subscriber, encode_broadcast
-from tentaculo.events.pipeline import EventPipeline, milliseconds
+from tentaculo.events.pipeline import EventPipeline
 from tentaculo.events.query import SINCE, Position, cursor, find_position, values, values_parameter
 from tentaculo.events.replay import LogReader
 from tentaculo.events.schemas import (
@@ -228,7 +228,7 @@ class EventSocketHandler:
             detail = f"The token does not have the scope {EVENTS_WRITE[0]}: the event was neither stored nor broadcast."
             await client.send_text(_error(Failure.MISSING_SCOPE.error, detail, scope=EVENTS_WRITE[0]))
             return
-        filled, faults = validate(schema, fields, now_ms=milliseconds(self._pipeline.now()), whole="event")
+        filled, faults = validate(schema, fields, now_ms=self._pipeline.receive().ms, whole="event")
         if faults:
             log.info("event rejected", by="websocket", client_id=subscriber.client_id, fields=[f.field for f in faults])
             detail = "The event does not fit its schema; it was neither stored nor broadcast."
@@ -247,7 +247,7 @@ class EventSocketHandler:
                 severity=severity_of(fields, {}),
                 stated_ms=stated_ms(fields.get("timestamp")),
             )
-            await self._pipeline.accept([self._pipeline.event(sent, self._pipeline.now())], sender=subscriber)
+            await self._pipeline.accept([self._pipeline.event(sent, self._pipeline.receive())], sender=subscriber)
         except Problem as problem:
             detail = f"{problem.failure.title}: the event was neither stored nor broadcast."
             await client.send_text(_error(problem.failure.error, detail))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import structlog
 from sqlalchemy import URL, Connection
@@ -20,7 +21,6 @@ from tentaculo.model.timeline import Timeline, TimelineRequest
 from tentaculo.store import event_queries, events, history, rates
 from tentaculo.store.database import Database, parse_url
 from tentaculo.store.errors import StoreUnavailable, describe
-from tentaculo.store.event_batcher import LATE, EventBatcher
 from tentaculo.store.events import EventRetention, EventRow, Query
 from tentaculo.store.history import Retention, RollUpRequest
 from tentaculo.store.lease import Fence, LeaseLost, require_lease
@@ -46,7 +46,18 @@ ROWS_AT_ONCE = 250
 """Rows of events that are made in one turn of the event loop."""
 CLOSE_WAIT = 5.0
 """Seconds that the stop waits for what is queued."""
+LATE = "The database did not respond in time."
 _NO_JSON = "The event cannot be written as JSON."
+_UNWRITABLE = (TypeError, ValueError, OverflowError, RecursionError)
+
+
+class _Waiting(NamedTuple):
+    """Events that wait for the database."""
+
+    until: float
+    """When they wait no longer, by the clock of the loop."""
+    answer: asyncio.Future[list[StoredEvent]]
+    rows: int
 
 
 class StoreClient:
@@ -82,7 +93,9 @@ class StoreClient:
         self._searcher: ReadThread | None = None
         self._fault: str | None = None
         self._tasks = TaskGroup("store")
-        self._batcher = EventBatcher(self._queue, event_wait, lambda: self.problem)
+        self._event_wait = event_wait
+        self._waiting: deque[_Waiting] = deque()
+        self._limit: asyncio.TimerHandle | None = None
         try:
             if parse_url(url).database not in (None, "", ":memory:"):
                 self._reader = ReadThread(Database(url, only_reads=True))
@@ -146,7 +159,6 @@ class StoreClient:
 
     async def close(self) -> None:
         """Write the waiting work, within a bounded time, and end the thread."""
-        self._batcher.flush()
         self._queue.close()
         readers = [thread for thread in (self._reader, self._searcher) if thread is not None]
         for reader in readers:
@@ -170,7 +182,7 @@ class StoreClient:
             return answer
         try:
             self._put_events([events.event_row(event) for event in new], answer)
-        except (TypeError, ValueError):
+        except _UNWRITABLE:
             answer.set_exception(self._refused(_NO_JSON, len(new)))
         return answer
 
@@ -181,16 +193,30 @@ class StoreClient:
                 made.append(events.event_row(event))
                 if len(made) % ROWS_AT_ONCE == 0:
                     await asyncio.sleep(0)
-        except (TypeError, ValueError):
+        except _UNWRITABLE:
             answer.set_exception(self._refused(_NO_JSON, len(new)))
         else:
             self._put_events(made, answer)
 
     def _put_events(self, rows: Sequence[EventRow], answer: asyncio.Future[list[StoredEvent]]) -> None:
-        if self._fault is not None:
-            answer.set_exception(self._refused(self._fault, len(rows)))
-        else:
-            self._batcher.put(rows, answer)
+        if not self._queue.put_events(PendingWork(rows, answer)):
+            answer.set_exception(self._refused(self._fault or self._queue.no_room, len(rows)))
+            return
+        loop, waiting = asyncio.get_running_loop(), self._waiting
+        while waiting and waiting[0].answer.done():
+            waiting.popleft()
+        waiting.append(_Waiting(loop.time() + self._event_wait, answer, len(rows)))
+        if self._limit is None:
+            # One timer serves all of them, since all wait equally long.
+            self._limit = loop.call_later(self._event_wait, self._end_waits)
+
+    def _end_waits(self) -> None:
+        loop, waiting = asyncio.get_running_loop(), self._waiting
+        while waiting and (waiting[0].answer.done() or waiting[0].until <= loop.time()):
+            one = waiting.popleft()
+            if not one.answer.done():
+                one.answer.set_exception(self._refused(self.problem or LATE, one.rows))
+        self._limit = loop.call_at(waiting[0].until, self._end_waits) if waiting else None
 
     def log_name(self) -> str:
         """The random name of the log of events; empty until the database has responded."""

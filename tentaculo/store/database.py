@@ -182,7 +182,7 @@ class Database:
         return results
 
     def _note_stored(self, results: Sequence[StoredEvent]) -> None:
-        self._last_id = max(self._last_id, *(result.id for result in results))
+        self._last_id = max(self._last_id, *[id_ for id_, _ in results])
         self._log_memory.remember(self.log_name, self._last_id)
 
     def write_services(self, views: Sequence[ServiceView], now: datetime) -> bool:

@@ -14,14 +14,15 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.script.revision import ResolutionError
 from alembic.util import CommandError
-from sqlalchemy import URL, Connection, inspect, select, text
+from sqlalchemy import URL, Connection, Table, event, inspect, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
 import tentaculo
+import tentaculo.store.changes  # its table is one of `metadata`
 from tentaculo.model.text import printable
 from tentaculo.store.database import connect, database_file, parse_url
 from tentaculo.store.errors import StoreUnavailable, describe
-from tentaculo.store.tables import VERSION_TABLE, metadata, schema_notes
+from tentaculo.store.tables import VERSION_TABLE, events, metadata, schema_notes
 
 _OWN = "tentaculo_"
 """How the names of the gateway's own tables begin."""
@@ -120,6 +121,13 @@ def _make_dropped_tables(address: URL) -> None:
         if dropped:
             metadata.create_all(connection, dropped)
             connection.commit()
+
+
+@event.listens_for(events, "before_create")
+def _leave_out_missing_keys(table: Table, connection: Connection, **_: object) -> None:
+    """As revision 0025: each event without a key would have an entry in the index of keys."""
+    (keys,) = (index for index in table.indexes if index.unique)
+    keys.dialect_options[connection.dialect.name]["where"] = text("key IS NOT NULL")
 
 
 def _config(address: URL) -> Config:

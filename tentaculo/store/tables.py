@@ -80,7 +80,7 @@ events = Table(
     Index("ix_tentaculo_events_type_id", "type", "id"),
     Index("ix_tentaculo_events_source_id", "source", "id"),
     Index("ix_tentaculo_events_received_at", "received_at"),
-    # A key of NULL equals no other. A condition on the index would load the dialects of all databases.
+    # Only of events that have a key, as `migrate` says: the condition here would load the dialects of all databases.
     Index("ix_tentaculo_events_source_key", "source", "key", unique=True),
 )
 

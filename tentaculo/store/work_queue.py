@@ -116,21 +116,18 @@ class WorkQueue:
         """Why work is refused, one sentence."""
         return "The gateway is stopping." if self._closed else "Too many requests wait for the database."
 
-    def put_events(self, asks: Iterable[PendingWork[Sequence[EventRow]]]) -> list[PendingWork[Sequence[EventRow]]]:
-        """Queue rows of events. Returns what is refused: the queue is closed, or rows that wait leave no room for these."""
-        refused = []
+    def put_events(self, ask: PendingWork[Sequence[EventRow]]) -> bool:
+        """Queue rows of events; False where the queue is closed, or rows that wait leave no room for these."""
+        rows, size = len(ask.what), _bytes(ask)
         with self._changed:
-            for ask in asks:
-                size = _bytes(ask)
-                is_full = self._rows + len(ask.what) > self._max_asks or self._bytes + size > MOST_BYTES
-                if self._closed or (self._events and is_full):
-                    refused.append(ask)
-                    continue
-                self._events.append(ask)
-                self._rows += len(ask.what)
-                self._bytes += size
+            is_full = self._rows + rows > self._max_asks or self._bytes + size > MOST_BYTES
+            if self._closed or (self._events and is_full):
+                return False
+            self._events.append(ask)
+            self._rows += rows
+            self._bytes += size
             self._changed.notify()
-        return refused
+            return True
 
     def put_read(self, ask: PendingWork[Query]) -> bool:
         """Queue a query; False where the queue is full or closed."""

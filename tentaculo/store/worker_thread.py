@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
+from itertools import islice
 from threading import Thread
 from time import monotonic
 from typing import Any
@@ -140,7 +141,7 @@ class StoreThread(Thread):
             results = self._database.append_each_event(rows)
             self._queue.count_dropped(sum(result.outcome is StoreOutcome.REFUSED for result in results))
         found = iter(results)
-        complete(work.events, [[next(found) for _ in ask.what] for ask in work.events])
+        complete(work.events, [list(islice(found, len(ask.what))) for ask in work.events])
         work.events = []
 
     def _write_views(self, views: Sequence[ServiceView]) -> None:

@@ -7,14 +7,16 @@ import tracemalloc
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from itertools import count
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tentaculo.events.hub import Hub
-from tentaculo.events.pipeline import Cardinality, EventPipeline, milliseconds
+from tentaculo.events.pipeline import MOST_TOGETHER, Cardinality, EventPipeline, Receipt
 from tentaculo.events.schemas import Envelope
 from tentaculo.events.tail import EventTail
 from tentaculo.model.clock import CorrectedTime
@@ -39,6 +41,7 @@ class Desk:
         self.tasks = TaskGroup("test")
         self.pending: dict[str, asyncio.Future[StoreOutcome]] = {}
         self.ids = count(1000)
+        self.together = list[list[str]]()
         self.hub = Hub(limit=4, queue=8)
         self.tail = EventTail(self.hub, Ledger())
         self.pipeline = EventPipeline(self._put, self.tail, self.cardinality, lambda: NOW, self.correct)
@@ -48,20 +51,22 @@ class Desk:
         return CorrectedTime(stated_ms - 5, 7) if (source, received_at) == ("s", NOW) else None
 
     def _put(self, new: Sequence[Event]) -> asyncio.Future[list[StoredEvent]]:
+        self.together.append([event.type for event in new])
         return self.tasks.start(self._store(new), "store")
 
     async def _store(self, new: Sequence[Event]) -> list[StoredEvent]:
-        results = []
-        for event in new:
-            id_ = next(self.ids)
-            self.pending[event.type] = asyncio.get_running_loop().create_future()
-            results.append(StoredEvent(id_, await self.pending[event.type]))
-        return results
+        ids = [next(self.ids) for _ in new]
+        waiting = [asyncio.get_running_loop().create_future() for _ in new]
+        self.pending.update({event.type: one for event, one in zip(new, waiting, strict=True)})
+        return [StoredEvent(id_, await one) for id_, one in zip(ids, waiting, strict=True)]
 
-    def send(self, type_: str) -> asyncio.Task[list[StoredEvent]]:
-        work = self.pipeline.accept([self.pipeline.event(sent(type_), self.pipeline.now())])
-        task: asyncio.Task[list[StoredEvent]] = self.tasks.start(work, type_)
+    def send(self, type_: str) -> asyncio.Task[Sequence[StoredEvent]]:
+        work = self.pipeline.accept([self.event(type_)])
+        task: asyncio.Task[Sequence[StoredEvent]] = self.tasks.start(work, type_)
         return task
+
+    def event(self, type_: str) -> Event:
+        return self.pipeline.event(sent(type_), self.pipeline.receive())
 
     async def sent(self, *types: str) -> None:
         async with asyncio.timeout(5):
@@ -71,18 +76,73 @@ class Desk:
 
 async def test_only_what_is_stored_counts() -> None:
     desk = Desk()
-    first, lost, again = (desk.send(name) for name in ("first", "lost", "again"))
-    await desk.sent("first", "lost", "again")
+    first, again = desk.send("first"), desk.send("again")
+    await desk.sent("first", "again")
+    lost = desk.send("lost")
+    await desk.sent("lost")
     desk.pending["lost"].set_exception(Problem(Failure.STORE_UNAVAILABLE))
     desk.pending["again"].set_result(StoreOutcome.DUPLICATE)
     desk.pending["first"].set_result(StoreOutcome.STORED)
     assert await first == [StoredEvent(1000, StoreOutcome.STORED)]
-    assert await again == [StoredEvent(1002, StoreOutcome.DUPLICATE)]
+    assert await again == [StoredEvent(1001, StoreOutcome.DUPLICATE)]
     with pytest.raises(Problem):
         await lost
     assert desk.cardinality.counts() == {"first": 1}
     assert desk.tail.mark == 1000, "nobody is there to whom the event could be published"
-    assert repr(desk.pipeline) == "<EventPipeline: <EventTail: published up to 1000>>"
+    assert repr(desk.pipeline) == "<EventPipeline: 0 requests of this turn, <EventTail: published up to 1000>>"
+
+
+async def test_the_events_of_one_turn_are_stored_together_at_its_end() -> None:
+    desk, results = Desk(), dict[str, Any]()
+    for types in (("a",), ("b", "c")):
+        desk.pipeline.submit([desk.event(type_) for type_ in types], partial(results.__setitem__, types[0]))
+    assert desk.together == []
+    await desk.sent("a", "b", "c")
+    desk.pipeline.submit([desk.event("d")], partial(results.__setitem__, "d"))
+    await desk.sent("d")
+    assert desk.together == [["a", "b", "c"], ["d"]]
+    for type_ in "abcd":
+        desk.pending[type_].set_result(StoreOutcome.STORED)
+    await eventually(lambda: len(results) == 3)
+    ids = {name: [result.id for result in own] for name, own in results.items()}
+    assert ids == {"a": [1000], "b": [1001, 1002], "d": [1003]}
+
+
+async def test_no_more_are_passed_on_together_than_find_room_together() -> None:
+    desk = Desk()
+    sizes = (MOST_TOGETHER, 1, MOST_TOGETHER - 1, 1, MOST_TOGETHER + 1)
+    for number, size in enumerate(sizes):
+        desk.pipeline.submit([desk.event(f"{number}-{one}") for one in range(size)], lambda _: None)
+    await eventually(lambda: len(desk.together) == 4)
+    assert list(map(len, desk.together)) == [MOST_TOGETHER, MOST_TOGETHER, 1, MOST_TOGETHER + 1]
+
+
+async def test_an_error_in_what_takes_a_result_costs_no_other_request() -> None:
+    desk, results, errors = Desk(), dict[str, Any](), list[Any]()
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context["exception"]))
+
+    def fail(_: object) -> None:
+        raise ZeroDivisionError
+
+    desk.pipeline.submit([desk.event("bad")], fail)
+    desk.pipeline.submit([desk.event("good")], partial(results.__setitem__, "good"))
+    await desk.sent("bad", "good")
+    for one in desk.pending.values():
+        one.set_result(StoreOutcome.STORED)
+    await eventually(lambda: results == {"good": [StoredEvent(1001, StoreOutcome.STORED)]})
+    assert list(map(type, errors)) == [ZeroDivisionError]
+
+
+async def test_the_sender_is_noted_of_what_was_stored_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    desk, noted = Desk(), list[Any]()
+    monkeypatch.setattr(desk.tail, "note_stored", lambda *given: noted.append(given))
+    sender = desk.hub.subscribe("a")
+    desk.pipeline.submit([desk.event("other")], lambda _: None)
+    desk.pipeline.submit([desk.event("own"), desk.event("again")], lambda _: None, sender=sender)
+    await desk.sent("other", "own", "again")
+    for type_, one in desk.pending.items():
+        one.set_result(StoreOutcome.DUPLICATE if type_ == "again" else StoreOutcome.STORED)
+    await eventually(lambda: noted == [([1000, 1001], {1001: sender})])
 
 
 async def test_for_a_subscriber_the_tail_looks_from_the_first_event_on_that_this_process_has_stored() -> None:
@@ -108,16 +168,17 @@ async def test_a_caller_that_is_cancelled_does_not_stop_the_event() -> None:
 
 def test_an_event_is_received_now() -> None:
     pipeline = Desk().pipeline
-    event = Event(1767323045678000, "s", "t", {}, NOW, broadcast=True)
-    assert pipeline.event(sent("t"), pipeline.now()) == event
-    assert pipeline.now() == NOW
-    assert milliseconds(NOW) == 1767323045678
+    receipt = pipeline.receive()
+    assert receipt == Receipt(NOW, 1767323045678000)
+    assert receipt.ms == 1767323045678
+    assert pipeline.event(sent("t"), receipt) == Event(1767323045678000, "s", "t", {}, NOW, broadcast=True)
 
 
 def test_an_event_that_states_a_time_gets_it_by_our_own_clock() -> None:
     pipeline = Desk().pipeline
-    assert pipeline.event(sent("t", stated_ms=1000), NOW).corrected == CorrectedTime(995, 7)
-    assert pipeline.event(sent("t", source="other", stated_ms=1000), NOW).corrected is None
+    receipt = pipeline.receive()
+    assert pipeline.event(sent("t", stated_ms=1000), receipt).corrected == CorrectedTime(995, 7)
+    assert pipeline.event(sent("t", source="other", stated_ms=1000), receipt).corrected is None
 
 
 class Clock:

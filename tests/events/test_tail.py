@@ -150,7 +150,7 @@ async def test_the_sender_gets_none_of_its_own_however_early_the_tail_reads_them
     for _ in range(20):
         await asyncio.sleep(0)
     assert tailing.tail.mark == 5, "it waits until the sender is known"
-    tailing.tail.note_stored([7], sender)
+    tailing.tail.note_stored([7], {7: sender})
     release()
     tailing.log.append(8)
     tailing.tail.ring()

@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 import standardwebhooks
-from aiohttp import connector
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,7 +23,6 @@ from tentaculo.config.reader import read
 from tentaculo.incidents import channels, webhook_request
 from tentaculo.incidents.alerts import Message, NotificationKind, trial_message
 from tentaculo.incidents.channels import AppriseChannel, Delivery, WebhookChannel, headers
-from tentaculo.server.aiohttp_handler import TLS_CONTEXTS, drop_trust_stores
 from tests.support.certificates import self_signed
 from tests.support.waits import free_port
 from tests.support.webhook_receiver import receiving
@@ -144,10 +142,6 @@ async def test_a_receiver_over_tls_must_be_trusted(
     made = self_signed(tmp_path)
     if is_trusted:
         monkeypatch.setenv("SSL_CERT_FILE", str(made.certificate))
-    # As in a gateway: what aiohttp has loaded for its client is gone.
-    for name in TLS_CONTEXTS:
-        monkeypatch.setitem(vars(connector), name, None)
-    drop_trust_stores()
     heads: list[bytes] = []
 
     async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

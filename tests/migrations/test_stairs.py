@@ -36,7 +36,13 @@ def everything(url: str) -> dict[str, Any]:
         for name in sorted(set(inspector.get_table_names()) - {VERSION_TABLE}):
             described = [{**column, "type": str(column["type"])} for column in columns[None, name]]
             rows = sorted(repr(tuple(row)) for row in connection.execute(text(f'SELECT * FROM "{name}"')))
-            found[name] = (described, sorted(map(str, indexes[None, name])), rows)
+            options = [
+                {key: str(one) for key, one in index["dialect_options"].items()} for index in indexes[None, name]
+            ]
+            listed = [
+                str({**index, "dialect_options": one}) for index, one in zip(indexes[None, name], options, strict=True)
+            ]
+            found[name] = (described, sorted(listed), rows)
     return found
 
 

@@ -162,6 +162,26 @@ class TestAddresses:
         assert await self.connect(addresses, net, 1) == "to b"
         assert len(names.asked) == 2
 
+    async def test_a_known_address_that_is_only_slow_keeps_its_time(self) -> None:
+        """As a small device whose TLS handshake takes seconds. It is not begun again at the half of the time."""
+        names = Names(["a"])
+        net, addresses = Net(a=0), Addresses("name", 1, 3600, look_up=names)
+        await self.connect(addresses, net)
+        net.outcomes["a"] = 0.6
+        assert await self.connect(addresses, net, 1) == "to a"
+        assert (net.started, net.cancelled, names.calls) == (["a", "a"], [], 2)
+
+    async def test_a_slow_name_server_holds_up_no_slow_address(self) -> None:
+        names = [["a"]]
+
+        async def once(name: str, _: int) -> list[str]:
+            return names.pop() if names else await asyncio.get_running_loop().create_future()
+
+        net, addresses = Net(a=0), Addresses("name", 1, 3600, look_up=once)
+        await self.connect(addresses, net)
+        net.outcomes["a"] = 0.6
+        assert await self.connect(addresses, net, 1) == "to a"
+
     async def test_one_look_up_serves_all_that_fail_together(self) -> None:
         names = Names(["a"], ["b"])
         net, addresses = Net(a=0, b=0), Addresses("name", 1, 3600, look_up=names)

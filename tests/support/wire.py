@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -180,7 +181,9 @@ Script: TypeAlias = "Callable[[Reader, Writer, Upstream], Awaitable[None]]"
 
 
 @asynccontextmanager
-async def upstream(script: Script, host: str = "127.0.0.1") -> AsyncIterator[Upstream]:
+async def upstream(
+    script: Script, host: str = "127.0.0.1", *, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[Upstream]:
     """A server on a free port that runs `script` for each connection and closes it afterwards."""
     state = Upstream(0)
     writers: set[Writer] = set()
@@ -199,7 +202,7 @@ async def upstream(script: Script, host: str = "127.0.0.1") -> AsyncIterator[Ups
             state.gone += 1
             await state.note()
 
-    server = await asyncio.start_server(serve, host, 0, limit=2**20, backlog=1024)
+    server = await asyncio.start_server(serve, host, 0, limit=2**20, backlog=1024, ssl=tls)
     state.port = server.sockets[0].getsockname()[1]
     try:
         yield state

@@ -13,7 +13,7 @@ from tests.support.gateway_process import ROOT, clean_environment
 CEILINGS = {
     "repeated GET, fast path": 16,
     "repeated GET, ordinary path": 25,
-    "ingested event": 27,
+    "ingested event": 25,
     "failed probe": 48,
     "status page": 58,
 }

@@ -416,6 +416,34 @@ class TestNames:
         assert error.failure is Failure.EXHAUSTED
         assert (error.failure.blame, error.failure.status) == (Blame.GATEWAY, 503)
 
+    async def test_no_memory_is_not_the_services_fault(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        async def no_memory(*_: object, **__: object) -> None:
+            raise MemoryError
+
+        monkeypatch.setattr(Pool, "_open", no_memory)
+        assert (await failure(pool_of(1))).failure is Failure.EXHAUSTED
+
+    @pytest.mark.parametrize("number", [errno.ENOBUFS, errno.ENOMEM])
+    @pytest.mark.parametrize("said", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhalf"])
+    async def test_a_connection_for_which_the_kernel_has_no_memory(self, number: int, said: bytes) -> None:
+        """The kernel of this machine fails a read or a write."""
+
+        async def script(reader: Reader, writer: Writer, state: Server) -> None:
+            await read_request(reader)
+            writer.write(said)
+            await reader.read()
+
+        async with upstream(script) as server:
+            connection = await pool_of(server.port).connect(5)
+            connection.begin("POST", lambda: None, b"POST / HTTP/1.1\r\nHost: h\r\n\r\n", 5)
+            await eventually(lambda: connection.has_data or not said)
+            transport = connection.transport
+            assert transport is not None
+            connection.connection_lost(OSError(number, "no memory"))
+            transport.abort()
+            assert connection.error is not None
+            assert (connection.error.failure, connection.error.untouched) == (Failure.EXHAUSTED, False)
+
     async def test_no_port_is_not_the_services_fault(self, monkeypatch: pytest.MonkeyPatch) -> None:
         async with upstream(answering(ok())) as server:
             pool = pool_of(server.port)

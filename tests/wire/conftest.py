@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
+import subprocess
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,18 +22,43 @@ def service() -> Service:
     """One service at `/s`, open, with its prefix stripped: `service(port, timeout=1)`; other keywords are the route's."""
 
     def service(
-        *ports: int, breaker: dict[str, Any] | None = None, settings: dict[str, Any] | None = None, **route: Any
+        *ports: int,
+        breaker: dict[str, Any] | None = None,
+        settings: dict[str, Any] | None = None,
+        scheme: str = "http",
+        **route: Any,
     ) -> dict[str, dict[str, Any]]:
         return {
             "s": {
                 **(settings or {}),
-                "urls": [f"http://127.0.0.1:{port}" for port in ports],
+                "urls": [f"{scheme}://127.0.0.1:{port}" for port in ports],
                 "routes": [{"prefix": "/s", "strip": True, "auth": "none", **route}],
                 "breaker": breaker or {"failures": 1000},
             }
         }
 
     return service
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A certificate for 127.0.0.1 that signed itself, and its key."""
+    folder = tmp_path_factory.mktemp("tls")
+    made = folder / "certificate.pem", folder / "key.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    command += ["-days", "2", "-subj", "/CN=wire", "-addext", "subjectAltName=IP:127.0.0.1"]
+    command += ["-out", str(made[0]), "-keyout", str(made[1])]
+    subprocess.run(command, check=True, capture_output=True, timeout=30)
+    return made
+
+
+@pytest.fixture
+def tls(certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
+    """The context of an upstream with https, which gateways of this test trust."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate[0]))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate)
+    return context
 
 
 @pytest.fixture
