@@ -34,9 +34,9 @@ def openssl(folder: Path, *commands: str) -> None:
         subprocess.run(["openssl", *command.split()], cwd=folder, check=True, capture_output=True, timeout=30)
 
 
-def self_signed(folder: Path) -> Certificate:
-    """A certificate for localhost that signed itself."""
+def self_signed(folder: Path, name: str = "DNS:localhost") -> Certificate:
+    """A certificate for `name` that signed itself."""
     made = Certificate(folder / "certificate.pem", folder / "key.pem")
-    name = "-subj /CN=localhost -addext subjectAltName=DNS:localhost"
-    openssl(folder, f"req -x509 {NEW_KEY} -days 2 {name} -keyout {made.key.name} -out {made.certificate.name}")
+    subject = f"-subj /CN=localhost -addext subjectAltName={name}"
+    openssl(folder, f"req -x509 {NEW_KEY} -days 2 {subject} -keyout {made.key.name} -out {made.certificate.name}")
     return made
