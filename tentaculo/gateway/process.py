@@ -22,7 +22,6 @@ from tentaculo.gateway.gateway import Gateway
 from tentaculo.gateway.layer_reloads import LayerReloads
 from tentaculo.gateway.reloading import Reloadable, Reloader
 from tentaculo.net.memory import trim_memory
-from tentaculo.server.aiohttp_handler import drop_trust_stores
 from tentaculo.server.handover import Handover, ProcessContext
 from tentaculo.server.listeners import STOP_SIGNALS, ListeningAddresses, ignore_hangup, raise_descriptor_limit
 from tentaculo.server.start_signals import end_if_stopped
@@ -106,7 +105,6 @@ async def serve(
             gc.freeze()
             gc.set_threshold(*GC_THRESHOLDS)
             # The templates were compiled, which took more than is needed from now on.
-            drop_trust_stores()
             trim_memory()
             if coordination is not None:
                 coordination.reloads.open(gateway)

@@ -364,6 +364,8 @@ def note_failure(attempt: ProbeAttempt, upstream: Endpoint, error: Exception) ->
 
 def _words(error: Exception, *, is_connected: bool) -> str | None:
     match error:
+        case MemoryError():
+            return _OS_WORDS[errno.ENOMEM]
         case NoPortError():
             return "not sent: the gateway's machine has no port left"
         case socket.gaierror(errno=number):

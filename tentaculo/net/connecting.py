@@ -7,7 +7,8 @@ import errno
 import math
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 from tentaculo.net.http1 import is_address
@@ -80,36 +81,33 @@ class Addresses:
     ) -> Connection:
         """Connect by `connect` with an address, and close unused connections by `close`.
 
-        The caller stops this after `seconds`; known addresses that are silent get half of them, so that there is time
-        for those that a new look-up may find. Raises OSError, among them socket.gaierror and ssl.SSLError.
+        The caller stops this after `seconds`. Where known addresses are silent for half of them, those that a new look-up
+        finds are tried beside them. Raises OSError, among them socket.gaierror and ssl.SSLError.
         """
         before = self._look_ups
-        tried = await self._current(seconds / 2)
-        is_fresh = self._is_literal or self._look_ups > before
-        try:
-            async with asyncio.timeout(None if is_fresh else seconds / 2):
-                return await self._connect_any(tried, connect, close)
-        except OSError as error:
-            if is_fresh or is_shortage(error):
-                raise
-            found = await self._renew(before, seconds / 4)
-            others = [address for address in found if address not in tried]
-            if not others and not isinstance(error, TimeoutError):
-                raise
-        return await self._connect_any(others or tried, connect, close)
+        known = await self._current(seconds / 2)
+        if self._is_literal or self._look_ups > before:
+            return await self._connect_any(known, connect, close)
+
+        async def others() -> list[str]:
+            return [address for address in await self._renew(before, seconds / 4) if address not in known]
+
+        return await self._connect_any(known, connect, close, others, seconds / 2)
 
     async def _connect_any(
         self,
         addresses: list[str],
         connect: Callable[[str], Awaitable[Connection]],
         close: Callable[[Connection], None],
+        others: Callable[[], Awaitable[list[str]]] | None = None,
+        seconds: float = math.inf,
     ) -> Connection:
-        if len(addresses) == 1:
+        if len(addresses) == 1 and others is None:
             return await _connect_to(addresses[0], connect)
         now = asyncio.get_running_loop().time()
         order = sorted(addresses, key=lambda address: self._avoided.get(address, 0.0) > now)
-        address, connection = await connect_first(order, connect, close)
-        for loser in order[: order.index(address)]:
+        address, connection = await connect_first(order, connect, close, others=others, seconds=seconds)
+        for loser in order[: order.index(address)] if address in order else order:
             self._avoided[loser] = now + AVOIDED_FOR
         self._avoided.pop(address, None)
         return connection
@@ -177,28 +175,25 @@ async def connect_first(
     close: Callable[[Connection], None],
     *,
     delay: float = ATTEMPT_DELAY,
+    others: Callable[[], Awaitable[list[str]]] | None = None,
+    seconds: float = math.inf,
 ) -> tuple[str, Connection]:
     """Connect to each address in order, `delay` seconds apart, or at once when the one before has failed.
 
-    Returns the first connection and its address, and closes every other. Raises the most telling error once all have
-    failed: an address without a route says less than one that refuses.
+    `others` finds further addresses. It is called once all have failed, or none has accepted for `seconds`: one that is
+    only slow, as with a long TLS handshake, may still be the first. Returns the first connection and its address, and
+    closes every other. Raises the most telling error once all have failed: an address without a route says less than one
+    that refuses.
     """
-    if len(addresses) == 1:
+    if len(addresses) == 1 and others is None:
         return addresses[0], await _connect_to(addresses[0], connect)
     race = _Race(connect, close)
-    tasks = TaskGroup("connecting")
     try:
         try:
-            for address in addresses:
-                race.running += 1
-                tasks.start(race.attempt(address), address)
-                if await race.has_ended(delay):
-                    break
-            while race.winner is None and race.running:
-                await race.has_ended(None)
+            await race.run(addresses, delay, others, seconds)
         finally:
             race.is_over = True
-            await tasks.close()
+            await race.tasks.close()
     except BaseException:
         # Cancelled, perhaps while the others ended: nobody gets the connection.
         if race.winner is not None:
@@ -216,12 +211,63 @@ class _Race(Generic[Connection]):
         self._connect = connect
         self._close = close
         self._changed = asyncio.Event()
+        self._found: list[str] = []
+        self._running = 0
+        self.tasks = TaskGroup("connecting")
         self.winner: tuple[str, Connection] | None = None
         self.errors: list[Exception] = []
-        self.running = 0
         self.is_over = False
 
-    async def attempt(self, address: str) -> None:
+    async def run(
+        self,
+        addresses: Sequence[str],
+        delay: float,
+        others: Callable[[], Awaitable[list[str]]] | None,
+        seconds: float,
+    ) -> None:
+        """Make the attempts, until one has succeeded, all have failed, or another one would end in the same way."""
+        end = asyncio.get_running_loop().time() + seconds
+        await self._try(addresses, delay)
+        if others is not None:
+            await self._wait(end)
+            if not self._is_decided:
+                self._start(self._find(others), "look-up")
+        while self._running and not self._is_decided:
+            await self._wait(math.inf, until_found=True)
+            found, self._found = self._found, []
+            await self._try(found, delay)
+
+    async def _try(self, addresses: Sequence[str], delay: float) -> None:
+        for address in addresses:
+            if self._is_decided:
+                return
+            self._start(self._attempt(address), address)
+            await self._changes(delay)
+
+    async def _wait(self, end: float, *, until_found: bool = False) -> None:
+        """Wait until nothing runs any more, the race is decided, or the time `end` has come."""
+        loop = asyncio.get_running_loop()
+        while (
+            self._running and not self._is_decided and not (until_found and self._found) and (now := loop.time()) < end
+        ):
+            await self._changes(None if end == math.inf else end - now)
+
+    @property
+    def _is_decided(self) -> bool:
+        return self.winner is not None or any(is_shortage(error) for error in self.errors)
+
+    def _start(self, work: Coroutine[None, None, None], name: str) -> None:
+        self._running += 1
+        self.tasks.start(work, name)
+
+    async def _find(self, others: Callable[[], Awaitable[list[str]]]) -> None:
+        try:
+            self._found = await others()
+        finally:
+            self._running -= 1
+            self._changed.set()
+
+    async def _attempt(self, address: str) -> None:
         try:
             connection = await _connect_to(address, self._connect)
         except Exception as error:  # noqa: BLE001 - every error is one of this address
@@ -232,18 +278,15 @@ class _Race(Generic[Connection]):
             else:
                 self._close(connection)
         finally:
-            self.running -= 1
+            self._running -= 1
             self._changed.set()
 
-    async def has_ended(self, seconds: float | None) -> bool:
-        """Wait until an attempt has ended, at most `seconds`. Returns whether no other attempt is needed."""
-        try:
+    async def _changes(self, seconds: float | None) -> None:
+        """Wait until something has ended, at most `seconds`."""
+        with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._changed.wait()
-        except TimeoutError:
-            return False
         self._changed.clear()
-        return self.winner is not None or any(is_shortage(error) for error in self.errors)
 
 
 async def _connect_to(address: str, connect: Callable[[str], Awaitable[Connection]]) -> Connection:
@@ -254,6 +297,8 @@ async def _connect_to(address: str, connect: Callable[[str], Awaitable[Connectio
         refused = ssl.SSLCertVerificationError("a name in the certificate is no UTF-8")
         refused.verify_message = "a name in it is not valid UTF-8"
         raise refused from None
+    except MemoryError:
+        raise OSError(errno.ENOMEM, "no memory") from None
     except OSError as error:
         if error.errno == errno.EADDRNOTAVAIL and _has_source(address):
             raise NoPortError(errno.EADDRNOTAVAIL, "no port is left") from None
@@ -273,7 +318,9 @@ def _has_source(address: str) -> bool:
 
 def is_shortage(error: BaseException) -> bool:
     """Whether the gateway's own machine lacks descriptors, memory or ports."""
-    return isinstance(error, NoPortError) or (isinstance(error, OSError) and error.errno in GATEWAY_SHORTAGES)
+    if isinstance(error, OSError):
+        return isinstance(error, NoPortError) or error.errno in GATEWAY_SHORTAGES
+    return isinstance(error, MemoryError)
 
 
 def _most_telling(errors: list[Exception]) -> Exception:

@@ -48,6 +48,8 @@ class ClientConnection(Protocol):
     """Whether the client has closed its sending half."""
     has_response: bool | None
     """Whether the response to the request has begun; None where no request of HTTP/1.1 waits for the proxy."""
+    is_endless: bool
+    """Whether the response that has begun is an event stream, which nothing but its client ends."""
     bound: Closable | None
     """The upstream connections that belong to this connection, for the proxy; closed when it ends."""
 

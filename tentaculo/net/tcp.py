@@ -129,6 +129,18 @@ def acknowledged(transport: asyncio.BaseTransport) -> int | None:
     return None if info is None else info[1]
 
 
+def is_sent(transport: asyncio.WriteTransport) -> bool:
+    """Whether the peer's kernel has accepted all that was written. Else its reset would say that it has gone."""
+    sock = tcp(transport)
+    if transport.get_write_buffer_size():
+        return False
+    queued = bytearray(4)
+    with suppress(OSError):
+        if sock is not None:
+            ioctl(sock.fileno(), termios.TIOCOUTQ, queued)
+    return not any(queued)
+
+
 def _tcp_info(transport: asyncio.BaseTransport) -> tuple[int, int] | None:
     """The state of a connection in the kernel, and how many bytes its peer has accepted."""
     sock = tcp(transport)

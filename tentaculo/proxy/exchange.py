@@ -249,9 +249,11 @@ class Exchange(ResponseRelay, ABC):
             raise ConnectionResetError("the client has gone")
         if upstream is None:
             raise UpstreamError(Failure.BODY_CUT, "it switched protocols and left")
-        tunnel = self._tunnel = Tunnel(connection.turns, client.transport, upstream)
+        # A WebSocket ends with its close frames: who closes a half without one has left.
+        has_halves = chosen != {b"websocket"}
+        tunnel = self._tunnel = Tunnel(connection.turns, client.transport, upstream, has_halves=has_halves)
         self._give_back(connection, lease)
-        self.is_started = True
+        self.is_started, client.has_response = True, None
         self.record.status = 101
         self.write(block)
         client.set_parser(tunnel)
@@ -327,9 +329,8 @@ class Exchange(ResponseRelay, ABC):
         """Close the record, and say what becomes of the client's connection. Nothing is waited for any more."""
         if self._lease is not None:
             self._release(Outcome.NEUTRAL, "")
-        self._response = response
-        self.is_over = True
-        self.request.protocol.has_response = None
+        client, self._response, self.is_over = self.request.protocol, response, True
+        client.has_response, client.is_endless = None, False
         if self._upload is not None:
             self._upload.forget()
         self.shared.requests.finish(self.record)

@@ -330,7 +330,7 @@ class ResponseRelay(ProxiedRequest):
         """Nothing limits an event stream but its client, who ends it by closing even one half of the connection."""
         if self.request.protocol.has_ended:
             raise ConnectionResetError("the client has gone")
-        self.record.is_event_stream = True
+        self.record.is_event_stream = self.request.protocol.is_endless = True
         self.shared.streams.add(connection)
         connection.unlimited()
 

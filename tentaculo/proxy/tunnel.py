@@ -16,6 +16,8 @@ from tentaculo.net.turns import TurnReader, TurnScheduler
 
 CHECK = 15.0
 """Seconds between looks at whether a side that closed its sending half has gone altogether."""
+QUIET_CHECKS = 4
+"""Looks after which such a side counts as gone where the other one cannot learn of its end, and has sent nothing since."""
 
 
 def _nothing(_: BaseException | None) -> None:
@@ -112,17 +114,29 @@ class Tunnel:
         "_from_client",
         "_from_upstream",
         "_has_client_ended",
+        "_has_halves",
         "_has_upstream_ended",
+        "_quiet",
         "_upstream",
     )
 
-    def __init__(self, turns: TurnScheduler, client: asyncio.Transport, upstream: asyncio.Transport) -> None:
+    def __init__(
+        self,
+        turns: TurnScheduler,
+        client: asyncio.Transport,
+        upstream: asyncio.Transport,
+        *,
+        has_halves: bool = True,
+    ) -> None:
+        """`has_halves` is whether the end of one sending half alone means something in the protocol that is spoken."""
         self._client = client
         self._upstream = upstream
         self._from_client = _End(turns, client, upstream, self._client_lost, self._client_ended)
         self._from_upstream = _End(turns, upstream, client, self._upstream_lost, self._upstream_ended)
         self._has_client_ended = False
         self._has_upstream_ended = False
+        self._has_halves = has_halves
+        self._quiet = (0, 0)  # bytes that have passed, and looks since
         self._check: asyncio.TimerHandle | None = None
         self._from_client.peer, self._from_upstream.peer = self._from_upstream, self._from_client
         self._done = asyncio.get_running_loop().create_future()
@@ -206,20 +220,24 @@ class Tunnel:
         """Close the sending half of `transport`, behind what waits to be sent."""
         if transport.is_closing():
             return
-        if (self._has_client_ended and self._has_upstream_ended) or not transport.can_write_eof():
-            # TLS has no half to close.
+        # The end of one half cannot be passed on through TLS.
+        can_end = transport.can_write_eof()
+        if (self._has_client_ended and self._has_upstream_ended) or not (can_end or self._has_halves):
             self._upstream.close()
             self._client.close()
             return
-        transport.write_eof()
+        if can_end:
+            transport.write_eof()
         self._look()
 
     def _look(self) -> None:
         """End the tunnel once the side that closed its half has gone: the loop does not read there any more, so it cannot notice."""
-        transport = self._client if self._has_client_ended else self._upstream
+        transport, other = (self._client, self._upstream) if self._has_client_ended else (self._upstream, self._client)
         if self._done.done() or transport.is_closing():
             return
-        if is_gone(transport):
+        passed, looks = self.sent + self.received, self._quiet[1] + 1
+        self._quiet = (passed, looks if passed == self._quiet[0] else 0)
+        if is_gone(transport) or (self._quiet[1] > QUIET_CHECKS and not other.can_write_eof()):
             transport.abort()
             return
         self._check = asyncio.get_running_loop().call_later(CHECK, self._look)

@@ -7,11 +7,10 @@ costs no call.
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from aiohttp import StreamReader, connector, web, web_ws
+from aiohttp import StreamReader, web, web_ws
 from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import LineTooLong
 from aiohttp.streams import EMPTY_PAYLOAD
@@ -41,9 +40,7 @@ PRIVATE_NAMES = (
     "_upgraded",
     "_waiter",
 )
-"""Private names of `aiohttp.web.RequestHandler`. The others are `aiohttp.web_protocol._ErrInfo` and `TLS_CONTEXTS`."""
-TLS_CONTEXTS = ("_SSL_CONTEXT_VERIFIED", "_SSL_CONTEXT_UNVERIFIED")
-"""Private names of `aiohttp.connector`: the contexts of its client, each with the trust store."""
+"""Private names of `aiohttp.web.RequestHandler`. The other one is `aiohttp.web_protocol._ErrInfo`."""
 
 MAX_FIELDS = 128
 """Header fields of one request, else 431."""
@@ -56,15 +53,6 @@ vars(web_ws)["DEFAULT_CHUNK_SIZE"] = MESSAGES // 2
 
 ParserError = _ErrInfo
 """The message that stands in the queue for a request that could not be parsed."""
-
-
-def drop_trust_stores() -> None:
-    """Free the trust stores that aiohttp has loaded for its client: 2.5 MB.
-
-    From then on every use of its client over TLS needs a context of its own. What takes their place trusts nobody.
-    """
-    for name in TLS_CONTEXTS:
-        vars(connector)[name] = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 def parser_error(status: int, error: BaseException) -> tuple[_ErrInfo, StreamReader]:

@@ -15,7 +15,7 @@ from tentaculo.model.failure import Failure, Problem
 from tentaculo.net.inbound_request import Closable
 from tentaculo.net.memory import exhausted
 from tentaculo.net.response_bytes import SENT_CLOSES, SentResponse
-from tentaculo.net.tcp import is_gone
+from tentaculo.net.tcp import acknowledged, is_gone, is_sent
 from tentaculo.net.turns import MOST_WRITTEN, READ_SIZE, TurnReader, TurnScheduler
 from tentaculo.server.aiohttp_handler import MAX_FIELDS, refusal
 from tentaculo.server.fast_path import LARGE_READ, SMALL_READ, FastPathConnection, TryServe, steps_of_head
@@ -37,6 +37,8 @@ WATCH = 1.0
 """Seconds between looks at whether a client that closed its sending half has gone altogether."""
 FIRST_PROBE, PROBE = 3, 15
 """The look at which such a client is sent an interim response while it waits, and the looks from one to the next."""
+MOST_QUIET = 3
+"""Looks at which the response has paused since the look before, after which such a client has left."""
 MOST_DROPPED = 32 * 1024 * 1024
 """Bytes that a client may send on after its refusal, so that it receives the response."""
 LINGER = 2.0
@@ -68,7 +70,7 @@ class ClientConnection(FastPathConnection):
 
     __slots__ = (
         *("_admission", "_dropped", "_head_time", "_head_timer", "_is_ending", "_is_lingering", "_limit", "_looks"),
-        *("_peer", "_requests", "_responses", "_watch", "bound", "client_info", "judged", "turns"),
+        *("_peer", "_quiet", "_sent", "_requests", "_responses", "_watch", "bound", "client_info", "judged", "turns"),
     )
 
     turns: TurnScheduler
@@ -113,7 +115,7 @@ class ClientConnection(FastPathConnection):
         self._head_time = limits.head_time
         self._dropped = 0
         self._is_ending = self._is_lingering = False
-        self._looks = 0
+        self._looks = self._quiet = self._sent = 0
         self._watch: asyncio.TimerHandle | None = None
         self._head_timer: asyncio.TimerHandle | None = None
         self.client_info: object | None = None
@@ -200,7 +202,7 @@ class ClientConnection(FastPathConnection):
         transport = self.transport
         if transport is None:
             return
-        if is_gone(transport):
+        if is_gone(transport) or (self.has_response and self._has_paused(transport)):
             transport.abort()
             return
         self._looks += 1
@@ -208,6 +210,12 @@ class ClientConnection(FastPathConnection):
             # A client that has closed the connection answers this with a reset. Every other one ignores it.
             transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         self._watch = self.event_loop.call_later(WATCH, self._look)
+
+    def _has_paused(self, transport: asyncio.Transport) -> bool:
+        """Whether nothing was sent for so long that a client which has closed the connection would not be noticed."""
+        before, self._sent = self._sent, acknowledged(transport) or 0
+        self._quiet = self._quiet + 1 if before == self._sent and is_sent(transport) else 0
+        return self._quiet >= MOST_QUIET
 
     def answered(self) -> None:
         """The dispatcher has answered a request. Call it once for each request."""

@@ -44,7 +44,7 @@ class StreamConnection:
         try:
             await response.prepare(request)
             # Only its client ends a stream, by closing even one half of the connection.
-            connection.has_response = True
+            connection.has_response = connection.is_endless = True
             yield cls(response, connection)
         finally:
             if transport is not None:

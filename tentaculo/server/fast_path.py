@@ -209,6 +209,7 @@ class FastPathConnection(RequestReceiver):
         "counted",
         "has_ended",
         "has_response",
+        "is_endless",
         "memory",
     )
 
@@ -229,6 +230,8 @@ class FastPathConnection(RequestReceiver):
         """Whether the client has closed its sending half."""
         self.has_response: bool | None = None
         """Whether the response to a proxied request or an event stream has begun; None where neither is served."""
+        self.is_endless = False
+        """Whether it is an event stream, which nothing but its client ends."""
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the client."""
@@ -261,11 +264,8 @@ class FastPathConnection(RequestReceiver):
             waiter.set_result(None)
 
     def eof_received(self) -> bool:  # type: ignore[override] # aiohttp's own never keeps the transport open
-        """The client has closed its sending half. Requests that have arrived whole are still answered.
-
-        A client does so behind its request. Where the response has begun before, it has left.
-        """
-        waits = self.request_count > self._answered and not self.has_response and not self.close_requested
+        """The client has closed its sending half. Requests that have arrived whole are still answered."""
+        waits = self.request_count > self._answered and not self.is_endless and not self.close_requested
         is_whole = self._body is None or self._body.is_eof()
         if not waits or not is_whole or self.payload_parser is not None:
             return False  # the transport closes itself

@@ -13,6 +13,7 @@ from enum import Enum
 from typing import cast
 
 from tentaculo.model.failure import Failure, UpstreamError
+from tentaculo.net.connecting import is_shortage
 from tentaculo.net.http1 import HeadTooLargeError, Http1Error
 from tentaculo.net.tcp import (
     NEVER,
@@ -310,7 +311,8 @@ class UpstreamConnection(TurnReader):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The connection stands."""
         self.transport = cast(asyncio.Transport, transport)
-        self.transport.set_write_buffer_limits(0)
+        # Not 0: with TLS, uvloop would take an empty buffer for a full one.
+        self.transport.set_write_buffer_limits(1, 0)
         if (sock := tcp(transport)) is not None:
             keep_alive(sock)
 
@@ -388,6 +390,9 @@ class UpstreamConnection(TurnReader):
     def _end(self, exc: Exception | None, transport: asyncio.Transport | None) -> None:
         response = self.response
         if response.is_whole:
+            return
+        if exc is not None and is_shortage(exc):
+            self.fail(UpstreamError(Failure.EXHAUSTED, "the gateway's machine ran out of memory"))
             return
         if response.is_untouched:
             words = "the connection was closed before the response"

@@ -17,7 +17,7 @@ import pytest
 from tentaculo import __version__
 from tentaculo.config.schema import Config
 from tentaculo.health.evaluation import SNIPPET
-from tentaculo.health.probe_client import MAX_BODY
+from tentaculo.health.probe_client import MAX_BODY, ProbeConnection
 from tentaculo.health.prober import Prober
 from tentaculo.health.steady_clock import time_since_boot
 from tentaculo.model.health import Health, ProbeResult
@@ -439,6 +439,20 @@ async def test_out_of_file_descriptors_is_not_the_services_fault(serve: Serve) -
     assert result.health is Health.UNKNOWN
     assert result.reason == "not sent: the gateway is out of file descriptors"
     assert (await prober.probe(config.services["madre"].upstreams[0])).health is Health.UP
+
+
+async def test_out_of_memory_is_not_the_services_fault(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def no_memory(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    config = one(await serve(says(answer())))
+    prober = Prober(config)
+    monkeypatch.setattr(ProbeConnection, "head", no_memory)
+    result = await prober.probe(config.services["madre"].upstreams[0])
+    assert (result.health, result.reason) == (
+        Health.UNKNOWN,
+        "not sent: the gateway's machine is out of memory at /health",
+    )
 
 
 async def test_a_hung_one_does_not_hold_the_others(serve: Serve) -> None:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import ast
 import asyncio
 import inspect
-import ssl
 from types import FunctionType, MemberDescriptorType
 
 import pytest
-from aiohttp import connector, web, web_protocol
+from aiohttp import web, web_protocol
 
 from tentaculo.server import aiohttp_handler
-from tentaculo.server.aiohttp_handler import PRIVATE_NAMES, TLS_CONTEXTS, AiohttpHandler, drop_trust_stores
+from tentaculo.server.aiohttp_handler import PRIVATE_NAMES, AiohttpHandler
 from tests.support.gateway_process import ROOT
 
 METHODS = {"_pause_transport_reading", "_resume_transport_reading", "_drain_helper", "_process_keepalive"}
@@ -33,19 +32,6 @@ def test_aiohttp_has_the_parsers_error() -> None:
     assert getattr(web_protocol, "_ErrInfo", None) is type(message), "aiohttp changed web_protocol._ErrInfo"
     assert (message.status, message.exc) == (400, error), "aiohttp changed the members of web_protocol._ErrInfo"
     assert body.is_eof()
-
-
-def test_what_takes_the_place_of_aiohttps_trust_stores_trusts_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = {name for name, value in vars(connector).items() if isinstance(value, ssl.SSLContext)}
-    assert found == set(TLS_CONTEXTS), "aiohttp changed the contexts of its client"
-    for name in TLS_CONTEXTS:
-        monkeypatch.setitem(vars(connector), name, None)
-    drop_trust_stores()
-    for name in TLS_CONTEXTS:
-        context = vars(connector)[name]
-        assert context.verify_mode is ssl.CERT_REQUIRED
-        assert context.check_hostname
-        assert context.cert_store_stats()["x509_ca"] == 0
 
 
 def test_the_list_is_what_the_module_uses() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -64,6 +65,19 @@ def statuses(url: str) -> dict[str, str]:
     """Service name → status in the runtime table."""
     with opened(url) as connection:
         return {row["service_name"]: row["status"] for row in rows_of(connection, SERVICES)}
+
+
+@contextmanager
+def not_root() -> Iterator[None]:
+    """File modes hold for root only while it is somebody else."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
 
 
 @contextmanager

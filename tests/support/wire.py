@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -17,8 +18,24 @@ Reader: TypeAlias = asyncio.StreamReader
 Writer: TypeAlias = asyncio.StreamWriter
 
 
+class Message:
+    """What a request and a response have in common."""
+
+    headers: list[tuple[str, str]]
+
+    def all(self, name: str) -> list[str]:
+        """Every value of a header, in order."""
+        return [value for key, value in self.headers if key.lower() == name.lower()]
+
+    def get(self, name: str) -> str | None:
+        """The one value of a header; the test fails if it is repeated."""
+        values = self.all(name)
+        assert len(values) <= 1, f"{name} is repeated: {values}"
+        return values[0] if values else None
+
+
 @dataclass
-class Response:
+class Response(Message):
     """An answer as it came over the wire."""
 
     status: int
@@ -28,19 +45,9 @@ class Response:
     body: bytes = b""
     raw_head: bytes = b""
 
-    def all(self, name: str) -> list[str]:
-        """Every value of a header, in order."""
-        return [value for key, value in self.headers if key.lower() == name.lower()]
-
-    def get(self, name: str) -> str | None:
-        """The one value of a header; the test fails if it is repeated."""
-        values = self.all(name)
-        assert len(values) <= 1, f"{name} is repeated: {values}"
-        return values[0] if values else None
-
 
 @dataclass
-class Request:
+class Request(Message):
     """A request as an upstream got it."""
 
     method: str
@@ -48,16 +55,6 @@ class Request:
     headers: list[tuple[str, str]]
     body: bytes
     raw_head: bytes
-
-    def all(self, name: str) -> list[str]:
-        """Every value of a header, in order."""
-        return [value for key, value in self.headers if key.lower() == name.lower()]
-
-    def get(self, name: str) -> str | None:
-        """The one value of a header; the test fails if it is repeated."""
-        values = self.all(name)
-        assert len(values) <= 1, f"{name} is repeated: {values}"
-        return values[0] if values else None
 
 
 def split_head(head: bytes) -> tuple[str, list[tuple[str, str]]]:
@@ -184,7 +181,9 @@ Script: TypeAlias = "Callable[[Reader, Writer, Upstream], Awaitable[None]]"
 
 
 @asynccontextmanager
-async def upstream(script: Script, host: str = "127.0.0.1") -> AsyncIterator[Upstream]:
+async def upstream(
+    script: Script, host: str = "127.0.0.1", *, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[Upstream]:
     """A server on a free port that runs `script` for each connection and closes it afterwards."""
     state = Upstream(0)
     writers: set[Writer] = set()
@@ -203,7 +202,7 @@ async def upstream(script: Script, host: str = "127.0.0.1") -> AsyncIterator[Ups
             state.gone += 1
             await state.note()
 
-    server = await asyncio.start_server(serve, host, 0, limit=2**20, backlog=1024)
+    server = await asyncio.start_server(serve, host, 0, limit=2**20, backlog=1024, ssl=tls)
     state.port = server.sockets[0].getsockname()[1]
     try:
         yield state

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import struct
 
 import pytest
@@ -12,6 +13,7 @@ from tests.conftest import Start
 from tests.support.wire import (
     Reader,
     Request,
+    Script,
     Upstream,
     Writer,
     answering,
@@ -33,6 +35,17 @@ REQUESTS = {
     "body": b"POST /s/a HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello",
     "chunks": b"POST /s/a HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
 }
+
+
+def until_it_leaves_behind(data: bytes) -> Script:
+    """Sends `data` in response to a request, and then reads until the other side has left."""
+
+    async def script(reader: Reader, writer: Writer, state: Upstream) -> None:
+        await read_request(reader)
+        writer.write(data)
+        await reader.read(-1)
+
+    return script
 
 
 @pytest.mark.parametrize("name", REQUESTS)
@@ -67,6 +80,45 @@ async def test_a_client_that_can_send_no_more_is_answered(
                 assert (response.status, response.body) == (200, b"first half")
                 assert await wire.rest() == b""  # the gateway closes
     assert [record.status for record in live.records] == [200, 200]
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+@pytest.mark.usefixtures("notices_soon")
+async def test_a_response_that_has_begun_is_sent_whole(start: Start, service: Service, name: str) -> None:
+    go = asyncio.Event()
+
+    async def script(reader: Reader, writer: Writer, state: Upstream) -> None:
+        await read_request(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 30\r\n\r\nfirst half")
+        await go.wait()
+        for number in range(20):
+            await asyncio.sleep(0.02)
+            writer.write(b"%d" % (number % 10))
+
+    async with upstream(script) as up:
+        live = await start(service(up.port))
+        async with dial(live.port) as wire:
+            wire.writer.write(REQUESTS[name])
+            assert (await wire.head()).status == 200
+            assert await wire.reader.readexactly(10) == b"first half"
+            wire.writer.write_eof()
+            await asyncio.sleep(0.02)
+            go.set()
+            assert await wire.rest() == b"01234567890123456789"
+    assert [record.status for record in live.records] == [200]
+
+
+@pytest.mark.usefixtures("notices_soon")
+async def test_a_client_whose_response_pauses_behind_its_end_has_left(start: Start, service: Service) -> None:
+    async with upstream(until_it_leaves_behind(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst")) as up:
+        live = await start(service(up.port))
+        async with dial(live.port) as wire:
+            await wire.send(REQUESTS["keeps"])
+            assert (await wire.head()).status == 200
+            wire.writer.write_eof()
+            assert await wire.rest() == b"first"
+        await up.until(lambda: up.gone == 1)
+    assert [record.status for record in live.records] == [499]
 
 
 async def test_all_that_was_sent_before_is_answered(start: Start, service: Service) -> None:
@@ -176,6 +228,29 @@ async def test_a_tunnel_carries_what_the_service_sends_after_its_clients_end(
     assert (record.status, record.error, record.received, record.sent) == (101, None, 5, 14)
 
 
+@pytest.mark.usefixtures("notices_soon")
+async def test_nothing_is_written_into_a_tunnel_whose_client_had_ended_before(start: Start, service: Service) -> None:
+    """A client that waits for a response behind its end is sent an interim one. This one has its response."""
+    go = asyncio.Event()
+
+    async def script(reader: Reader, writer: Writer, state: Upstream) -> None:
+        await read_request(reader)
+        writer.write(SWITCH)
+        assert await reader.read(-1) == b""
+        await go.wait()
+        writer.write(b"bye")
+
+    async with upstream(script) as up:
+        live = await start(service(up.port, upgrades=["tcp"]))
+        async with dial(live.port) as wire:
+            wire.writer.write(UPGRADE)
+            wire.writer.write_eof()
+            assert (await wire.head()).status == 101
+            await asyncio.sleep(0.3)  # six looks
+            go.set()
+            assert await wire.rest() == b"bye"
+
+
 async def test_a_tunnel_carries_what_the_client_sends_after_the_services_end(start: Start, service: Service) -> None:
     got: list[bytes] = []
 
@@ -197,6 +272,64 @@ async def test_a_tunnel_carries_what_the_client_sends_after_the_services_end(sta
             wire.writer.write_eof()
             await up.until(lambda: up.gone == 1)
     assert got == [b"still here, and done"]
+
+
+@pytest.mark.parametrize("protocol", [b"tcp", b"websocket"])
+async def test_a_service_with_tls_is_heard_after_its_clients_end(
+    start: Start, service: Service, tls: ssl.SSLContext, protocol: bytes
+) -> None:
+    """The end of one half cannot be passed on through TLS. Who leaves a WebSocket without a close frame has left."""
+    go, told = asyncio.Event(), list[bytes]()
+
+    async def script(reader: Reader, writer: Writer, state: Upstream) -> None:
+        await read_request(reader)
+        writer.write(SWITCH.replace(b"tcp", protocol))
+        told.append(await reader.readexactly(5))
+        if protocol == b"websocket":
+            told.append(await reader.read(-1))
+        await go.wait()
+        writer.write(b"first, ")
+        await asyncio.sleep(0.05)
+        writer.write(b"last words")
+
+    async with upstream(script, tls=tls) as up:
+        live = await start(service(up.port, scheme="https", upgrades=["tcp", "websocket"]))
+        async with dial(live.port) as wire:
+            await wire.send(UPGRADE.replace(b"tcp", protocol))
+            assert (await wire.head()).status == 101
+            wire.writer.write(b"stdin")
+            wire.writer.write_eof()
+            if protocol == b"websocket":
+                assert await wire.rest() == b""
+                go.set()
+            else:
+                await asyncio.sleep(0.05)
+                go.set()
+                assert await wire.rest() == b"first, last words"
+        await up.until(lambda: up.gone == 1)
+    assert told == ([b"stdin", b""] if protocol == b"websocket" else [b"stdin"])
+    (record,) = live.records
+    assert (record.status, record.error) == (101, None)
+
+
+async def test_a_silent_service_with_tls_keeps_no_client_that_has_ended(
+    start: Start, service: Service, tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tentaculo.proxy.tunnel.CHECK", 0.02)
+
+    async def script(reader: Reader, writer: Writer, state: Upstream) -> None:
+        await read_request(reader)
+        writer.write(SWITCH)
+        await reader.read(-1)
+
+    async with upstream(script, tls=tls) as up:
+        live = await start(service(up.port, scheme="https", upgrades=["tcp"]))
+        async with dial(live.port) as wire:
+            await wire.send(UPGRADE)
+            assert (await wire.head()).status == 101
+            wire.writer.write_eof()
+            assert await wire.rest() == b""
+        await up.until(lambda: up.gone == 1)
 
 
 async def test_a_service_that_switches_speaks_and_leaves_is_heard(start: Start, service: Service) -> None:
