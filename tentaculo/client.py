@@ -18,13 +18,12 @@ import json
 import random
 import time
 import uuid
+from base64 import b64encode
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import aclosing, closing
 from ssl import SSLContext
-from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import urlencode, urlsplit
-
-if TYPE_CHECKING:
-    import aiohttp
+from typing import Any, NamedTuple
+from urllib.parse import unquote, urlencode, urlsplit
 
 FIRST_DELAY = 0.25
 """Seconds before the first repeat, at most. Each further delay may be twice as long."""
@@ -35,9 +34,7 @@ SEND_TIMEOUT = 30.0
 STREAM_TIMEOUT = 45.0
 """Seconds without a byte on a stream. The gateway sends something every 15 s."""
 RETRY_STATUSES = frozenset((408, 425, 429, 500, 502, 503, 504))
-_MOST_BODY = 4 * 1024 * 1024
-_MOST_LINE = 16 * 1024 * 1024
-_PIECE = 64 * 1024
+_MOST_BODY, _MOST_LINE, _PIECE = 4 * 2**20, 16 * 2**20, 64 * 2**10
 _OWN_FRAMES = ("start", "reset", "end")
 
 
@@ -135,19 +132,18 @@ class _Listening:
     """What a listener wants, and where it is."""
 
     def __init__(
-        self,
-        since: str | int | None,
-        filters: Mapping[str, Sequence[str]],
-        on_reset: Callable[[str], object] | None,
+        self, since: str | int | None, on_reset: Callable[[str], object] | None, **filters: Sequence[str]
     ) -> None:
-        query = [(name, value) for name, values in filters.items() for value in values]
-        self.target = f"/events/stream?{urlencode(query)}"
+        self.target = f"/events/stream?{urlencode(filters, doseq=True)}"
         self.attempts = _Attempts(float("inf"))
+        self.failure: Exception
+        """Why the last stream ended."""
         self._position = "" if since is None else str(since)
         self._on_reset = on_reset
 
-    def headers(self) -> dict[str, str]:
-        """Of the request that begins or resumes the stream."""
+    def begin(self) -> dict[str, str]:
+        """The header fields of the request that begins or resumes the stream."""
+        self.failure = _TryAgainError("the stream has ended")
         headers = {"Accept": "text/event-stream"}
         return {**headers, "Last-Event-ID": self._position} if self._position else headers
 
@@ -171,15 +167,20 @@ class _Client:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
             raise ValueError(f"{url!r} is not an address of http or https")
-        self._is_secure, self._host, self._port = parts.scheme == "https", parts.hostname, parts.port
+        self._is_secure, self._host = parts.scheme == "https", parts.hostname
+        # Never None: `http.client` would look for a port in an address of IPv6.
+        self._port = parts.port or (443 if self._is_secure else 80)
         self._path = parts.path.rstrip("/")
-        self._origin = f"{parts.scheme}://{parts.netloc}"
-        self._token = {"X-VX11-Token": token} if token else {}
+        host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+        self._origin = f"{parts.scheme}://{host}:{self._port}"
+        self._caller = {"X-VX11-Token": token} if token else {}
+        if parts.username is not None:
+            user = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+            self._caller["Authorization"] = f"Basic {b64encode(user.encode()).decode()}"
         self._give_up = give_up
 
     def __repr__(self) -> str:
-        port = self._port or ("https" if self._is_secure else "http")
-        return f"<{type(self).__name__}: {self._host}:{port}{self._path}>"
+        return f"<{type(self).__name__}: {self._origin}{self._path}>"
 
 
 class EventClient(_Client):
@@ -235,25 +236,27 @@ class EventClient(_Client):
         It connects again, as often as needed, and resumes where it was. `on_reset` is called with the reason where the
         gateway cannot resume there, because its database was restored: events may be missing. Raises `EventRefusedError`.
         """
-        asked = _Listening(since, {"type": types, "source": sources, "severity": severities}, on_reset)
+        asked = _Listening(since, on_reset, type=types, source=sources, severity=severities)
         while True:
-            connection = self._connection(STREAM_TIMEOUT)
-            error: Exception = _TryAgainError("the stream has ended")
-            try:
-                connection.request("GET", self._path + asked.target, headers={**self._token, **asked.headers()})
+            with closing(self._frames(asked)) as frames:
+                for frame in frames:
+                    if (received := asked.take(*frame)) is not None:
+                        yield received
+            self._sleep(asked.attempts.delay(asked.failure))
+
+    def _frames(self, asked: _Listening) -> Generator[tuple[str, str, str]]:
+        """The frames of one stream, to its end. `asked.failure` says why it ended; errors of a caller are not caught."""
+        try:
+            with closing(self._connection(STREAM_TIMEOUT)) as connection:
+                connection.request("GET", self._path + asked.target, headers={**self._caller, **asked.begin()})
                 response = connection.getresponse()
                 if not _is_stream(response.status, response.getheader("Content-Type", "")):
                     _read(response.status, response.getheader("Retry-After", ""), response.read(_MOST_BODY))
                 frames = _Frames()
                 while piece := response.read1(_PIECE):
-                    for frame in frames.feed(piece):
-                        if (received := asked.take(*frame)) is not None:
-                            yield received
-            except (OSError, http.client.HTTPException, _TryAgainError) as failed:
-                error = failed
-            finally:
-                connection.close()
-            self._sleep(asked.attempts.delay(error))
+                    yield from frames.feed(piece)
+        except (OSError, http.client.HTTPException, _TryAgainError) as failed:
+            asked.failure = failed
 
     def _post(self, target: str, value: Any, events: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         body, attempts = _body(value), _Attempts(self._give_up, events)
@@ -265,14 +268,11 @@ class EventClient(_Client):
             self._sleep(wait)
 
     def _exchange(self, target: str, body: bytes) -> dict[str, Any]:
-        connection = self._connection(SEND_TIMEOUT)
-        try:
-            headers = {**self._token, "Content-Type": "application/json", "Connection": "close"}
+        with closing(self._connection(SEND_TIMEOUT)) as connection:
+            headers = {**self._caller, "Content-Type": "application/json", "Connection": "close"}
             connection.request("POST", self._path + target, body, headers)
             response = connection.getresponse()
             return _read(response.status, response.getheader("Retry-After", ""), response.read(_MOST_BODY))
-        finally:
-            connection.close()
 
     def _connection(self, timeout: float) -> http.client.HTTPConnection:
         if self._is_secure:
@@ -299,10 +299,12 @@ class AsyncEventClient(_Client):
         self._aiohttp = aiohttp
         self._tls = tls
         self._sleep = sleep
-        self._session: aiohttp.ClientSession | None = None
+        self._session: Any = None
 
     async def __aenter__(self) -> AsyncEventClient:
-        self._session = self._aiohttp.ClientSession(cookie_jar=self._aiohttp.DummyCookieJar())
+        # Each listener keeps a connection: with aiohttp's limit of 100 the next call would wait without end.
+        connector = self._aiohttp.TCPConnector(limit=0)
+        self._session = self._aiohttp.ClientSession(connector=connector, cookie_jar=self._aiohttp.DummyCookieJar())
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -334,21 +336,26 @@ class AsyncEventClient(_Client):
         on_reset: Callable[[str], object] | None = None,
     ) -> AsyncGenerator[Received]:
         """As `EventClient.listen`. Cancelling the task that iterates ends it."""
-        asked = _Listening(since, {"type": types, "source": sources, "severity": severities}, on_reset)
+        asked = _Listening(since, on_reset, type=types, source=sources, severity=severities)
         while True:
-            error: Exception = _TryAgainError("the stream has ended")
-            try:
-                async with self._request("GET", asked.target, STREAM_TIMEOUT, headers=asked.headers()) as response:
-                    if not _is_stream(response.status, response.headers.get("Content-Type", "")):
-                        _read(response.status, response.headers.get("Retry-After", ""), await response.read())
-                    frames = _Frames()
-                    async for piece in response.content.iter_any():
-                        for frame in frames.feed(piece):
-                            if (received := asked.take(*frame)) is not None:
-                                yield received
-            except (OSError, self._aiohttp.ClientError, _TryAgainError) as failed:
-                error = failed
-            await self._sleep(asked.attempts.delay(error))
+            async with aclosing(self._frames(asked)) as frames:
+                async for frame in frames:
+                    if (received := asked.take(*frame)) is not None:
+                        yield received
+            await self._sleep(asked.attempts.delay(asked.failure))
+
+    async def _frames(self, asked: _Listening) -> AsyncGenerator[tuple[str, str, str]]:
+        """As `EventClient._frames`."""
+        try:
+            async with self._request("GET", asked.target, STREAM_TIMEOUT, headers=asked.begin()) as response:
+                if not _is_stream(response.status, response.headers.get("Content-Type", "")):
+                    _read(response.status, response.headers.get("Retry-After", ""), await response.read())
+                frames = _Frames()
+                async for piece in response.content.iter_any():
+                    for frame in frames.feed(piece):
+                        yield frame
+        except (OSError, self._aiohttp.ClientError, _TryAgainError) as failed:
+            asked.failure = failed
 
     async def _post(self, target: str, value: Any, events: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         body, attempts = _body(value), _Attempts(self._give_up, events)
@@ -368,7 +375,7 @@ class AsyncEventClient(_Client):
         return self._session.request(
             method,
             f"{self._origin}{self._path}{target}",
-            headers={**self._token, **headers},
+            headers={**self._caller, **headers},
             allow_redirects=False,
             ssl=True if self._tls is None else self._tls,
             timeout=self._aiohttp.ClientTimeout(total=None, sock_connect=timeout, sock_read=timeout),
@@ -393,7 +400,7 @@ def _read(status: int, retry_after: str, content: bytes) -> dict[str, Any]:
         raise _TryAgainError(str(EventRefusedError(status, body)), after)
     if status not in (200, 201, 207):
         raise EventRefusedError(status, body)
-    if not body:
+    if body.keys().isdisjoint(("event_id", "results", "ticket")):
         raise _TryAgainError("the response is not one of the gateway")
     return body
 

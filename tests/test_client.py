@@ -5,10 +5,11 @@ from __future__ import annotations
 import ast
 import asyncio
 import shutil
+import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Generator
-from contextlib import aclosing, asynccontextmanager, closing
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,10 @@ def event(number: int, **more: Any) -> dict[str, Any]:
 
 def no_sleep(_seconds: float) -> None:
     pass
+
+
+async def no_wait(_seconds: float) -> None:
+    await asyncio.sleep(0)
 
 
 @pytest.fixture
@@ -49,27 +54,28 @@ class Relay:
         up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self._to)
 
         async def forward() -> None:
-            while data := await reader.read(65536):
-                up_writer.write(data)
+            with suppress(ConnectionError):
+                while data := await reader.read(65536):
+                    up_writer.write(data)
+            # The client has left, so that the response ends too.
+            up_writer.transport.abort()
 
         async def back() -> None:
             nonlocal left
-            while left is None or left > 0:
-                data = await up_reader.read(65536)
-                if not data:
-                    break
-                writer.write(data if left is None else data[:left])
-                left = None if left is None else left - len(data)
-            writer.close()
+            with suppress(ConnectionError):
+                while (left is None or left > 0) and (data := await up_reader.read(65536)):
+                    writer.write(data if left is None else data[:left])
+                    await writer.drain()
+                    left = None if left is None else left - len(data)
 
-        sending = asyncio.gather(forward(), back(), return_exceptions=True)
         try:
-            while not writer.is_closing():
-                await asyncio.sleep(0.005)
+            async with asyncio.TaskGroup() as ways:
+                forwarding = ways.create_task(forward())
+                await back()
+                forwarding.cancel()
         finally:
-            sending.cancel()
             up_writer.transport.abort()
-            writer.transport.abort()
+            writer.close()
 
 
 @asynccontextmanager
@@ -304,6 +310,90 @@ async def test_a_page_in_place_of_the_stream_is_said() -> None:
     assert len(heads) == 2
 
 
+async def test_the_success_of_another_server_is_none() -> None:
+    async with answering_with("200 OK\r\nContent-Type: application/json", '{"ok": true}') as (_, url):
+        client = EventClient(url, give_up=0, sleep=no_sleep)
+        for call in (lambda: client.send(event(1)), lambda: client.send_all([event(1)]), client.ticket):
+            with pytest.raises(EventNotSentError, match="not one of the gateway"):
+                await in_thread(call)
+
+
+RESET = 'id: 0123456789ab-5\nevent: reset\ndata: {"reason": "restored"}\n\n'
+
+
+class CallerError(OSError):
+    """An error of the caller that looks like one of the network."""
+
+
+def fail(_reason: str) -> None:
+    raise CallerError
+
+
+async def test_what_on_reset_raises_reaches_the_caller() -> None:
+    async with answering_with("200 OK\r\nContent-Type: text/event-stream", RESET) as (heads, url):
+        with pytest.raises(CallerError), closing(client_at(url).listen(on_reset=fail)) as stream:
+            await in_thread(next, stream)
+        async with AsyncEventClient(url, sleep=no_wait) as events:
+            with pytest.raises(CallerError):
+                await anext(events.listen(on_reset=fail))
+    assert len(heads) == 2, "one stream for each, and no second one"
+
+
+async def test_one_filter_may_be_a_text() -> None:
+    frames = 'id: 0123456789ab-5\nevent: t\ndata: {"type": "t"}\n\n'
+    async with answering_with("200 OK\r\nContent-Type: text/event-stream", frames) as (heads, url):
+        await in_thread(taken, client_at(url).listen(types="spawn_created", sources=["a", "b"]), 1)
+    assert heads[0].startswith(b"GET /events/stream?type=spawn_created&source=a&source=b HTTP/1.1\r\n")
+
+
+async def test_the_name_and_password_of_the_address_are_sent() -> None:
+    sent = '{"event_id": 1}'
+    async with answering_with("201 Created", sent) as (heads, url):
+        address = url.replace("//", "//ana:s%40fe@")
+        await in_thread(client_at(address).send, event(1))
+        async with AsyncEventClient(address, TOKEN, sleep=no_wait) as events:
+            await events.send(event(1))
+        assert "s%40fe" not in repr(client_at(address))
+    assert len(heads) == 2
+    assert all(b"\r\nAuthorization: Basic YW5hOnNAZmU=\r\n" in head for head in heads)
+
+
+@pytest.mark.parametrize(
+    ("url", "port"), [("http://[::1]", 80), ("https://[::1]/gateway", 443), ("http://[::1]:81", 81)]
+)
+def test_an_address_of_ipv6(url: str, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = list[tuple[str, int]]()
+
+    def refuse(address: tuple[str, int], *_: object) -> None:
+        asked.append(address)
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    with pytest.raises(EventNotSentError):
+        EventClient(url, give_up=0).send(event(1))
+    assert asked == [("::1", port)]
+
+
+async def test_more_listeners_than_aiohttp_has_connections_keep_no_call_waiting() -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        if head.startswith(b"GET"):
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
+            writer.write(b'id: 0123456789ab-5\nevent: t\ndata: {"type": "t"}\n\n')
+            await reader.read(-1)
+        else:
+            writer.write(b'HTTP/1.1 201 Created\r\nContent-Length: 15\r\nConnection: close\r\n\r\n{"event_id": 1}')
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with server, AsyncEventClient(url) as events, AsyncExitStack() as streams:
+        for _ in range(101):
+            await anext(await streams.enter_async_context(aclosing(events.listen())))
+        async with asyncio.timeout(20):
+            assert (await events.send(event(1)))["event_id"] == 1
+
+
 async def test_numbers_that_json_does_not_have_are_not_sent(refusing_port: int) -> None:
     with pytest.raises(ValueError, match="JSON"):
         await in_thread(client_at(f"http://127.0.0.1:{refusing_port}").send, event(1, metadata={"x": float("nan")}))
@@ -321,10 +411,6 @@ async def test_a_gateway_that_restarts_is_heard_without_a_gap(tmp_path: Path, fi
             heard = [await in_thread(next, stream) for _ in range(10)]
         assert [one.event["payload"]["n"] for one in heard] == list(range(start, start + 10))
     await in_thread(stream.close)
-
-
-async def no_wait(_seconds: float) -> None:
-    await asyncio.sleep(0)
 
 
 async def test_the_asynchronous_client_sends_and_resumes(live: Live) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from tentaculo.library_imports import ABSENT
+from tests.support.certificates import self_signed
 from tests.support.gateway_process import ROOT, clean_environment
 
 _CODE = """
@@ -31,13 +32,9 @@ print(json.dumps({
 
 
 @pytest.mark.parametrize("given", [{}, {"SSL_CERT_FILE": "bundle"}])
-def test_a_process_that_serves_loads_no_more_than_it_uses(given: dict[str, str], tmp_path: os.PathLike[str]) -> None:
+def test_a_process_that_serves_loads_no_more_than_it_uses(given: dict[str, str], tmp_path: Path) -> None:
     environment = {**clean_environment(), "PYTHONPATH": str(ROOT)}
-    bundle = os.path.join(tmp_path, "certificate.pem")
-    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    command += ["-subj", "/CN=own", "-keyout", os.devnull, "-out", bundle]
-    subprocess.run(command, check=True, capture_output=True)
-    environment |= dict.fromkeys(given, bundle)
+    environment |= dict.fromkeys(given, str(self_signed(tmp_path).certificate))
     done = subprocess.run([sys.executable, "-c", _CODE], env=environment, check=True, capture_output=True, text=True)
     found = json.loads(done.stdout)
     assert found["environment"], "the process's environment is what it was"

@@ -27,14 +27,18 @@ apt_install() {
     policy=/usr/sbin/policy-rc.d ours= status=0
     if [ ! -e "$policy" ]; then
         ours=yes
+        # Ctrl-C too: with this file no service of the machine would ever be started by its package again.
         trap 'rm -f "$policy"' EXIT
+        trap 'exit 129' HUP
+        trap 'exit 130' INT
+        trap 'exit 143' TERM
         printf '#!/bin/sh\nexit 101\n' >"$policy"
         chmod 755 "$policy"
     fi
     DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "$@" >/dev/null || status=$?
     if [ -n "$ours" ]; then
         rm -f "$policy"
-        trap - EXIT
+        trap - EXIT HUP INT TERM
     fi
     return "$status"
 }
@@ -93,6 +97,7 @@ add_to_venv() {
 missing_for_system() {
     PATH=$PATH:/usr/sbin
     command -v curl >/dev/null 2>&1 || echo curl
+    command -v openssl >/dev/null 2>&1 || echo openssl
     command -v nginx >/dev/null 2>&1 || echo nginx-light
     command -v strace >/dev/null 2>&1 || echo strace
     command -v promtool >/dev/null 2>&1 || echo prometheus

@@ -20,6 +20,7 @@ from math import inf
 
 from bench.faults.catalogue import LATE, PATIENCE, Row
 from bench.faults.trace import Request, Trace
+from bench.stats import percentile
 
 _OUT, _OUT_SECONDS = 0.1, 2.0
 _IN, _IN_SECONDS = 0.6, 1.0
@@ -59,8 +60,8 @@ def _has_failed(status: int) -> bool:
 
 
 def _p99(requests: Sequence[Request]) -> float:
-    ranked = sorted(PATIENCE if _has_failed(request.status) else request.seconds for request in requests)
-    return 1000 * ranked[int(len(ranked) * 0.99)] if ranked else 0.0
+    seconds = [PATIENCE if _has_failed(request.status) else request.seconds for request in requests]
+    return 1000 * percentile(seconds, 99) if seconds else 0.0
 
 
 def _is_fine(request: Request) -> bool:

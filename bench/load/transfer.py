@@ -58,7 +58,7 @@ def _head(connection: socket.socket) -> tuple[bytes, bytes]:
 
 
 def measure(port: int, transfer: Callable[[socket.socket], None], seconds: float) -> dict[str, float]:
-    """Megabytes a second over as many transfers as fit, at least one; each has a connection of its own."""
+    """Megabytes a second over as many transfers as fit, at least one, and their seconds. Each has its own connection."""
     count = 0
     started = time.perf_counter()
     while (took := time.perf_counter() - started) < seconds or not count:
@@ -66,7 +66,7 @@ def measure(port: int, transfer: Callable[[socket.socket], None], seconds: float
             transfer(connection)
         count += 1
     took = time.perf_counter() - started
-    return {"megabytes": count * traffic.BIG_SIZE / took / 1e6, "transfers": float(count)}
+    return {"megabytes": count * traffic.BIG_SIZE / took / 1e6, "transfers": float(count), "took": took}
 
 
 if __name__ == "__main__":

@@ -159,7 +159,8 @@ class Service:
     def _may_call(self, request: web.Request) -> bool:
         if self._token is None or (request.path == "/health" and not self.blueprint.guards_health):
             return True
-        return hmac.compare_digest(request.headers.get(TOKEN_HEADER, "").encode(), self._token.encode())
+        sent = request.headers.get(TOKEN_HEADER, "").encode("utf-8", "surrogateescape")
+        return hmac.compare_digest(sent, self._token.encode())
 
     def _error(self, request: web.Request, status: int, detail: str) -> web.Response:
         content = {"detail": detail, "service": self.blueprint.name, "path": request.path}
@@ -233,7 +234,7 @@ async def _json(request: web.Request) -> Any:
         return None
     try:
         return await request.json()
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError, LookupError):  # LookupError: a charset that does not exist
         _refuse("the body is not JSON")
 
 

@@ -238,7 +238,7 @@ class Database:
         with self._transaction() as connection:
             if connection.dialect.name == "sqlite":
                 # The driver would begin with the first change.
-                connection.exec_driver_sql("BEGIN IMMEDIATE")
+                events.run_by_driver(connection, "BEGIN IMMEDIATE")
             yield connection
 
     def _open(self) -> None:

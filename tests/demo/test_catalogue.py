@@ -92,9 +92,12 @@ async def test_the_echo_tells_what_arrived_and_not_the_token(start: Start) -> No
     assert "the-fleet's" not in text
 
 
-async def test_a_body_that_is_not_json_is_refused(start: Start) -> None:
+@pytest.mark.parametrize(
+    ("body", "content_type"), [(b"{", "application/json"), (b"{}", "application/json; charset=nothing")]
+)
+async def test_a_body_that_is_not_json_is_refused(start: Start, body: bytes, content_type: str) -> None:
     madre = await start(MADRE)
-    async with madre.post("/task", data=b"{", headers={"Content-Type": "application/json"}) as response:
+    async with madre.post("/task", data=body, headers={"Content-Type": content_type}) as response:
         assert response.status == 400
         assert (await response.json())["detail"] == "the body is not JSON"
 

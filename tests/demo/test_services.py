@@ -11,8 +11,9 @@ import pytest
 from aiohttp import ClientConnectorError, ClientSession, FormData, WSMsgType
 
 from tentaculo.demo.catalogue import HERMES, MADRE, MANIFESTATOR, MCP, OPERATOR, SPAWNER
-from tentaculo.demo.services import DemoFault, DemoServices, Ports, PortTakenError, Service, chance
+from tentaculo.demo.services import DemoFault, DemoService, DemoServices, Ports, PortTakenError, Service, chance
 from tests.demo.conftest import Start
+from tests.support.wire import dial
 
 FAST = replace(MADRE, latency=0.0)
 
@@ -75,9 +76,19 @@ async def test_a_service_wants_its_token_everywhere_but_at_its_health(start: Sta
             assert await response.json() == {"status": "ok", "module": "madre", "version": "7.0"}
 
 
+async def test_a_token_that_is_no_text_is_a_wrong_one() -> None:
+    madre = Service(FAST, token="the-fleet's", seed="s")
+    port = await madre.start("127.0.0.1", Ports.FREE)
+    try:
+        async with dial(port) as wire:
+            await wire.send(b"GET /tasks HTTP/1.1\r\nHost: h\r\nX-VX11-Token: \xff\r\n\r\n")
+            assert (await wire.response()).status == 401
+    finally:
+        await madre.close()
+
+
 @pytest.mark.parametrize("blueprint", [HERMES, MANIFESTATOR], ids=lambda b: b.name)
-async def test_two_services_guard_their_health_too(start: Start, blueprint: object) -> None:
-    assert blueprint in (HERMES, MANIFESTATOR)
+async def test_two_services_guard_their_health_too(start: Start, blueprint: DemoService) -> None:
     stranger = await start(blueprint, token="")
     async with stranger.get("/health") as response:
         assert response.status == 401

@@ -7,6 +7,8 @@ import os
 import sys
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import pytest_asyncio
@@ -24,11 +26,17 @@ async def gateway() -> AsyncIterator[Running]:
 
 
 async def check(**env: str) -> tuple[int | None, str]:
-    """Its exit code and what it prints, with nothing but `env` in its environment."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, ROOT / "docker" / "healthcheck.py"), env={"PATH": os.environ["PATH"], **env}, stderr=PIPE
-    )
-    _, printed = await process.communicate()
+    """Its exit code and what it prints, with nothing but `env` in its environment.
+
+    It remembers what the check before found only where that had the same TMPDIR.
+    """
+    with TemporaryDirectory() as folder:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, ROOT / "docker" / "healthcheck.py"),
+            env={"PATH": os.environ["PATH"], "TMPDIR": folder, **env},
+            stderr=PIPE,
+        )
+        _, printed = await process.communicate()
     return process.returncode, printed.decode()
 
 
@@ -43,11 +51,36 @@ async def test_it_asks_the_port_that_the_file_sets(gateway: Running, tmp_path_fa
     assert await check(TENTACULO_CONFIG=str(file)) == (0, "")
 
 
+async def test_a_fault_that_gets_into_the_file_makes_no_running_gateway_unhealthy(
+    gateway: Running, tmp_path: Path
+) -> None:
+    file = tmp_path / "gateway.toml"
+    env = {"TENTACULO_CONFIG": str(file), "TMPDIR": str(tmp_path)}
+    file.write_text(f"[server]\nport = {gateway.port}\nprot = 1\n")
+    code, printed = await check(**env)
+    assert (code, "server.prot" in printed) == (1, True), "it never was healthy"
+    file.write_text(f"[server]\nport = {gateway.port}\n")
+    assert await check(**env) == (0, "")
+    for fault in (f"[server]\nport = {gateway.port}\nprot = 1\n", "[server"):
+        file.write_text(fault)
+        assert await check(**env) == (0, "")
+    file.write_text("[server]\nport = 9\n")
+    code, printed = await check(**env)
+    assert (code, "refused" in printed) == (1, True), "a configuration without faults counts"
+
+
+async def test_changes_with_faults_are_left_out_as_the_gateway_does(gateway: Running, tmp_path: Path) -> None:
+    changes = tmp_path / "changes.json"
+    changes.write_text("{")
+    env = {"TENTACULO_SERVER_PORT": str(gateway.port), "TENTACULO_ADMIN_CHANGES_FILE": str(changes)}
+    assert await check(**env) == (0, "")
+
+
 async def test_a_gateway_that_does_not_answer_is_unhealthy(gateway: Running) -> None:
     code, printed = await check(TENTACULO_SERVER_PORT="9")
     assert (code, "refused" in printed) == (1, True)
     code, printed = await check(HEALTHCHECK_URL=f"{gateway.url}/nothing")
-    assert (code, printed) == (1, "it answered 404\n")
+    assert (code, printed) == (1, "its status is 404\n")
 
 
 @pytest.mark.parametrize("env", [{"TENTACULO_SERVER_PORT": "x"}, {"HEALTHCHECK_URL": "https://127.0.0.1/"}])
@@ -74,5 +107,5 @@ async def test_the_token_is_sent_to_this_container_only_and_no_redirect_is_follo
     elsewhere = ok(b"", b"Location: http://127.0.0.1:9/", status=b"302 Found")
     async with upstream(answering(elsewhere), host) as service:
         code, printed = await check(HEALTHCHECK_URL=f"http://{host}:{service.port}/health", TENTACULO_TOKEN=TOKEN)
-        assert (code, printed) == (1, "it answered 302\n")
+        assert (code, printed) == (1, "its status is 302\n")
         assert service.requests[0].all("X-VX11-Token") == tokens

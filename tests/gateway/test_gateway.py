@@ -30,6 +30,7 @@ from tentaculo.tasks import TaskGroup
 from tests.conftest import TOKEN, Start, living
 from tests.support.databases import locked, statuses
 from tests.support.gateway_process import ROOT, clean_environment, to_toml
+from tests.support.needs import need_ipv6
 from tests.support.runtime_tables import SERVICES, opened, rows_of
 from tests.support.store_samples import NOW, view
 from tests.support.waits import eventually
@@ -284,6 +285,7 @@ async def test_the_table_has_the_gateway_itself_and_services_that_are_off(tmp_pa
 
 
 async def test_several_listeners_of_both_families(start: Start) -> None:
+    need_ipv6()
     live = await start({}, server={"listen": ["127.0.0.1:0", "[::1]:0"]})
     running = live.gateway.running
     assert [host for host, _ in running.addresses] == ["127.0.0.1", "::1"]
@@ -294,6 +296,8 @@ async def test_several_listeners_of_both_families(start: Start) -> None:
 
 @pytest.mark.parametrize(("host", "shown"), [("::1", "[::1]"), ("::", "[::1]"), ("0.0.0.0", "127.0.0.1")])
 async def test_its_url_leads_there_from_this_machine(start: Start, host: str, shown: str) -> None:
+    if ":" in host:
+        need_ipv6()
     live = await start({}, server={"host": host, "port": 0})
     assert live.gateway.running.url == f"http://{shown}:{live.port}"
     async with ClientSession() as client, client.get(f"{live.gateway.running.url}/livez") as response:

@@ -7,7 +7,6 @@ import codecs
 import gzip
 import socket
 import ssl
-import subprocess
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,6 +19,7 @@ from websockets.asyncio.server import serve as serve_websockets
 from tentaculo.health.prober import KINDS, Prober
 from tentaculo.model.health import Health, ProbeResult
 from tests.support.addresses import DEAD, Names, dead_address
+from tests.support.certificates import NEW_KEY, Certificate, openssl
 from tests.support.health import Serve, answer, by_path, fleet, says, websocket_response
 from tests.support.waits import free_port
 
@@ -320,13 +320,11 @@ def issue(tmp_path_factory: pytest.TempPathFactory) -> Any:
         (folder / "serial").write_text("01\n")
         now = datetime.now(UTC)
         start, end = (f"{now + timedelta(days=shift):%Y%m%d%H%M%SZ}" for shift in (-30, days))
-        request = "req -new -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=localhost"
+        request = f"req -new {NEW_KEY} -subj /CN=localhost -keyout key.pem -out request.pem"
         sign = "ca -selfsign -batch -notext -config ca.cnf -keyfile key.pem -in request.pem -out certificate.pem"
-        for command in (f"{request} -keyout key.pem -out request.pem", f"{sign} -startdate {start} -enddate {end}"):
-            subprocess.run(["openssl", *command.split()], cwd=folder, check=True, capture_output=True, timeout=30)
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(folder / "certificate.pem", folder / "key.pem")
-        return context, folder / "certificate.pem"
+        openssl(folder, request, f"{sign} -startdate {start} -enddate {end}")
+        made = Certificate(folder / "certificate.pem", folder / "key.pem")
+        return made.server_context(), made.certificate
 
     return make
 
@@ -392,13 +390,9 @@ class TestCertificates:
     ) -> None:
         names = ",".join(["DNS:localhost", *(f"DNS:{'a' * 60}.{'b' * 60}.host-{n}" for n in range(40))])
         issuer = "/O=<script>\u202e" + "o" * 40 + "/CN=localhost"
-        key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes"
-        command = (
-            f"req -x509 {key} -days 90 -utf8 -subj {issuer} -addext subjectAltName={names} -keyout key.pem -out c.pem"
-        )
-        subprocess.run(["openssl", *command.split()], cwd=tmp_path, check=True, capture_output=True, timeout=30)
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(tmp_path / "c.pem", tmp_path / "key.pem")
+        subject = f"-days 90 -utf8 -subj {issuer} -addext subjectAltName={names}"
+        openssl(tmp_path, f"req -x509 {NEW_KEY} {subject} -keyout key.pem -out c.pem")
+        context = Certificate(tmp_path / "c.pem", tmp_path / "key.pem").server_context()
         monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "c.pem"))
         found = (await ask(await serve(silent, ssl=context), "https", probe={"kind": "tls", "timeout": 10})).certificate
         assert found is not None
@@ -407,23 +401,20 @@ class TestCertificates:
         assert found.issuer == "localhost, <script>" + "o" * 40
 
     @staticmethod
-    def openssl(folder: Path, *commands: str) -> None:
+    def make(folder: Path, *commands: str) -> None:
         """Make certificates, of which that of the authority has a name that is no UTF-8."""
         names = b"[req]\ndistinguished_name = req\n[bad]\nbasicConstraints = CA:TRUE\nsubjectAltName = DNS:localhost,DNS:caf\xe9\n"
         (folder / "c.cnf").write_bytes(names + b"[good]\nsubjectAltName = DNS:localhost\n")
-        key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -config c.cnf"
         made = "req -x509 -days 90 -extensions bad -subj /CN=authority -keyout ca-key.pem -out ca.pem"
-        for command in (made, *commands):
-            words = f"{command} {key if command.startswith('req') else ''}".split()
-            subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True, timeout=30)
+        key = f"{NEW_KEY} -config c.cnf"
+        openssl(folder, *(f"{one} {key if one.startswith('req') else ''}" for one in (made, *commands)))
 
     async def test_a_name_that_is_no_text_is_named(
         self, serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """It was an address that is not valid; Python cannot make such a connection."""
-        self.openssl(tmp_path)
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(tmp_path / "ca.pem", tmp_path / "ca-key.pem")
+        self.make(tmp_path)
+        context = Certificate(tmp_path / "ca.pem", tmp_path / "ca-key.pem").server_context()
         monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
         found = await ask(await serve(silent, ssl=context), "https", probe={"kind": "tls", "timeout": 10})
         assert found.health is Health.DOWN
@@ -434,11 +425,8 @@ class TestCertificates:
     ) -> None:
         """Requests reach the service, and the probes said that its address is not valid."""
         sign = "x509 -req -in leaf.csr -CA ca.pem -CAkey ca-key.pem -CAcreateserial -days 30 -extfile c.cnf -extensions good"
-        self.openssl(
-            tmp_path, "req -new -subj /CN=localhost -keyout leaf-key.pem -out leaf.csr", f"{sign} -out leaf.pem"
-        )
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(tmp_path / "leaf.pem", tmp_path / "leaf-key.pem")
+        self.make(tmp_path, "req -new -subj /CN=localhost -keyout leaf-key.pem -out leaf.csr", f"{sign} -out leaf.pem")
+        context = Certificate(tmp_path / "leaf.pem", tmp_path / "leaf-key.pem").server_context()
         monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
         found = await ask(await serve(silent, ssl=context), "https", probe={"kind": "tls", "timeout": 10})
         assert found.health is Health.UP, found.reason
@@ -490,15 +478,13 @@ class TestCertificates:
         self, serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, leaf: int, root: int
     ) -> None:
         (tmp_path / "leaf.ext").write_text("subjectAltName=DNS:localhost\n")
-        key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes"
-        for command in (
-            f"req -x509 {key} -days {root} -subj /CN=root -keyout root.key -out root.pem",
-            f"req -new {key} -subj /CN=localhost -keyout leaf.key -out leaf.csr",
+        openssl(
+            tmp_path,
+            f"req -x509 {NEW_KEY} -days {root} -subj /CN=root -keyout root.key -out root.pem",
+            f"req -new {NEW_KEY} -subj /CN=localhost -keyout leaf.key -out leaf.csr",
             f"x509 -req -in leaf.csr -CA root.pem -CAkey root.key -CAcreateserial -days {leaf} -extfile leaf.ext -out leaf.pem",
-        ):
-            subprocess.run(["openssl", *command.split()], cwd=tmp_path, check=True, capture_output=True, timeout=30)
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(tmp_path / "leaf.pem", tmp_path / "leaf.key")
+        )
+        context = Certificate(tmp_path / "leaf.pem", tmp_path / "leaf.key").server_context()
         monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "root.pem"))
         result = await ask(await serve(silent, ssl=context), "https", probe={"kind": "tls", "timeout": 10})
         whose = "its certificate" if leaf < root else "the certificate of its issuer"

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import ssl
-import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -25,6 +23,7 @@ from tentaculo.config.reader import read
 from tentaculo.incidents import channels, webhook_request
 from tentaculo.incidents.alerts import Message, NotificationKind, trial_message
 from tentaculo.incidents.channels import AppriseChannel, Delivery, WebhookChannel, headers
+from tests.support.certificates import self_signed
 from tests.support.waits import free_port
 from tests.support.webhook_receiver import receiving
 
@@ -140,14 +139,9 @@ def fresh_trust() -> Iterator[None]:
 async def test_a_receiver_over_tls_must_be_trusted(
     is_trusted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    command += ["-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
-    subprocess.run([*command, "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
+    made = self_signed(tmp_path)
     if is_trusted:
-        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        monkeypatch.setenv("SSL_CERT_FILE", str(made.certificate))
     heads: list[bytes] = []
 
     async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -156,7 +150,7 @@ async def test_a_receiver_over_tls_must_be_trusted(
         await writer.drain()
         writer.close()
 
-    async with await asyncio.start_server(respond, "127.0.0.1", 0, ssl=context) as server:
+    async with await asyncio.start_server(respond, "127.0.0.1", 0, ssl=made.server_context()) as server:
         port = server.sockets[0].getsockname()[1]
         async with channel_to(f"https://localhost:{port}/hook") as channel:
             delivery = await channel.send(message())

@@ -7,6 +7,7 @@ who calls, an apt-get that only notes what it was asked for. One test makes a re
 from __future__ import annotations
 
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -144,6 +145,19 @@ def test_as_root_without_success_it_still_says_what_to_type(machine: Machine) ->
     assert "sudo apt-get install" in done.stderr
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupted_installation_lets_services_start_again(machine: Machine, number: signal.Signals) -> None:
+    """A policy-rc.d that stays would keep every package of the machine from starting its service."""
+    script = machine.checkout / "tools" / "bootstrap.sh"
+    policy = machine.checkout / "policy-rc.d"
+    script.write_text(script.read_text().replace("/usr/sbin/policy-rc.d", str(policy)))
+    machine.command("python3", NO_VENV)
+    machine.command("id", "echo 0")
+    machine.command("apt-get", f'[ "$1" = update ] || kill -{number.name.removeprefix("SIG")} "$PPID"')
+    assert machine.bootstrap("run").returncode == 128 + number
+    assert not policy.exists()
+
+
 def test_an_old_python_is_named(machine: Machine) -> None:
     machine.command("python3", 'case "$1" in -V) echo "Python 3.9.2" ;; *) exit 1 ;; esac')
     done = machine.bootstrap("run")
@@ -165,8 +179,8 @@ def test_a_missing_interpreter_is_named(machine: Machine) -> None:
 
 
 def test_what_few_tests_need_is_added_and_nothing_fails_where_it_cannot_be(machine: Machine) -> None:
-    machine.command("varnishtest", "")
-    machine.command("slowhttptest", "")
+    for program in ("varnishtest", "slowhttptest", "git", "litmus", "npm"):
+        machine.command(program, "")
     (machine.checkout / "requirements-conformance.txt").write_text("# nothing\n")
     machine.bootstrap("dev")
     python = machine.checkout / ".venv" / "bin" / "python"

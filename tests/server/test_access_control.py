@@ -72,9 +72,12 @@ def test_a_missing_and_a_wrong_token(fields: list[tuple[str, str]], failure: Fai
 
 def test_only_authorization_that_carried_the_token_is_hidden() -> None:
     check = partial(ACCESS.authenticate, needs_token=True)
-    assert check(inbound(("Authorization", "Bearer right"))).check is TokenCheck.BY_BEARER
+    bearer = inbound(("Authorization", "Bearer right"))
+    assert check(bearer).check is TokenCheck.BY_BEARER
+    assert ACCESS.hides_authorization(bearer)
     both = inbound(("X-VX11-Token", "right"), ("Authorization", "Bearer for-the-service"))
     assert check(both).check is TokenCheck.BY_HEADER
+    assert not ACCESS.hides_authorization(both)
 
 
 def test_a_preflight_is_answered_for_listed_origins_only() -> None:

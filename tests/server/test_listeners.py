@@ -19,6 +19,7 @@ from structlog.testing import capture_logs
 from tentaculo.config.listening import ServerSettings
 from tentaculo.config.reader import read
 from tentaculo.server.listeners import CannotListenError, ConnectionLimits, Listeners, connections_within
+from tests.support.needs import need_ipv6
 from tests.support.wire import TIMEOUT
 
 
@@ -78,6 +79,7 @@ async def test_port_0_takes_any_free_port(listeners: Listeners) -> None:
 
 
 async def test_several_addresses_and_both_families(listeners: Listeners) -> None:
+    need_ipv6()
     where = ServerSettings(listen=("127.0.0.1:0", "[::1]:0", "127.0.0.2:0")).addresses
     assert where == (("127.0.0.1", 0), ("::1", 0), ("127.0.0.2", 0))
     await listeners.open(Greeter, where)
@@ -87,6 +89,7 @@ async def test_several_addresses_and_both_families(listeners: Listeners) -> None
 
 
 async def test_ipv6_alone(listeners: Listeners) -> None:
+    need_ipv6()
     await listeners.open(Greeter, read(ServerSettings, {"host": "[::1]", "port": 0}).addresses)
     ((host, port),) = listeners.bound
     assert host == "::1"
@@ -95,6 +98,7 @@ async def test_ipv6_alone(listeners: Listeners) -> None:
 
 
 async def test_all_of_ipv4_and_all_of_ipv6_go_together_on_one_port(listeners: Listeners) -> None:
+    need_ipv6()
     await listeners.open(Greeter, [("::", 0)])
     port = listeners.bound[0][1]
     await listeners.open(Greeter, [("0.0.0.0", port)])
@@ -114,6 +118,8 @@ async def test_a_name_is_listened_on_at_each_of_its_addresses(listeners: Listene
 async def test_a_taken_port_is_named_with_the_reason(
     listeners: Listeners, family: socket.AddressFamily, host: str, shown: str
 ) -> None:
+    if family is socket.AF_INET6:
+        need_ipv6()
     with taken(family, host) as port, pytest.raises(CannotListenError) as caught:
         await listeners.open(Greeter, [(host, port)])
     error = caught.value

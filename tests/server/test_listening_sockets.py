@@ -15,6 +15,7 @@ import pytest
 from tentaculo.server.listeners import CannotListenError, Listeners
 from tentaculo.server.listening_sockets import InheritedSockets, UnusableSocketError, open_sockets
 from tentaculo.tasks import TaskGroup
+from tests.support.needs import need_ipv6
 
 HERE = "127.0.0.1"
 
@@ -162,6 +163,7 @@ def test_a_restart_with_any_number_of_workers_gets_its_port(before: int, after: 
 
 
 async def test_names_and_both_families() -> None:
+    need_ipv6()
     with open_sockets([("localhost", 0), ("::1", 0), ("::", 0), ("0.0.0.0", 0)], 2) as sockets:
         names = [[sock.getsockname()[:2] for sock in group] for group in sockets]
         assert {host for host, _ in names[0]} == {HERE, "::1", "::", "0.0.0.0"}
@@ -172,6 +174,7 @@ async def test_names_and_both_families() -> None:
 
 
 async def test_all_of_ipv6_leaves_ipv4_alone() -> None:
+    need_ipv6()
     with open_sockets([("0.0.0.0", 0)], 1) as sockets, open_sockets([("::", sockets[0][0].getsockname()[1])], 1):
         pass
 
@@ -214,6 +217,7 @@ class TestInherited:
         assert taken == {"successor": 20}
 
     def test_other_addresses_are_opened_and_closed_as_configured(self) -> None:
+        need_ipv6()
         with open_sockets([(HERE, 0), ("::1", 0)], 1) as old:
             (kept, left) = old[0]
             handed = InheritedSockets((kept.dup(), left.dup()))

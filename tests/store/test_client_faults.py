@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from time import monotonic
 
@@ -23,7 +22,7 @@ from tentaculo.store.errors import StoreUnavailable
 from tentaculo.store.sqlite_file import LOG_LIMIT
 from tentaculo.store.work_queue import WorkQueue
 from tests.support import store_samples
-from tests.support.databases import locked, sqlite, statuses
+from tests.support.databases import locked, not_root, sqlite, statuses
 from tests.support.postgresql import Server
 from tests.support.runtime_tables import make_foreign, opened
 from tests.support.store_samples import view
@@ -188,19 +187,6 @@ def open_folder() -> Iterator[Path]:
     folder.chmod(0o755)
     yield folder
     shutil.rmtree(folder)
-
-
-@contextmanager
-def not_root() -> Iterator[None]:
-    """File modes hold for root only while it is somebody else."""
-    if os.geteuid() != 0:
-        yield
-        return
-    os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
 
 
 async def test_a_read_only_file_is_named_and_taken_up_when_it_may_be_written(

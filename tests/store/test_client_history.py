@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -15,10 +15,12 @@ from sqlalchemy import Engine, event
 from sqlalchemy.exc import SQLAlchemyError
 from structlog.testing import capture_logs
 
+from tentaculo.model.event import StoredEvent
 from tentaculo.model.history import DAY, HOUR, MINUTE, Histogram, Period, Tally
 from tentaculo.store import history as store_history
 from tentaculo.store.client import StoreClient
 from tentaculo.store.database import Database, connect, parse_url
+from tentaculo.store.events import EventRow
 from tentaculo.store.history import Retention, history_row, read_history
 from tests.support import store_samples
 from tests.support.runtime_tables import opened
@@ -170,10 +172,17 @@ async def test_upkeep_lets_others_in_between_its_pieces(
     order: list[str] = []
 
     def note(_c: object, _cursor: object, statement: str, _p: Any, _x: object, _many: bool) -> None:
-        if statement.startswith(("INSERT INTO tentaculo_history", "INSERT INTO tentaculo_events")):
+        if statement.startswith("INSERT INTO tentaculo_history"):
             order.append(statement.split()[2])
 
+    append = Database.append_events
+
+    def note_events(database: Database, rows: Sequence[EventRow]) -> list[StoredEvent]:
+        order.append("tentaculo_events")
+        return append(database, rows)
+
     await until_ok(kept, MINUTE, [6] * 24)
+    monkeypatch.setattr(Database, "append_events", note_events)
     event.listen(Engine, "before_cursor_execute", note)
     try:
         kept.roll_up_history(TODAY + DAY, None)

@@ -9,9 +9,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pg8000
 import pytest
-from sqlalchemy import Connection, Engine, func, make_url, select
-from sqlalchemy.event import listen, remove
+from sqlalchemy import Connection, func, make_url, select
 from sqlalchemy.exc import OperationalError
 from structlog.testing import capture_logs
 
@@ -259,24 +259,25 @@ async def test_the_servers_default_isolation_makes_no_id_twice(
         assert [entry for entry in logs if entry["event"] == "database unavailable"] == []
 
 
-async def test_what_a_commit_asks_postgresql(postgresql: Server, store_client_on: StoreClientOn) -> None:
+async def test_what_a_commit_asks_postgresql(
+    postgresql: Server, store_client_on: StoreClientOn, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """All writers wait for the lock meanwhile. The driver exchanges three messages for a statement with parameters, for
     each row of several, and one for a statement without."""
     found: list[tuple[str, int]] = []
+    execute = pg8000.Cursor.execute
 
-    def note(_c: object, _cursor: object, statement: str, parameters: Any, _x: object, many: bool) -> None:
+    def note(cursor: Any, statement: str, parameters: Any = (), **named: Any) -> Any:
         found.append((statement.partition(" ")[0], len(parameters)))
-        assert not many
+        return execute(cursor, statement, parameters, **named)
 
     with postgresql.database(postgresql.template("migrated", migrate.upgrade)) as url:
         client = store_client_on(url, event_wait=20)
         await client.start()
         await store(client, event(1))
-        listen(Engine, "before_cursor_execute", note)
-        try:
+        with monkeypatch.context() as patched:
+            patched.setattr(pg8000.Cursor, "execute", note)
             await client.store_events([event(number) for number in range(2, 101)])
-        finally:
-            remove(Engine, "before_cursor_execute", note)
     assert found == [("SELECT", 0), ("SELECT", 0), ("INSERT", 1), ("UPDATE", 0)]
 
 

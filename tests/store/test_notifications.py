@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import asyncpg
 import pytest
+from sqlalchemy import make_url
 
 from tentaculo.store import migrate, notifications
 from tentaculo.store.client import StoreClient
@@ -48,7 +51,7 @@ async def test_another_process_learns_of_stored_events(server_url: str, store_cl
     with opened(server_url) as connection:
         connection.exec_driver_sql(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-            " WHERE datname = current_database() AND query LIKE 'LISTEN%' OR query = 'SELECT 1'"
+            " WHERE datname = current_database() AND (query LIKE 'LISTEN%' OR query = 'SELECT 1')"
         )
     await asyncio.wait_for(rung.wait(), 10)
     rung.clear()
@@ -77,14 +80,29 @@ async def test_the_end_of_the_connection_is_noticed_at_once(
     await tasks.close()
 
 
-async def test_a_server_that_is_away_is_tried_again(server_url: str, store_client_on: StoreClientOn) -> None:
-    client = store_client_on(server_url.replace("test_", "absent_"))
+async def test_a_database_that_is_away_is_tried_again_until_it_is_there(
+    postgresql: Server, server_url: str, store_client_on: StoreClientOn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempts, connect = 0, asyncpg.connect
+
+    async def count(**options: Any) -> Any:
+        nonlocal attempts
+        attempts += 1
+        return await connect(**options)
+
+    monkeypatch.setattr(asyncpg, "connect", count)
+    name = str(make_url(server_url).database)
+    absent = name.replace("test_", "absent_")
     rung, tasks = asyncio.Event(), TaskGroup("test")
-    listening = tasks.start(client.notify(rung.set), "listen")
-    await asyncio.sleep(0.2)
+    tasks.start(store_client_on(server_url.replace(f"/{name}", f"/{absent}")).notify(rung.set), "listen")
+    await eventually(lambda: attempts > 2)
     assert not rung.is_set()
-    assert not listening.done()
-    await tasks.close()
+    postgresql.execute(f"CREATE DATABASE {absent}")
+    try:
+        await asyncio.wait_for(rung.wait(), 10)
+        await tasks.close()
+    finally:
+        postgresql.execute(f"DROP DATABASE {absent} WITH (FORCE)")
 
 
 async def test_sqlite_has_none(file: Path, store_client_on: StoreClientOn) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -20,23 +19,11 @@ from tentaculo.store.client import StoreClient
 from tentaculo.store.database import Database
 from tentaculo.store.errors import StoreUnavailable
 from tentaculo.store.sqlite_file import FrozenFile, file_id, is_outdated, open_file
+from tests.support.databases import not_root
 from tests.support.store_samples import event, newest_events, store, view
 from tests.support.waits import eventually
 
 StoreClientOn = Callable[..., StoreClient]
-
-
-@contextmanager
-def not_root() -> Iterator[None]:
-    """File modes hold for root only while it is somebody else."""
-    if os.geteuid() != 0:
-        yield
-        return
-    os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
 
 
 @pytest.fixture

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, event
 
+from tentaculo.model.event import StoredEvent
 from tentaculo.store import migrate
+from tentaculo.store.database import Database
+from tentaculo.store.events import EventRow
 from tests.support.postgresql import Server
 from tests.support.runtime_tables import SERVICES, opened, rows_of
 
@@ -65,6 +68,19 @@ def statuses(url: str) -> dict[str, str]:
 
 
 @contextmanager
+def not_root() -> Iterator[None]:
+    """File modes hold for root only while it is somebody else."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@contextmanager
 def locked(file: Path) -> Iterator[sqlite3.Connection]:
     """Another process's lock on the file, against readers too."""
     with closing(sqlite3.connect(file, isolation_level=None)) as other:
@@ -74,16 +90,15 @@ def locked(file: Path) -> Iterator[sqlite3.Connection]:
 
 
 @contextmanager
-def statements() -> Iterator[list[int]]:
-    """The number of events that each INSERT of this process stores."""
+def commits() -> Iterator[list[int]]:
+    """The number of events in each transaction of this process that stores some."""
     found: list[int] = []
+    append = Database.append_events
 
-    def note(_c: object, _cursor: object, statement: str, *_: object) -> None:
-        if statement.startswith("INSERT INTO tentaculo_events"):
-            found.append(statement.partition(" VALUES ")[2].count("("))
+    def note(database: Database, rows: Sequence[EventRow]) -> list[StoredEvent]:
+        found.append(len(rows))
+        return append(database, rows)
 
-    event.listen(Engine, "before_cursor_execute", note)
-    try:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Database, "append_events", note)
         yield found
-    finally:
-        event.remove(Engine, "before_cursor_execute", note)

@@ -6,6 +6,7 @@ import socket
 
 import pytest
 
+from tests.support.needs import need_ipv6
 from tests.support.waits import eventually, free_port
 
 
@@ -22,5 +23,7 @@ async def test_it_fails_by_name_at_the_deadline() -> None:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 def test_a_free_port_can_be_bound(host: str) -> None:
+    if ":" in host:
+        need_ipv6()
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as server:
         server.bind((host, free_port(host)))

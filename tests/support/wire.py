@@ -18,8 +18,24 @@ Reader: TypeAlias = asyncio.StreamReader
 Writer: TypeAlias = asyncio.StreamWriter
 
 
+class Message:
+    """What a request and a response have in common."""
+
+    headers: list[tuple[str, str]]
+
+    def all(self, name: str) -> list[str]:
+        """Every value of a header, in order."""
+        return [value for key, value in self.headers if key.lower() == name.lower()]
+
+    def get(self, name: str) -> str | None:
+        """The one value of a header; the test fails if it is repeated."""
+        values = self.all(name)
+        assert len(values) <= 1, f"{name} is repeated: {values}"
+        return values[0] if values else None
+
+
 @dataclass
-class Response:
+class Response(Message):
     """An answer as it came over the wire."""
 
     status: int
@@ -29,19 +45,9 @@ class Response:
     body: bytes = b""
     raw_head: bytes = b""
 
-    def all(self, name: str) -> list[str]:
-        """Every value of a header, in order."""
-        return [value for key, value in self.headers if key.lower() == name.lower()]
-
-    def get(self, name: str) -> str | None:
-        """The one value of a header; the test fails if it is repeated."""
-        values = self.all(name)
-        assert len(values) <= 1, f"{name} is repeated: {values}"
-        return values[0] if values else None
-
 
 @dataclass
-class Request:
+class Request(Message):
     """A request as an upstream got it."""
 
     method: str
@@ -49,16 +55,6 @@ class Request:
     headers: list[tuple[str, str]]
     body: bytes
     raw_head: bytes
-
-    def all(self, name: str) -> list[str]:
-        """Every value of a header, in order."""
-        return [value for key, value in self.headers if key.lower() == name.lower()]
-
-    def get(self, name: str) -> str | None:
-        """The one value of a header; the test fails if it is repeated."""
-        values = self.all(name)
-        assert len(values) <= 1, f"{name} is repeated: {values}"
-        return values[0] if values else None
 
 
 def split_head(head: bytes) -> tuple[str, list[tuple[str, str]]]:

@@ -8,11 +8,8 @@ import gc
 import socket
 import ssl
 import struct
-import subprocess
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -23,6 +20,9 @@ from tentaculo.model.health import Endpoint
 from tentaculo.net.resolving import look_up
 from tentaculo.upstream.connection import MAX_IDLE, MAX_IDLE_UNSAFE, UpstreamConnection
 from tentaculo.upstream.pool import Pool
+from tests.support.addresses import DEAD, Names, dead_address
+from tests.support.certificates import Certificate, self_signed
+from tests.support.needs import need_ipv6
 from tests.support.waits import eventually
 from tests.support.wire import Reader, Writer, answering, ok, read_request, upstream
 from tests.support.wire import Upstream as Server
@@ -236,45 +236,18 @@ class TestGoingWhileIdle:
             await server.until(lambda: server.gone == 1)
 
 
-@pytest.fixture
-def refusing() -> Iterator[int]:
-    """A port that nobody listens on, held so that nobody can."""
-    with socket.socket() as holder:
-        holder.bind(("127.0.0.1", 0))
-        yield holder.getsockname()[1]
-
-
-DEAD = "127.0.0.2"
-
-
-@contextmanager
-def swallowing(port: int = 0) -> Iterator[int]:
-    """A port of `DEAD` whose listener's queue is full: Linux drops what comes then, as a dead machine would."""
-    with socket.socket() as listener:
-        listener.bind((DEAD, port))
-        listener.listen(0)
-        waiting = [socket.socket() for _ in range(2)]
-        for one in waiting:
-            one.setblocking(False)
-            one.connect_ex(listener.getsockname())
-        try:
-            yield listener.getsockname()[1]
-        finally:
-            for one in waiting:
-                one.close()
-
-
 class TestConnecting:
-    async def test_refused(self, refusing: int) -> None:
-        error = await failure(pool_of(refusing))
+    async def test_refused(self, refusing_port: int) -> None:
+        error = await failure(pool_of(refusing_port))
         assert error.failure is Failure.CONNECT_REFUSED
 
     async def test_no_answer_in_time(self) -> None:
-        with swallowing() as port:
+        with dead_address() as port:
             error = await failure(pool_of(port, DEAD), 0.1)
         assert error.failure is Failure.CONNECT_TIMEOUT
 
     async def test_over_ipv6(self) -> None:
+        need_ipv6()
         async with upstream(answering(ok()), "::1") as server:
             pool = pool_of(server.port, "::1")
             connection = await used(pool)
@@ -283,7 +256,7 @@ class TestConnecting:
 
     async def test_one_dead_address_of_a_name_leaves_time_for_the_others(self) -> None:
         async with upstream(answering(ok())) as server:
-            with swallowing(server.port):
+            with dead_address(server.port):
                 pool = Pool(Endpoint("s", "name", server.port), LimitSettings(), look_up=Names([DEAD, "127.0.0.1"]))
                 connection = await pool.connect(2)
                 assert connection.address == "127.0.0.1"
@@ -306,25 +279,6 @@ async def believed_no_more() -> None:
     await asyncio.sleep(0.005)
 
 
-class Names:
-    """A name server that says what it is told, and counts."""
-
-    def __init__(self, *said: list[str] | OSError | None) -> None:
-        """Each of `said` for one look-up, the last for all that follow; None hangs."""
-        self.said = list(said)
-        self.asked: list[tuple[str, int]] = []
-
-    async def __call__(self, name: str, port: int) -> list[str]:
-        self.asked.append((name, port))
-        said = self.said.pop(0) if len(self.said) > 1 else self.said[0]
-        if said is None:
-            await asyncio.Event().wait()
-            raise AssertionError
-        if isinstance(said, OSError):
-            raise said
-        return said
-
-
 class TestNames:
     def pool(self, port: int, names: Names, resolve: float) -> Pool:
         return Pool(Endpoint("s", "name", port), LimitSettings(resolve=resolve), look_up=names)
@@ -343,12 +297,12 @@ class TestNames:
             (await used(pool)).abort()
         assert names.asked == []
 
-    async def test_one_that_is_not_found(self, refusing: int) -> None:
-        error = await failure(self.pool(refusing, Names(socket.gaierror(socket.EAI_NONAME, "x")), 30))
+    async def test_one_that_is_not_found(self, refusing_port: int) -> None:
+        error = await failure(self.pool(refusing_port, Names(socket.gaierror(socket.EAI_NONAME, "x")), 30))
         assert error.failure is Failure.DNS_FAILED
 
-    async def test_a_silent_name_server(self, refusing: int) -> None:
-        error = await failure(self.pool(refusing, Names(None), 30), 0.05)
+    async def test_a_silent_name_server(self, refusing_port: int) -> None:
+        error = await failure(self.pool(refusing_port, Names(None), 30), 0.05)
         assert (error.failure, error.detail) == (
             Failure.CONNECT_TIMEOUT,
             "the service's name was not looked up within 0.05 s",
@@ -382,7 +336,7 @@ class TestNames:
         async with upstream(answering(ok()), "0.0.0.0") as server:
             pool = self.pool(server.port, names, SHORT)
             in_use, before = await used(pool), await pool.connect(5)
-            names.said = [["127.0.0.3"]]
+            names.results = [["127.0.0.3"]]
             await believed_no_more()
             pool.give_back(in_use)
             await eventually(lambda: not in_use.is_open)
@@ -398,7 +352,7 @@ class TestNames:
         async with upstream(answering(ok())) as server:
             pool = self.pool(server.port, names, SHORT)
             connections = [await used(pool) for _ in range(3)]
-            names.said, names.asked = [None], []
+            names.results, names.asked = [None], []
             for connection in connections:
                 await believed_no_more()
                 pool.give_back(connection)
@@ -445,7 +399,7 @@ class TestNames:
 
     async def test_one_dead_address_is_remembered(self) -> None:
         async with upstream(answering(ok())) as server:
-            with swallowing(server.port):
+            with dead_address(server.port):
                 pool = Pool(Endpoint("s", "name", server.port), LimitSettings(), look_up=Names([DEAD, "127.0.0.1"]))
                 (await pool.connect(10)).abort()
                 began = asyncio.get_running_loop().time()
@@ -521,21 +475,14 @@ class TestNames:
 
 
 @pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
     """A certificate for localhost that signed itself, and its key."""
-    folder = tmp_path_factory.mktemp("tls")
-    made = folder / "certificate.pem", folder / "key.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    command += ["-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
-    command += ["-out", str(made[0]), "-keyout", str(made[1])]
-    subprocess.run(command, check=True, capture_output=True, timeout=30)
-    return made
+    return self_signed(tmp_path_factory.mktemp("tls"))
 
 
 class TestTls:
-    async def connect(self, certificate: tuple[Path, Path], name: str, *, trusts: bool, server_name: str = "") -> bytes:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(*certificate)
+    async def connect(self, certificate: Certificate, name: str, *, trusts: bool, server_name: str = "") -> bytes:
+        context = certificate.server_context()
 
         async def serve(reader: Reader, writer: Writer) -> None:
             try:
@@ -564,15 +511,15 @@ class TestTls:
             finally:
                 connection.abort()
 
-    async def test_a_certificate_that_is_trusted(self, certificate: tuple[Path, Path]) -> None:
+    async def test_a_certificate_that_is_trusted(self, certificate: Certificate) -> None:
         assert await self.connect(certificate, "localhost", trusts=True) == b"ok"
 
-    async def test_the_name_of_the_certificate_can_be_another(self, certificate: tuple[Path, Path]) -> None:
+    async def test_the_name_of_the_certificate_can_be_another(self, certificate: Certificate) -> None:
         found = await self.connect(certificate, "other.example", trusts=True, server_name="localhost")
         assert found == b"ok"
 
     @pytest.mark.parametrize(("name", "trusts"), [("localhost", False), ("other.example", True)])
-    async def test_one_that_is_not(self, certificate: tuple[Path, Path], name: str, trusts: bool) -> None:
+    async def test_one_that_is_not(self, certificate: Certificate, name: str, trusts: bool) -> None:
         with pytest.raises(UpstreamError) as caught:
             await self.connect(certificate, name, trusts=trusts)
         assert caught.value.failure is Failure.TLS_FAILED

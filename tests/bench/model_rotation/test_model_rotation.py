@@ -59,6 +59,16 @@ def test_intervals_hold_what_is_known() -> None:
     assert excess([3.0, 3.0], [1.0, 1.0]) == (2.0, 0.0)
 
 
+def test_runs_of_two_methods_are_compared_in_pairs() -> None:
+    """What makes a run hard for both says nothing about their difference."""
+    others = [1.0, 2.0, 3.0, 4.0]
+    assert excess([one + 2 for one in others], others) == (2.0, 0.0)
+    assert ratio([one / 2 for one in others], others) == (0.5, 0.5, 0.5)
+    value, low, high = ratio([1.0, 3.0], [2.0, 2.0])
+    assert [low, value, high] == pytest.approx([1 - 1.96 / 2, 1.0, 1 + 1.96 / 2])
+    assert list(excess([1.0, 3.0], [2.0, 2.0])) == pytest.approx([0.0, 1.96])
+
+
 def test_a_log_is_replayed_without_bias() -> None:
     chance = random.Random(3)
     calls = []
