@@ -118,10 +118,15 @@ def _take_over() -> ProcessContext:
 
 
 def _serve_demo(loaded: Loaded, host: str | None, port: int | None, manager: ServiceManager) -> None:
-    with TemporaryDirectory(prefix="tentaculo-demo-") as folder:
+    try:
+        temporary = TemporaryDirectory(prefix="tentaculo-demo-")
         # The migration's process must not read a configuration that happens to lie in the working directory.
-        file = Path(folder, "tentaculo.toml")
+        file = Path(temporary.name, "tentaculo.toml")
         file.write_text("# The demonstration's configuration is made in memory.\n", encoding="utf-8")
+    except OSError as error:
+        reason = f"the demonstration can write no temporary files: {error.strerror}"
+        raise StartError(f"{reason}. TMPDIR names another folder for them") from error
+    with temporary as folder:
         _warn_of(loaded)
         config = with_address(loaded.config, host, port).replace(folder=Path(folder), database=DatabaseSettings())
         config = config.replace(server=config.server.replace(workers=1))

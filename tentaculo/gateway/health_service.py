@@ -124,8 +124,8 @@ class HealthService:
         """Make what a configuration needs beside what there is. Changes nothing, and may run in a thread."""
         breakers, board = self.breakers.prepare(config), self.board.prepare(config)
         steps = {one: one.prepare(config) for one in (self._prober, self._scheduler) if one is not None}
-        probed_otherwise = [
-            upstream
+        probes = [
+            partial(self.probe_endpoint_now, upstream)
             for name in changes.changed
             if self._config.services[name].probed_by != config.services[name].probed_by
             for upstream in config.services[name].upstreams
@@ -142,16 +142,15 @@ class HealthService:
             self.probe_log.use(config.services, self.board.has)
             self.states.keep_for(timedelta(days=config.incidents.keep))
             self._forget(changes.removed)
-            for transition in transitions:
-                self._note_transition(transition)
+            if self._decides:
+                self._steps.extend([partial(self._report_transition, transition, 0.0) for transition in transitions])
             if self._scheduler is not None:
                 # No probe writes the rows of those that are off.
                 self._write_now(*changes.added, *changes.changed)
             if self._is_in_charge:
                 for name in changes.added:
                     self.history.note_health(name, self.board.health(name))
-            for upstream in probed_otherwise:
-                self._steps.add(partial(self.probe_endpoint_now, upstream))
+            self._steps.extend(probes)
 
         return PreparedHealth(breakers.breakers, use)
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 MOST = 8
 """Steps in one turn. A change of health, which costs most, takes 0.15 ms."""
 
 
 class TurnQueue:
-    """Takes steps in the order of `add`: at once, or in a later turn after `most` of them in this one."""
+    """Takes steps in the order in which they were added: at once, or in a later turn after `most` of them in this one."""
 
     def __init__(self, most: int = MOST) -> None:
         self._most = self._left = most
@@ -33,6 +33,11 @@ class TurnQueue:
         self._left -= 1
         self._watch()
         step()
+
+    def extend(self, steps: Iterable[Callable[[], None]]) -> None:
+        """Take all of `steps` in later turns, behind those that wait."""
+        self._waiting.extend(steps)
+        self._watch()
 
     def finish(self) -> None:
         """Take all that wait now, whatever it takes: nobody is served any more."""

@@ -100,7 +100,7 @@ class Board:
         others. What is known of a service and of each endpoint that stays is kept.
         """
         dependencies, start = Dependencies(config), self._now()
-        entries, changed = dict[str, ServiceState](), list[tuple[ServiceState, ServiceState]]()
+        entries, changed = dict[str, ServiceState](), list[tuple[ServiceState, Callable[[], None]]]()
         for name, service in config.services.items():
             known = self._entries.get(name)
             if known is None:
@@ -108,16 +108,18 @@ class Board:
                 continue
             entries[name] = known
             if known.service != service:
-                changed.append((known, initial_state(service, start)))
+                changed.append((known, known.prepare(initial_state(service, start))))
 
         def use() -> tuple[Transition, ...]:
             explains = bool(self._dependencies or dependencies)
             self._dependencies, self._entries = dependencies, entries
-            for known, made in changed:
-                known.follow(made)
+            for _, follow in changed:
+                follow()
             if explains:
                 self._explain()
-            return self._note_published(entries.values(), self._now())
+            # Where no service explains another one, only those that changed can have another health.
+            touched = entries.values() if explains else [known for known, _ in changed]
+            return self._note_published(touched, self._now())
 
         return use
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -44,22 +45,35 @@ class ServiceState:
     def __post_init__(self) -> None:
         self.published = (self.health, self.root, self.kind)
 
-    def follow(self, other: ServiceState) -> None:
-        """Take over the settings of `other`, which is new, and those of its endpoints that this one does not have."""
-        before, self.service = self.service, other.service
-        if not (before.enabled and self.service.enabled) or (before.probe.kind == "none") is self.is_probed:
-            # It was switched on or off, or is probed from now on, or no longer: nothing that is known holds.
-            self.endpoints, self.found, self.slow = other.endpoints, other.found, None
-            self.maintenance = self.maintenance if self.service.enabled else None
-        else:
-            if before.probe.thresholds != self.service.probe.thresholds:
-                for endpoint in self.endpoints.values():
-                    endpoint.threshold.follow(*self.service.probe.thresholds)
-            if self.endpoints.keys() != other.endpoints.keys():
-                self.endpoints = {at: self.endpoints.get(at, made) for at, made in other.endpoints.items()}
-                self.found = self.aggregate()
-        if self.healthy_path not in self.service.health:
-            self.healthy_path = None
+    def prepare(self, other: ServiceState) -> Callable[[], None]:
+        """What takes over the settings of `other`, which is new, and those of its endpoints that this one does not have.
+
+        Changes nothing, and may run in a thread. Only the result changes which endpoints there are.
+        """
+        before, service = self.service, other.service
+        # It was switched on or off, or is probed from now on, or no longer: nothing that is known holds.
+        is_fresh = not (before.enabled and service.enabled) or self.is_probed is not other.is_probed
+        thresholds = None if before.probe.thresholds == service.probe.thresholds else service.probe.thresholds
+        endpoints = {at: self.endpoints.get(at, made) for at, made in other.endpoints.items()}
+        has_other_endpoints = endpoints.keys() != self.endpoints.keys()
+        is_unknown = self.endpoints.keys().isdisjoint(endpoints)
+
+        def use() -> None:
+            self.service = service
+            if is_fresh:
+                self.endpoints, self.found, self.slow = other.endpoints, other.found, None
+                self.maintenance = self.maintenance if service.enabled else None
+            else:
+                if thresholds is not None:
+                    for endpoint in self.endpoints.values():
+                        endpoint.threshold.follow(*thresholds)
+                if has_other_endpoints:
+                    self.endpoints = endpoints
+                    self.found = other.found if is_unknown else self.aggregate()
+            if self.healthy_path not in service.health:
+                self.healthy_path = None
+
+        return use
 
     @property
     def is_probed(self) -> bool:

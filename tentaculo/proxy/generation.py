@@ -58,7 +58,8 @@ class ProxyGeneration:
         self.states: dict[Endpoint, EndpointState] = {}
         """Each endpoint of the services that are on."""
         self.balancers: dict[str, LoadBalancer] = {}
-        self._shares: dict[str, tuple[int, ...]] = {}
+        self._made: list[tuple[LoadBalancer, LoadBalancer | None, tuple[int, ...]]] = []
+        """Each new load balancer, the one whose work it continues, and the weights of its endpoints."""
         for service in services.values():
             if service.enabled:
                 self.balancers[service.name] = self._balancer(service, breakers)
@@ -71,6 +72,8 @@ class ProxyGeneration:
         """The entry for `/<service>/health`, by the service's name."""
         self.groups: list[TargetGroup] = []
         """The groups of targets, in the order of their routes."""
+        served = {} if before is None else before.states
+        self._gone = [one for at, one in served.items() if self.states.get(at) is not one]
         self._pending_groups: list[tuple[CompiledRoute, TargetGroup]] = []
         if any(route.route.rotation is not None for route in self.routes):
             self._make_groups(learning)
@@ -87,7 +90,7 @@ class ProxyGeneration:
     def _balancer(self, service: ServiceSettings, breakers: Mapping[Endpoint, CircuitBreaker]) -> LoadBalancer:
         """That of the generation before where it would be the same."""
         limits, before = self._config.limits, self._before
-        shares = self._shares[service.name] = service.shares
+        shares = service.shares
         endpoints, known = service.upstreams, before.balancers.get(service.name) if before is not None else None
         old = before.services[service.name] if before is not None and known is not None else None
         states = [self._state(service, at, breakers, weight) for at, weight in zip(endpoints, shares, strict=True)]
@@ -101,13 +104,16 @@ class ProxyGeneration:
             if is_same:
                 return known
         keeps_limit = known is not None and old is not None and old.concurrency == service.concurrency
-        return LoadBalancer(
+        made = LoadBalancer(
             states,
             limits.queue,
             in_turn=service.policy == "round_robin",
             concurrency=known.concurrency if known is not None and keeps_limit else _concurrency_limit(service),
-            is_joined=before is None,
+            # Endpoints that are served must not change before the swap.
+            is_joined=before is None or before.states.keys().isdisjoint(endpoints),
         )
+        self._made.append((made, known, shares))
+        return made
 
     def _state(
         self, service: ServiceSettings, upstream: Endpoint, breakers: Mapping[Endpoint, CircuitBreaker], weight: int
@@ -177,14 +183,15 @@ class ProxyGeneration:
             for name in {target.plan.service.name for target in group.targets}
         )
 
-    def replace(self, before: ProxyGeneration | None) -> list[EndpointState]:
-        """Put this generation in place of the one it was built upon. Returns the endpoints that are gone."""
-        for name, balancer in self.balancers.items():
-            old = before.balancers.get(name) if before is not None else None
-            if old is not balancer:
-                balancer.join(old)
-                for state, weight in zip(balancer.endpoints, self._shares[name], strict=True):
+    def replace(self, before: ProxyGeneration | None) -> None:
+        """Put this generation in place of the one it was built upon."""
+        for balancer, old, shares in self._made:
+            if not balancer.is_joined:
+                balancer.join()
+                for state, weight in zip(balancer.endpoints, shares, strict=True):
                     state.weight = weight
+            if old is not None:
+                balancer.continue_from(old)
         for state in self.states.values():
             state.limit = self._config.limits.in_flight
         for balancer in self.balancers.values():
@@ -194,11 +201,12 @@ class ProxyGeneration:
             route.group = group
             if (earlier := learned.get(route.key)) is not None:
                 group.continue_from(earlier)
-        self._pending_groups.clear()
-        gone = [] if before is None else [one for at, one in before.states.items() if self.states.get(at) is not one]
-        for state in gone:
+        for state in self._gone:
             state.pool.retire()
-        return gone
+        # They would keep the generation before in memory.
+        self._made.clear()
+        self._pending_groups.clear()
+        self._gone.clear()
 
     def shrink(self) -> bool:
         """Close half of the idle connections to every endpoint. Returns whether there were any."""

@@ -175,7 +175,7 @@ class LoadBalancer:
 
     __slots__ = (
         *("_choices", "_hedge_budget", "_in_turn", "_only", "_place", "_queue", "_retries"),
-        *("concurrency", "endpoints", "hedges", "hedges_won", "waiting"),
+        *("concurrency", "endpoints", "hedges", "hedges_won", "is_joined", "waiting"),
     )
 
     def __init__(
@@ -202,23 +202,27 @@ class LoadBalancer:
         """Requests that were hedged, and those of them to which the second endpoint responded first."""
         self.waiting: deque[asyncio.Future[None]] = deque()
         """Requests that wait for room; new ones queue behind them."""
+        self.is_joined = False
         if is_joined:
             self.join()
 
     def __repr__(self) -> str:
         return f"<LoadBalancer: {len(self.endpoints)} endpoints, {len(self.waiting)} requests wait>"
 
-    def join(self, before: LoadBalancer | None = None) -> None:
-        """Compare the endpoints with each other from now on, and continue what `before` did for the same service.
+    def join(self) -> None:
+        """Compare the endpoints with each other from now on."""
+        self.is_joined = True
+        for endpoint in self.endpoints:
+            endpoint.others = tuple(other.outliers for other in self.endpoints if other is not endpoint)
+
+    def continue_from(self, before: LoadBalancer) -> None:
+        """Continue what `before` did for the same service.
 
         Its requests share the queue: whichever endpoint has room, the one that has waited longest tries again.
         """
-        for endpoint in self.endpoints:
-            endpoint.others = tuple(other.outliers for other in self.endpoints if other is not endpoint)
-        if before is not None:
-            self.waiting, self._choices, self._place = before.waiting, before._choices, before._place
-            self._retries, self._hedge_budget = before._retries, before._hedge_budget
-            self.hedges, self.hedges_won = before.hedges, before.hedges_won
+        self.waiting, self._choices, self._place = before.waiting, before._choices, before._place
+        self._retries, self._hedge_budget = before._retries, before._hedge_budget
+        self.hedges, self.hedges_won = before.hedges, before.hedges_won
 
     def acquire(self, tried: Sequence[EndpointState] = ()) -> Lease | None:
         """A place at the next endpoint that is not in `tried`, or None if none takes a request now."""

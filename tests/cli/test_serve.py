@@ -6,6 +6,7 @@ import asyncio
 import os
 import sqlite3
 import sys
+import tempfile
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,12 @@ async def test_nobody_need_read_what_it_prints(tmp_path: Path, reader: str) -> N
 def test_a_start_without_threads_says_why() -> None:
     with pytest.raises(StartError, match="no thread can be started"), serve._report_start_errors():
         raise RuntimeError("can't start new thread")
+
+
+def test_a_demonstration_without_a_temporary_folder_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    with pytest.raises(StartError, match="can write no temporary files: No such file or directory"):
+        serve.demo(None, 0)
 
 
 FAILS_TWICE = """

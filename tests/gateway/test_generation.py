@@ -315,7 +315,7 @@ async def test_a_turn_of_the_loop_reports_a_few_of_the_services_that_a_reload_ha
         asyncio.get_running_loop().call_soon(turned)
         served.gateway.swap(generation)
         assert all(health.board.service(name).health is Health.OFF for name in names), "the reload itself is whole"
-        assert len(reported) == TURN
+        assert not reported, "later turns report it"
         assert len(stored) <= ROWS_AT_ONCE
         await eventually(lambda: len(reported) == len(names) and {name for _, name in stored} == set(names))
         assert [name for _, name in reported] == names, "in their order"

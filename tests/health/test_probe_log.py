@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import msgspec
+
 from tentaculo.health.probe_log import ProbeLog
 from tentaculo.model.health import Certificate, Endpoint, Health, ProbeResult, SeenCertificate
 
 NOW = datetime(2026, 3, 14, 15, 9, 26, tzinfo=UTC)
 MADRE = Endpoint("madre", "127.0.0.1", 8001, tls=True)
-OTHER = replace(MADRE, port=8002)
+OTHER = msgspec.structs.replace(MADRE, port=8002)
 CERTIFICATE = Certificate(("madre.example",), 0, "R11", None, NOW, NOW)
 
 
@@ -79,7 +81,7 @@ def test_times_follow_a_clock_that_was_set() -> None:
 
 def test_services_that_only_the_other_process_has_are_left_out() -> None:
     old, new = ProbeLog(["removed", "madre"]), ProbeLog(["madre"])
-    removed = replace(MADRE, service="removed")
+    removed = msgspec.structs.replace(MADRE, service="removed")
     old.add(found(1, removed, certificate=CERTIFICATE))
     old.add(found(2, certificate=CERTIFICATE))
     new.restore(*old.content())

@@ -61,11 +61,16 @@ class Server:
         _await_ready(self, self._process)
 
     def stop(self) -> None:
-        """End it in order, if it runs."""
-        if self._process is not None:
-            self._process.send_signal(signal.SIGINT)
+        """End it in order, if it runs; one that does not end is killed, so that no test leaves it behind."""
+        if self._process is None:
+            return
+        self._process.send_signal(signal.SIGINT)
+        try:
             self._process.wait(20)
-            self._process = None
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise
+        self._process = None
 
     def kill(self) -> None:
         """SIGKILL to the server and all its processes at once. What it had in memory is lost."""
