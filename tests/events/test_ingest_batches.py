@@ -136,6 +136,7 @@ async def test_what_the_database_does_not_accept_is_422(gateway: Gateway) -> Non
     assert (status, [error["index"] for error in answer["errors"]]) == (422, [0, 1])
 
 
+@pytest.mark.thorough
 async def test_the_bytes_that_wait_for_the_database_are_limited(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
