@@ -70,7 +70,19 @@ class ClientConnection(FastPathConnection):
 
     __slots__ = (
         *("_admission", "_dropped", "_head_time", "_head_timer", "_is_ending", "_is_lingering", "_limit", "_looks"),
-        *("_peer", "_quiet", "_sent", "_requests", "_responses", "_watch", "bound", "client_info", "judged", "turns"),
+        *(
+            "_ended_late",
+            "_peer",
+            "_quiet",
+            "_sent",
+            "_requests",
+            "_responses",
+            "_watch",
+            "bound",
+            "client_info",
+            "judged",
+            "turns",
+        ),
     )
 
     turns: TurnScheduler
@@ -114,7 +126,7 @@ class ClientConnection(FastPathConnection):
         self._peer: str | None = None
         self._head_time = limits.head_time
         self._dropped = 0
-        self._is_ending = self._is_lingering = False
+        self._is_ending = self._is_lingering = self._ended_late = False
         self._looks = self._quiet = self._sent = 0
         self._watch: asyncio.TimerHandle | None = None
         self._head_timer: asyncio.TimerHandle | None = None
@@ -194,6 +206,8 @@ class ClientConnection(FastPathConnection):
         """The client has closed its sending half, or the connection: which of the two, only its responses can tell."""
         stays = super().eof_received()
         if stays and self._watch is None:
+            # One that ended before the response began is known to wait for it, whatever pauses the response makes.
+            self._ended_late = bool(self.has_response)
             self._watch = self.event_loop.call_later(WATCH, self._look)
         return stays
 
@@ -202,7 +216,7 @@ class ClientConnection(FastPathConnection):
         transport = self.transport
         if transport is None:
             return
-        if is_gone(transport) or (self.has_response and self._has_paused(transport)):
+        if is_gone(transport) or (self._ended_late and self.has_response and self._has_paused(transport)):
             transport.abort()
             return
         self._looks += 1

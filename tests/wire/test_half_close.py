@@ -110,6 +110,23 @@ async def test_a_response_that_has_begun_is_sent_whole(start: Start, service: Se
 
 
 @pytest.mark.usefixtures("notices_soon")
+async def test_a_client_that_had_ended_before_gets_a_response_with_pauses(start: Start, service: Service) -> None:
+    async def script(reader: Reader, writer: Writer, state: Upstream) -> None:
+        await read_request(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst")
+        await asyncio.sleep(0.4)  # eight looks
+        writer.write(b" last")
+
+    async with upstream(script) as up:
+        live = await start(service(up.port))
+        async with dial(live.port) as wire:
+            wire.writer.write(REQUESTS["keeps"])
+            wire.writer.write_eof()
+            assert (await wire.head()).status == 200
+            assert await wire.rest() == b"first last"
+
+
+@pytest.mark.usefixtures("notices_soon")
 async def test_a_client_whose_response_pauses_behind_its_end_has_left(start: Start, service: Service) -> None:
     async with upstream(until_it_leaves_behind(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst")) as up:
         live = await start(service(up.port))
