@@ -209,6 +209,7 @@ async def test_what_became_of_each_message_is_told_of_the_incident_and_of_the_ch
     assert "a-secret" not in json.dumps([found, duty]), "an address may hold a password"
 
 
+@pytest.mark.thorough
 async def test_an_acknowledgement_by_either_way_is_known_everywhere_and_is_an_event(
     services: Services, file: Path
 ) -> None:
@@ -245,6 +246,7 @@ async def test_an_acknowledgement_by_either_way_is_known_everywhere_and_is_an_ev
             assert over["error"] == "incident_over"
 
 
+@pytest.mark.thorough
 async def test_a_parent_that_falls_is_one_incident_and_one_alert(services: Services, file: Path) -> None:
     fleet = {
         "switch": services.table("switch"),
@@ -354,6 +356,7 @@ async def test_a_receiver_that_was_away_for_every_attempt_is_notified_when_it_re
     assert [kind for kind, _ in told(receiver)] == ["incident.opened"] * 6 + ["incident.ended"]
 
 
+@pytest.mark.thorough
 async def test_the_reason_of_an_incident_is_that_of_its_opening(services: Services, file: Path) -> None:
     table = services.table("hermes")
     table["probe"]["successes"] = 3
@@ -368,6 +371,7 @@ async def test_the_reason_of_an_incident_is_that_of_its_opening(services: Servic
     assert "It failed because: answered 500 at /hermes" in text
 
 
+@pytest.mark.thorough
 async def test_an_outage_is_not_announced_with_the_share_of_the_minute_before_it(
     services: Services, file: Path
 ) -> None:
@@ -444,6 +448,7 @@ async def test_an_open_incident_outlives_the_gateway(services: Services, file: P
     assert not [line for line in logs if line["event"] == "incident opened"]
 
 
+@pytest.mark.thorough
 async def test_an_outage_that_a_locked_database_hides_at_the_start_has_one_end(
     services: Services, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -537,6 +542,7 @@ async def test_what_is_too_old_is_forgotten_once_the_clock_was_steady_for_long(
         assert once(url, lambda connection: find(connection, 2)) is not None
 
 
+@pytest.mark.thorough
 async def test_a_lost_database_costs_history_only(services: Services, tmp_path: Path) -> None:
     async with (
         receiving() as receiver,
@@ -562,6 +568,7 @@ async def test_a_lost_database_costs_history_only(services: Services, tmp_path: 
     assert told(receiver) == [("incident.opened", "hermes is down")]
 
 
+@pytest.mark.thorough
 async def test_a_database_that_is_locked_delays_no_alert(services: Services, file: Path) -> None:
     fleet = {"hermes": services.table("hermes")}
     async with receiving() as receiver, gateway(file, fleet, receiver) as client:
