@@ -69,20 +69,9 @@ class ClientConnection(FastPathConnection):
     """
 
     __slots__ = (
-        *("_admission", "_dropped", "_head_time", "_head_timer", "_is_ending", "_is_lingering", "_limit", "_looks"),
-        *(
-            "_ended_late",
-            "_peer",
-            "_quiet",
-            "_sent",
-            "_requests",
-            "_responses",
-            "_watch",
-            "bound",
-            "client_info",
-            "judged",
-            "turns",
-        ),
+        *("_admission", "_dropped", "_ended_late", "_head_time", "_head_timer", "_is_ending", "_is_lingering"),
+        *("_limit", "_looks", "_peer", "_quiet", "_requests", "_responses", "_sent", "_watch", "bound"),
+        *("client_info", "judged", "turns"),
     )
 
     turns: TurnScheduler
