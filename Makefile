@@ -8,7 +8,7 @@ unexport PYTHONDONTWRITEBYTECODE
 help:
 	@echo "make run           start the gateway with tentaculo.toml, or the demonstration if there is no such file"
 	@echo "make test          run every test but those of make conformance, the fast ones first"
-	@echo "make test-fast     run the fast tests in five minutes, and list the groups that are left out"
+	@echo "make test-fast     run the fast tests in two minutes, and list the groups that are left out"
 	@echo "make test-flaky    repeat the tests of what you changed 20 times; N=50 repeats them 50 times"
 	@echo "make conformance   run the HTTP and WebSocket suites of other projects, in a few minutes; SEARCH=4 searches for faults four times as long"
 	@echo "make soak          send a million mixed requests and check that memory is flat, in about ten minutes; REQUESTS=200000 takes two"

@@ -31,6 +31,7 @@ print(json.dumps({
 """
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("given", [{}, {"SSL_CERT_FILE": "bundle"}])
 def test_a_process_that_serves_loads_no_more_than_it_uses(given: dict[str, str], tmp_path: Path) -> None:
     environment = {**clean_environment(), "PYTHONPATH": str(ROOT)}

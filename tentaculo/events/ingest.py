@@ -265,7 +265,7 @@ class Ingest:
             _log_rejected(rejected)
         accepted = [verdict for verdict in verdicts if isinstance(verdict, Event)]
         stored = await self._pipeline.accept(accepted) if accepted else []
-        results = list(map(_result, stored))
+        results = [_result(id_, outcome) for id_, outcome in stored]
         if rejected:
             left = iter(results)
             results = [_rejected_result(one.faults) if isinstance(one, Rejected) else next(left) for one in verdicts]
@@ -300,8 +300,8 @@ class Ingest:
         except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
             reason = "is nested too deep" if isinstance(error, RecursionError) else f"is not acceptable JSON: {error}"
             raise Problem(Failure.BAD_REQUEST, f"The body {reason}.") from None
-        items = [memoryview(raw) for raw in msgspec.structs.astuple(found) if raw is not None]
-        return self._counted(items)
+        places: tuple[Any, ...] = msgspec.structs.astuple(found)
+        return self._counted([memoryview(raw) for raw in places[: len(places) - places.count(None)]])
 
     def _lines(self, body: bytes) -> list[bytes | memoryview]:
         # Empty lines count too, all but those at the end: a body of nothing else costs no more than one of events.
@@ -342,11 +342,12 @@ class _Result(msgspec.Struct):
     errors: Sequence[dict[str, str]] | msgspec.UnsetType = msgspec.UNSET
 
 
-def _result(stored: StoredEvent) -> _Result:
-    id_, outcome = stored
+def _result(id_: int, outcome: StoreOutcome) -> _Result:
+    if outcome is StoreOutcome.STORED:
+        return _Result("received", id_, id_)
     if outcome is StoreOutcome.REFUSED:
         return _rejected_result([_REFUSED])
-    return _Result("received" if outcome is StoreOutcome.STORED else outcome.value, id_, id_)
+    return _Result(outcome.value, id_, id_)
 
 
 def _rejected_result(faults: Sequence[FieldError]) -> _Result:

@@ -91,11 +91,8 @@ class Receipt(NamedTuple):
     at: datetime
     us: int
     """Microseconds since 1970, which is the least id that the event may get."""
-
-    @property
-    def ms(self) -> int:
-        """Milliseconds since 1970."""
-        return self.us // 1000
+    ms: int
+    """Milliseconds since 1970."""
 
 
 Correct = Callable[[str, int, datetime], CorrectedTime | None]
@@ -143,7 +140,8 @@ class EventPipeline:
     def receive(self) -> Receipt:
         """The receipt of an event that arrives now."""
         at = self._now()
-        return Receipt(at, int(at.timestamp() * 1_000_000))
+        us = int(at.timestamp() * 1_000_000)
+        return Receipt(at, us, us // 1000)
 
     def event(self, sent: Envelope, receipt: Receipt) -> Event:
         """The event that a producer sent."""

@@ -263,7 +263,7 @@ def severity_of(payload: Mapping[str, Any], metadata: Mapping[str, Any]) -> str 
 
 def stated_ms(value: Any) -> int | None:
     """`value` as the producer's time in milliseconds since 1970; None where it cannot be one."""
-    return value if _is_integer(value) and EARLIEST_MS <= value < LATEST_MS else None
+    return value if type(value) is int and EARLIEST_MS <= value < LATEST_MS else None
 
 
 class Envelope(msgspec.Struct, frozen=True):

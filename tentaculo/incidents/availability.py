@@ -184,14 +184,16 @@ class MaintenanceCalendar:
 
     def reasons(self, now: datetime) -> dict[str, Reason]:
         """The services that are in maintenance now, each with the reason and the end."""
-        holding: dict[str, MaintenanceWindow] = {}
+        ends: dict[str, datetime] = {}
+        reasons: dict[str, Reason] = {}
         for window in self.windows(now):
             if window.holds(now):
+                end, reason = window.ends_at, _reason(window)
                 for name in window.services or self._services:
                     # Of several open windows, the one that ends last gives the end.
-                    if name in self._services and (name not in holding or window.ends_at > holding[name].ends_at):
-                        holding[name] = window
-        return {name: _reason(window) for name, window in holding.items()}
+                    if name in self._services and (name not in ends or end > ends[name]):
+                        ends[name], reasons[name] = end, reason
+        return reasons
 
 
 def canonical(names: Collection[str], services: Mapping[str, ServiceSettings]) -> tuple[str, ...]:

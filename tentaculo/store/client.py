@@ -48,7 +48,6 @@ CLOSE_WAIT = 5.0
 """Seconds that the stop waits for what is queued."""
 LATE = "The database did not respond in time."
 _NO_JSON = "The event cannot be written as JSON."
-_UNWRITABLE = (TypeError, ValueError, OverflowError, RecursionError)
 
 
 class _Waiting(NamedTuple):
@@ -181,19 +180,18 @@ class StoreClient:
             self._tasks.start(self._put_many(new, answer), "many events")
             return answer
         try:
-            self._put_events([events.event_row(event) for event in new], answer)
-        except _UNWRITABLE:
+            self._put_events(events.event_rows(new), answer)
+        except events.UNWRITABLE:
             answer.set_exception(self._refused(_NO_JSON, len(new)))
         return answer
 
     async def _put_many(self, new: Sequence[Event], answer: asyncio.Future[list[StoredEvent]]) -> None:
         made = list[EventRow]()
         try:
-            for event in new:
-                made.append(events.event_row(event))
-                if len(made) % ROWS_AT_ONCE == 0:
-                    await asyncio.sleep(0)
-        except _UNWRITABLE:
+            for start in range(0, len(new), ROWS_AT_ONCE):
+                made += events.event_rows(new[start : start + ROWS_AT_ONCE])
+                await asyncio.sleep(0)
+        except events.UNWRITABLE:
             answer.set_exception(self._refused(_NO_JSON, len(new)))
         else:
             self._put_events(made, answer)
@@ -234,7 +232,7 @@ class StoreClient:
         """As `store_events`, for events that only the holder of the lease may store. Raises `LeaseLost` for others."""
         if not self.may_be_shared:
             return await self.store_events(new)
-        rows = [events.event_row(event) for event in new]
+        rows = events.event_rows(new)
         results: list[StoredEvent] = await self.run_as_holder(lambda connection: events.append_events(connection, rows))
         return results
 

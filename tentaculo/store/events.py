@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -73,6 +73,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ONLY_ROW = 1
 _LOCK = 0x74656E746169
 """The PostgreSQL advisory lock of the event ids; the number is `tentai` in ASCII."""
+UNWRITABLE = (TypeError, ValueError, OverflowError, RecursionError)
+"""The errors of an event whose payload cannot be JSON."""
 _KEYS_AT_ONCE = 500
 """Keys in one statement; SQLite takes 999 parameters at least."""
 _ROWS_AT_ONCE = 32
@@ -111,35 +113,38 @@ class EventRetention:
     """Events with a later receipt, from a time when the clock was ahead, stay; older ones behind them do not."""
 
 
+def event_rows(new: Iterable[Event]) -> list[EventRow]:
+    """The rows of events. Raises as `event_row` does. The events of a batch have one time of receipt."""
+    rows, at, written = list[EventRow](), None, ""
+    for event in new:
+        if event.received_at is not at:
+            at, written = event.received_at, _written(event.received_at)
+        rows.append(_row(event, written))
+    return rows
+
+
 def event_row(event: Event) -> EventRow:
-    """The row of an event. Raises TypeError or ValueError where its payload cannot be JSON."""
+    """The row of an event. Raises an `UNWRITABLE` error where its payload cannot be JSON."""
+    return _row(event, _written(event.received_at))
+
+
+def _row(event: Event, received_at: str) -> EventRow:
     (source, source_bytes), (type_, type_bytes) = _name(event.source), _name(event.type)
     payload, metadata = _to_json(event.payload), _to_json(event.metadata) if event.metadata else b"{}"
     size = ROW_OVERHEAD + source_bytes + type_bytes + len(payload) + len(metadata)
-    key, digest, severity = event.key, event.digest, event.severity
+    key, digest, severity, corrected = event.key, event.digest, event.severity, event.corrected
     if severity is not None:
         severity, severity_bytes = _name(severity)
         size += severity_bytes
     if key is not None:
         key = storable(key)
         size += len(key.encode()) + len(digest or "")
-    corrected = event.corrected
+    ms, width_ms = (None, None) if corrected is None else (corrected.ms, corrected.width_ms)
+    canonical, broadcast = 1 if event.canonical else 0, 1 if event.broadcast else 0
+    text, more = payload.decode(), metadata.decode()
     return EventRow(
-        event.id,
-        source,
-        type_,
-        payload.decode(),
-        metadata.decode(),
-        int(event.canonical),
-        int(event.broadcast),
-        _written(event.received_at),
-        size,
-        key,
-        digest,
-        severity,
-        event.stated_ms,
-        None if corrected is None else corrected.ms,
-        None if corrected is None else corrected.width_ms,
+        *(event.id, source, type_, text, more, canonical, broadcast, received_at, size),
+        *(key, digest, severity, event.stated_ms, ms, width_ms),
     )
 
 

@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft7Validator
@@ -65,6 +66,7 @@ ENVIRONMENTS = st.dictionaries(
 )
 
 
+@pytest.mark.thorough
 @settings(max_examples=150, deadline=None)
 @given(tables(), ENVIRONMENTS)
 def test_a_configuration_or_its_faults(data: dict[str, Any], environ: dict[str, str]) -> None:
@@ -119,6 +121,7 @@ def schema_of(key: Key) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.thorough
 @settings(max_examples=1500, deadline=None)
 @given(st.sampled_from([key for key in walk() if not key.is_section]), EDITOR_INPUTS)
 def test_an_editor_marks_no_value_that_the_loader_accepts(key: Key, value: Any) -> None:

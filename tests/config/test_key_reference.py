@@ -62,6 +62,7 @@ def test_no_key_of_the_schema_is_missing() -> None:
     assert [key.path for key in walk() if key.path not in named] == []
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("key", [key for key in walk() if len(key.path) > 1], ids=lambda key: ".".join(key.path))
 def test_every_key_has_the_schemas_comment_above_it(key: Key) -> None:
     name = re.escape(key.path[-1])

@@ -264,6 +264,7 @@ def test_every_default_is_what_its_form_would_keep(section: type[Section]) -> No
         assert kept(keys_of(section)[name].form, written) == default, name
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("section", sections(), ids=lambda section: section.__name__)
 @given(st.data())
 @settings(max_examples=30, deadline=None)

@@ -26,6 +26,7 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
 )
 
 
+@pytest.mark.thorough
 @given(st.dictionaries(TEXT, VALUES, max_size=4))
 def test_what_is_written_is_read_back(tables: dict[str, Any]) -> None:
     assert is_same(tomllib.loads(toml_text(tables)), tables)

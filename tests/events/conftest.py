@@ -56,6 +56,8 @@ class Ledger:
         self.is_lost = False
         self.refuses = False
         self.asked = 0
+        self.received = 0
+        """Events that it was asked to store."""
         self.reads = 0
         self.name = NAME
         self._tasks = TaskGroup("ledger")
@@ -65,6 +67,7 @@ class Ledger:
 
     async def _store(self, new: Sequence[Event]) -> list[StoredEvent]:
         self.asked += 1
+        self.received += len(new)
         await self.open.wait()
         self._check()
         if self.refuses:

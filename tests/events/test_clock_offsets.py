@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -375,7 +375,7 @@ def test_a_reading_that_is_older_than_the_last_one_takes_nothing_back() -> None:
 
 
 def test_a_reload_between_two_sources_leaves_out_what_it_removed() -> None:
-    other = replace(ONE, service="hermes")
+    other = msgspec.structs.replace(ONE, service="hermes")
     now = START.timestamp()
     offsets = ClockOffsets({"madre": (ONE,), "hermes": (other,)}, {}, now=lambda: START, elapsed=lambda: now)
     for endpoint in (ONE, other):

@@ -102,6 +102,7 @@ PAYLOADS = st.dictionaries(
 )
 
 
+@pytest.mark.thorough
 @given(st.lists(PAYLOADS, max_size=20))
 def test_every_edge_joins_two_events_that_are_there_once(payloads: list[dict[str, Any]]) -> None:
     events = [event(number, payload) for number, payload in enumerate(payloads, 1)]
@@ -122,6 +123,7 @@ def test_a_node_says_which_clock_its_time_is_of() -> None:
     assert node_shape(Event(1, "s", "system.alert", {}, NOW))["nature"] == "incident"
 
 
+@pytest.mark.thorough
 async def test_the_endpoint(file: Any, tmp_path: Any) -> None:
     headers = {"X-VX11-Token": TOKEN}
     names = [f"r-{number}" for number in range(50)]

@@ -11,6 +11,8 @@ from functools import partial
 from types import FrameType
 from typing import Any
 
+import pytest
+
 from tentaculo.events.hub import QUEUE_BYTES
 from tentaculo.model.event import Event
 from tentaculo.net.turns import MOST_WRITTEN
@@ -84,6 +86,7 @@ async def all_have(clients: list[Client], events: int) -> None:
     await eventually(lambda: all(client.events == events for client in clients), "every event at those that read")
 
 
+@pytest.mark.thorough
 async def test_all_that_read_get_every_event_while_some_never_read(start: Start) -> None:
     gateway = await start(subscribers=200, subscriber_queue=100_000)
     clients = await connect(gateway, 100)
@@ -126,6 +129,7 @@ async def calls(gateway: Gateway, clients: list[Client], number: int) -> int:
     return counted.total()
 
 
+@pytest.mark.thorough
 async def test_what_a_delivery_costs(start: Start) -> None:
     gateway = await start(subscribers=200)
     clients = await connect(gateway, 100)

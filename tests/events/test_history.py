@@ -298,6 +298,7 @@ QUERIES = st.lists(st.tuples(st.sampled_from(PARAMETERS), VALUES), max_size=6).m
 HEADER = st.binary(max_size=40).map(lambda text: re.sub(rb"[\0-\x1f\x7f]", b"", text))
 
 
+@pytest.mark.thorough
 @given(st.data())
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_no_query_and_no_last_event_id_fails(live: Live, data: st.DataObject) -> None:

@@ -136,6 +136,7 @@ async def test_what_the_database_does_not_accept_is_422(gateway: Gateway) -> Non
     assert (status, [error["index"] for error in answer["errors"]]) == (422, [0, 1])
 
 
+@pytest.mark.thorough
 async def test_the_bytes_that_wait_for_the_database_are_limited(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -143,7 +144,7 @@ async def test_the_bytes_that_wait_for_the_database_are_limited(
     monkeypatch.setattr(ingest, "MOST_HELD", 2 * len(body))
     gateway.ledger.open.clear()
     waiting = asyncio.gather(*(gateway.post(body, content_type="application/json") for _ in range(2)))
-    await eventually(lambda: gateway.ledger.asked == 2, "two events at the store")
+    await eventually(lambda: gateway.ledger.received == 2, "two events at the store")
     status, answer = await gateway.post(body, content_type="application/json")
     assert (status, answer["error"]) == (503, "overloaded")
     gateway.ledger.open.set()

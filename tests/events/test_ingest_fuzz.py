@@ -74,6 +74,7 @@ def audience(served: ThreadedGateway) -> Iterator[Audience]:
     served.run(served.wait_until(0, 0))
 
 
+@pytest.mark.thorough
 @settings(max_examples=120)
 @given(body=BODIES, media_type=MEDIA_TYPES, attributes=CE_HEADERS)
 @example(body=b"[" * 100_000, media_type="application/json", attributes={})

@@ -142,6 +142,7 @@ async def test_what_an_event_states(
     assert (stored.severity, stored.stated_ms, stored.payload) == (severity, stated, payload)
 
 
+@pytest.mark.thorough
 async def test_while_the_file_is_locked_producers_wait_and_those_that_left_are_not_forgotten(
     start: Start, file: Path
 ) -> None:

@@ -73,6 +73,7 @@ CLOUD_EVENTS = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.thorough
 @given(events())
 @settings(max_examples=200)
 def test_an_event_is_accepted_where_its_schema_says_so(event: dict[str, Any]) -> None:
@@ -80,6 +81,7 @@ def test_an_event_is_accepted_where_its_schema_says_so(event: dict[str, Any]) ->
     assert CHECKS["IngestEvent"].is_valid(event) is accepted
 
 
+@pytest.mark.thorough
 @given(events())
 @example({"source": "s", "type": "t", "payload": {}, "unknown": [[[[]]]]})
 @example({"source": "s", "type": "t", "payload": {"deep": json.loads("[" * 70 + "]" * 70)}})
@@ -107,6 +109,7 @@ def test_usual_events_are_read_the_short_way(monkeypatch: pytest.MonkeyPatch, ty
     assert isinstance(read_event(json.dumps(event).encode(), 1_700_000_000_000), Envelope)
 
 
+@pytest.mark.thorough
 @given(CLOUD_EVENTS)
 @example({"specversion": "1.0", "id": "1", "source": "a\n", "type": "t"})
 @settings(max_examples=200)

@@ -69,6 +69,7 @@ def test_a_position_is_a_cursor_or_a_plain_id() -> None:
 NAMES = st.sampled_from(["type", "source", "severity", "from", "to", "text", "other"])
 
 
+@pytest.mark.thorough
 @given(st.lists(st.tuples(NAMES, st.text() | st.from_regex(r"[0-9:TZ+ -]{1,30}", fullmatch=True))))
 def test_any_query_is_a_filter_or_a_clear_refusal(pairs: list[tuple[str, str]]) -> None:
     with suppress(Problem):

@@ -107,6 +107,7 @@ def check_stream(content: bytes) -> None:
     assert kind == {b"start": "StreamStart", b"reset": "StreamReset"}[fields[b"event"]]
 
 
+@pytest.mark.thorough
 @settings(max_examples=80)
 @given(path=st.sampled_from(sorted(PATHS)), query=QUERIES, header=HEADERS)
 @example(path="/events", query=[("after", "ffffffffffff-3")], header=None)

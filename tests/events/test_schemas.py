@@ -219,12 +219,14 @@ def test_size_is_exact_in_compact_utf8_as_it_came(type_: str) -> None:
     assert faulty(type_, full) == {}
 
 
+@pytest.mark.thorough
 @given(type_=st.sampled_from(sorted(CANONICAL)), fields=st.dictionaries(st.text(), json_values))
 def test_random_payloads_never_crash(type_: str, fields: dict[str, Any]) -> None:
     required = set(CANONICAL[type_].fields) - {"timestamp"}
     assert required - set(fields) <= set(faulty(type_, fields))
 
 
+@pytest.mark.thorough
 @given(data=st.data(), type_=st.sampled_from(sorted(CANONICAL)))
 def test_random_values_in_the_right_places_are_judged_by_kind(data: st.DataObject, type_: str) -> None:
     schema = CANONICAL[type_]

@@ -69,6 +69,7 @@ async def test_it_begins_now_and_says_where(gateway: Gateway) -> None:
     assert listener.last_id == f"{NAME}-{id_}"
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("since", [f"{NAME}-6", "6"])
 @pytest.mark.parametrize("by_header", [True, False])
 async def test_a_client_that_resumes_gets_what_it_missed_then_live(
@@ -374,6 +375,7 @@ async def test_a_client_of_http_1_0_gets_the_frames_without_chunks(gateway: Gate
     await eventually(lambda: len(gateway.hub) == 0, "its place given back")
 
 
+@pytest.mark.thorough
 async def test_events_that_are_published_meanwhile_are_neither_lost_nor_repeated(gateway: Gateway) -> None:
     """Producers continue while a client reads history, loses its connection and comes back."""
     total, seen = 3000, list[int]()

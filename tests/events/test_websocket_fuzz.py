@@ -193,6 +193,7 @@ def run_example(gateway: ThreadedGateway, audience: Audience, groups: list[list[
 ENDS = st.sampled_from(("close", "half", "abort"))
 
 
+@pytest.mark.thorough
 @settings(max_examples=150)
 @given(groups=FRAMES, ends=ENDS)
 @example(groups=[[Sent(TEXT, b"{}", claimed=2**64 - 1)]], ends="close")

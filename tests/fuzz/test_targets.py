@@ -32,6 +32,7 @@ def _changed(draw: st.DrawFn, seeds: list[bytes]) -> bytes:
     return data
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", TARGETS)
 def test_nor_does_anything_near_them_break_it(name: str) -> None:
     @given(st.one_of(_changed(SEEDS[name]), st.binary(max_size=200)))

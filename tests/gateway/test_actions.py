@@ -228,6 +228,7 @@ def confirmed(page: Response) -> str:
     return "" if found is None else unescape(re.sub(r"<[^>]+>", "", found[1]))
 
 
+@pytest.mark.thorough
 async def test_a_page_says_once_what_was_done(start: Start, file: Path, refusing_port: int) -> None:
     live = await broken(start, file, refusing_port)
     number = str((await incident_of(live))["id"])
@@ -316,6 +317,7 @@ async def test_a_note_has_its_whole_length_in_any_script(
     assert note["text"] == text.replace("\r\n", "\n").strip()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("fields", "status"),
     [

@@ -92,6 +92,7 @@ async def test_a_session_never_opens_it(live: LayeredGateway) -> None:
     assert await revision(live) == before
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://localhost.evil.example"])
 async def test_the_page_of_another_origin_changes_nothing(live: LayeredGateway, origin: str) -> None:
     before = await revision(live)
@@ -104,6 +105,7 @@ async def test_the_page_of_another_origin_changes_nothing(live: LayeredGateway, 
     assert await revision(live) == before
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "media_type",
     ["", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "text/json"],

@@ -291,6 +291,7 @@ async def test_bodies_that_cannot_be_read(live: Running, body: str, headers: dic
     assert not live.changes.exists()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("depth", [100, 300, 500, 700, 900, 980])
 @pytest.mark.parametrize("key", ["about", "unheard_of", "probe"])
 async def test_a_body_of_any_depth_is_refused(live: Running, key: str, depth: int) -> None:

@@ -82,6 +82,7 @@ def test_every_reference_leads_to_something(make: Any) -> None:
             target = target[part]
 
 
+@pytest.mark.thorough
 def test_every_native_path_is_described_or_known_not_to_be() -> None:
     config = Config.of({})
     described = {*map(anonymous, openapi(config)["paths"])}

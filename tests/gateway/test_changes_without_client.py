@@ -56,6 +56,7 @@ async def actions_of(live: Live, number: int = 1) -> list[str]:
     return [one["payload"]["action"] for one in acted]
 
 
+@pytest.mark.thorough
 async def test_a_form_that_is_sent_again_because_of_a_second_click_is_done_once(
     start: Start, file: Path, refusing_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -74,6 +75,7 @@ async def test_a_form_that_is_sent_again_because_of_a_second_click_is_done_once(
     assert await actions_of(live) == ["note"]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("action", ["note", "acknowledge", "maintain", "end_maintenance"])
 async def test_who_leaves_after_a_change_is_recorded(
     start: Start, file: Path, refusing_port: int, monkeypatch: pytest.MonkeyPatch, action: str

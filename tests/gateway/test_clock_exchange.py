@@ -99,6 +99,7 @@ async def test_what_is_older_than_an_hour_is_not_taken(client: StoreClient) -> N
     assert follower.offsets.endpoint_bounds() == {}
 
 
+@pytest.mark.thorough
 async def test_both_of_two_machines_correct_the_times_of_events(tmp_path: Path) -> None:
     clock = WrongClock(HOUR)
     with running_server({"fsync": "off"}) as server, server.database() as url:

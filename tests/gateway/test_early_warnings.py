@@ -128,6 +128,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     await store.close()
 
 
+@pytest.mark.thorough
 async def test_a_ramp_is_warned_of_recorded_and_its_outcome_is_kept(bench: Bench) -> None:
     await bench.warnings.look()
     assert bench.recorded == []
@@ -168,6 +169,7 @@ async def test_an_open_warning_ends_after_a_restart_with_a_clock_that_was_set_ba
     assert warning.ended_at >= warning.opened_at
 
 
+@pytest.mark.thorough
 async def test_a_restart_opens_nothing_twice(bench: Bench) -> None:
     await bench.warnings.look()
     await bench.pass_bins(ramp(36)[:32])
@@ -177,6 +179,7 @@ async def test_a_restart_opens_nothing_twice(bench: Bench) -> None:
     assert len({one["key"] for one in bench.recorded}) == 1
 
 
+@pytest.mark.thorough
 async def test_an_open_warning_of_a_service_without_a_limit_is_unknown(bench: Bench) -> None:
     await bench.warnings.look()
     await bench.pass_bins(ramp(36)[:32])
@@ -192,6 +195,7 @@ async def test_time_in_maintenance_is_a_gap(bench: Bench) -> None:
     assert bench.recorded == []
 
 
+@pytest.mark.thorough
 async def test_a_clock_that_is_set_back_or_far_ahead_opens_nothing(bench: Bench) -> None:
     await bench.warnings.look()
     await bench.pass_bins([USUAL] * 3)
@@ -202,6 +206,7 @@ async def test_a_clock_that_is_set_back_or_far_ahead_opens_nothing(bench: Bench)
     assert bench.recorded == []
 
 
+@pytest.mark.thorough
 async def test_a_database_that_is_away_is_asked_again(bench: Bench) -> None:
     closed = StoreClient("sqlite:////nowhere/at/all.db")
     await closed.start()
@@ -259,6 +264,7 @@ async def test_old_warnings_are_forgotten(bench: Bench) -> None:
     assert await bench.read() == []
 
 
+@pytest.mark.thorough
 async def test_a_queue_is_warned_of_before_its_bound_and_a_new_leader_knows_its_past(bench: Bench) -> None:
     await bench.warnings.look()
     await bench.probe([10.0] * 60)
@@ -304,6 +310,7 @@ async def test_the_requests_have_a_limit_of_their_own() -> None:
     }
 
 
+@pytest.mark.thorough
 async def test_a_warning_is_sent_only_where_the_service_asks_for_it_and_only_once(bench: Bench) -> None:
     await bench.warnings.look()
     await bench.pass_bins(ramp(36)[:32])
@@ -348,6 +355,7 @@ class Loop:
         await eventually(lambda: self.bench.warnings._last == self.bench.now // BIN - 1, "a look")
 
 
+@pytest.mark.thorough
 async def test_the_loop_waits_for_a_database_that_is_away_at_the_start_and_begins_with_its_past(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -148,6 +148,7 @@ async def test_incidents_are_those_that_were_open_in_the_time(client: StoreClien
     assert [one.id for one in await log.incidents(at(12), at(30))] == [3, 2]
 
 
+@pytest.mark.thorough
 async def test_the_page_of_a_whole_gateway(url: str, tmp_path: Path) -> None:
     # The last incident was an hour ago.
     known, events = story(datetime.now(UTC) + timedelta(days=5))

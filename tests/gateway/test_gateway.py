@@ -488,6 +488,7 @@ async def test_the_trust_store_is_loaded_once_for_all_services(start: Start, mon
     assert len(loaded) == 1
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("settings", "synchronous"), [({}, 2), ({"durability": "power"}, 2), ({"durability": "process"}, 1)]
 )

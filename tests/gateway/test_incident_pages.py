@@ -71,6 +71,7 @@ async def test_what_ended_long_ago_is_in_the_list_the_feed_and_on_its_page(servi
         assert len(feed.findall(f"{ATOM}entry")) == 9
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("path", ["/status/incidents", "/status/incidents.atom", "/status/incidents/1"])
 async def test_they_are_as_open_as_the_status_page(services: Services, file: Path, path: str) -> None:
     async with gateway(file, {"hermes": services.table("hermes")}, auth={"open_status": False}) as client:

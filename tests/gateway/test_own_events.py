@@ -59,6 +59,7 @@ class Moody:
             writer.write(b"HTTP/1.1 %d X\r\nContent-Length: 0\r\n\r\n" % (200 if self.is_healthy else 503))
 
 
+@pytest.mark.thorough
 async def test_start_health_incident_and_stop_are_in_the_log(url: str) -> None:
     moody = Moody()
     async with upstream(moody.script) as up:

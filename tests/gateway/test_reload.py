@@ -261,6 +261,7 @@ async def test_connections_to_an_endpoint_are_kept(tmp_path: Path) -> None:
         assert up.connections == 2, "the name for TLS is another one"
 
 
+@pytest.mark.thorough
 async def test_the_incident_of_a_removed_service_ends(
     tmp_path: Path, database: dict[str, Any], refusing_port: int
 ) -> None:
@@ -289,6 +290,7 @@ async def test_the_incident_of_a_removed_service_ends(
         assert ended["ending_code"] == "removed"
 
 
+@pytest.mark.thorough
 async def test_alerts_go_to_the_channels_of_the_new_configuration(
     tmp_path: Path, database: dict[str, Any], refusing_port: int
 ) -> None:

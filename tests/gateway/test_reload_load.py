@@ -88,6 +88,7 @@ def alive(kind: type) -> int:
     return sum(type(one) is kind for one in gc.get_objects())
 
 
+@pytest.mark.thorough
 @pytest.mark.timeout(240)
 async def test_a_hundred_reloads_under_load_drop_nothing(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/tentaculo.db"
@@ -221,6 +222,7 @@ def sections(model: Model, ports: dict[bytes, int]) -> dict[str, Any]:
     return {"services": services, "cors": {"origins": [ORIGIN] if model.has_cors else []}}
 
 
+@pytest.mark.thorough
 @given(st.lists(steps, min_size=5, max_size=40))
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_what_is_served_is_one_whole_generation(sequence: list[Any]) -> None:
@@ -253,6 +255,7 @@ async def _follow(sequence: list[Any]) -> None:
                 assert (allowed == ORIGIN) is model.has_cors, (model, step)
 
 
+@pytest.mark.thorough
 async def test_requests_at_the_moment_of_a_swap_see_one_generation(tmp_path: Path) -> None:
     """Each generation has its own endpoint, response header and token for the service: no response may mix them."""
 

@@ -41,6 +41,7 @@ async def stopping(folder: Path, services: dict[str, Any], **server: Any) -> Asy
                 await task
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("before", [b"", b"GET /livez HTTP/1.1\r\nHost: h\r\n\r\n"], ids=["first", "second"])
 @pytest.mark.parametrize("path", [b"/s/", b"/livez"])
 @pytest.mark.parametrize("cut", [2, 16, -2])

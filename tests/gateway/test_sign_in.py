@@ -152,6 +152,7 @@ async def test_a_wrong_token_and_a_broken_form(private: Live) -> None:
         assert (await browser.ask("/status/sign-in", *lines, method="POST", body=body)).status == status
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "wanted",
     [
@@ -297,6 +298,7 @@ async def test_what_the_cookie_opens(private: Live) -> None:
     assert (await browser.ask("/events", *link)).status == 401
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "lines",
     [
@@ -321,6 +323,7 @@ async def test_a_web_socket_without_an_origin_has_no_use_for_the_cookie(private:
     assert (await browser.ask("/ws", *WEBSOCKET)).status == 401
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("elsewhere", [False, True])
 async def test_streams_end_with_the_session_that_opened_them(start: Start, file: Path, *, elsewhere: bool) -> None:
     one, other = [
@@ -407,6 +410,7 @@ async def test_without_tokens_nobody_needs_to_sign_in(start: Start) -> None:
     assert browser.cookies == {}
 
 
+@pytest.mark.thorough
 async def test_while_the_database_is_away_nobody_signs_in_but_who_has_stays(
     start: Start, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -136,6 +136,7 @@ async def test_a_heartbeat_survives_a_restart(url: str) -> None:
         assert fleet.board.service("job").health is Health.DEGRADED
 
 
+@pytest.mark.thorough
 async def test_a_job_that_died_is_noticed_although_the_gateway_is_restarted_more_often(url: str) -> None:
     begun = NOW - timedelta(seconds=3000)
     beats = [
@@ -201,6 +202,7 @@ async def test_what_changes_while_the_database_is_locked_is_stored_afterwards(ur
         assert ("job", "") in found
 
 
+@pytest.mark.thorough
 async def test_a_change_whose_first_attempt_is_stored_late_is_stored_once(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,6 +9,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tentaculo.config.accepted_tokens import TokenSettings
 from tentaculo.config.schema import Config
 from tentaculo.gateway.gateway import Gateway
@@ -109,6 +111,7 @@ async def test_a_last_use_is_stored_at_most_once_a_minute_and_again_where_that_f
     assert await world.watch.last_uses() == {"elsewhere": 7, token: 0}
 
 
+@pytest.mark.thorough
 async def test_a_token_that_is_revoked_in_the_file_is_refused_by_a_gateway_that_runs(
     start: Start, tmp_path: Path
 ) -> None:

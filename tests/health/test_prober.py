@@ -303,6 +303,7 @@ async def test_states_in_json(serve: Serve) -> None:
     assert (down.health, down.endpoint) == (Health.DOWN, "/f"), "a path that answered 200 ends the search"
 
 
+@pytest.mark.thorough
 async def test_a_body_that_grows_without_end_is_read_within_bounds(serve: Serve) -> None:
     bomb = gzip.compress(b"0" * 100_000_000)
     config = one(await serve(says(answer(bomb, headers=b"Content-Encoding: gzip\r\n"))))
@@ -355,6 +356,7 @@ async def test_without_end_in_bounded_memory(serve: Serve, head: bytes, health: 
     assert MAX_BODY == 65536
 
 
+@pytest.mark.thorough
 async def test_endless_headers(serve: Serve) -> None:
     gone = asyncio.Event()
 

@@ -257,6 +257,7 @@ def ahead(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return clock_ahead(monkeypatch)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("by", [3600.0, -400 * 86400.0])
 async def test_a_clock_that_is_set_during_an_incident_neither_delays_nor_repeats_an_alert(
     services: Services, tmp_path: Path, ahead: list[float], by: float
@@ -326,6 +327,7 @@ async def test_a_window_of_so_many_minutes_is_as_long_when_the_clock_is_set(
         )
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("by", [7200.0, -7200.0])
 async def test_a_window_that_a_follower_took_is_as_long_when_the_clock_is_set(
     services: Services, tmp_path: Path, ahead: list[float], by: float, monkeypatch: pytest.MonkeyPatch

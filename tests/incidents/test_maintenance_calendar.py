@@ -128,6 +128,15 @@ def test_services_in_maintenance_and_their_reasons() -> None:
     assert known.reasons(NOW + timedelta(minutes=60)) == {}
 
 
+def test_a_reason_is_written_once_for_all_services_of_a_window() -> None:
+    """The calendar is read each second."""
+    services = fleet(**{f"s{number}": {"url": f"http://127.0.0.1:{number}"} for number in range(1, 50)}).services
+    calendar = MaintenanceCalendar([plan(starts="2026-03-14T00:00:00Z", ends="2026-03-15T00:00:00Z")], services)
+    reasons = calendar.reasons(at("2026-03-14 03:00"))
+    assert len(reasons) == 49
+    assert len({id(reason) for reason in reasons.values()}) == 1
+
+
 def test_a_window_without_services_is_for_all() -> None:
     known = calendar()
     known.take([stored(1, 5)])

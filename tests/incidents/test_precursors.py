@@ -241,6 +241,7 @@ def some_incidents(
     return [incident(moment(chance)) for _ in range(count)]
 
 
+@pytest.mark.thorough
 def test_without_any_relation_at_most_one_report_in_twenty_claims_one() -> None:
     reports, claiming, tested = 200, 0, 0
     for seed in range(reports):
@@ -263,6 +264,7 @@ def test_a_job_of_every_day_is_no_cause_of_incidents_at_its_hour() -> None:
     assert claiming == 0
 
 
+@pytest.mark.thorough
 def test_a_planted_cause_is_found_among_others_and_its_burst_is_one_occurrence() -> None:
     found = 0
     for seed in range(50):
@@ -278,6 +280,7 @@ def test_a_planted_cause_is_found_among_others_and_its_burst_is_one_occurrence()
     assert found >= 47
 
 
+@pytest.mark.thorough
 def test_a_consequence_in_the_last_minute_is_no_cause() -> None:
     claimed = {LEAST_MARGIN: 0, 0.0: 0}
     for seed in range(50):

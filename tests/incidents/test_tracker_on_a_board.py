@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -60,6 +61,7 @@ STEPS = st.one_of(
 )
 
 
+@pytest.mark.thorough
 @settings(max_examples=200)
 @given(st.lists(STEPS, max_size=50))
 def test_once_it_is_quiet_each_failure_has_its_incident_and_each_incident_its_failure(steps: list[Any]) -> None:

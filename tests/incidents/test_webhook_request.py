@@ -39,6 +39,7 @@ async def send(port: int, seconds: float = 5, body: bytes = b"{}") -> webhook_re
     return await post(f"http://127.0.0.1:{port}/hook?token=a", {"webhook-id": "1"}, body, seconds, None)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "response",
     [

@@ -124,6 +124,7 @@ def test_words_of_vx11_are_unchanged() -> None:
     }
 
 
+@pytest.mark.thorough
 def test_a_health_without_words_fails_type_checking(tmp_path: Path) -> None:
     source = Path(inspect.getfile(Health)).read_text("utf-8")
     assert '    OFF = "off"\n' in source

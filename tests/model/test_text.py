@@ -72,6 +72,7 @@ def test_printable_leaves_what_fits() -> None:
     assert printable(" " * 100 + "x", 10) == "…"
 
 
+@pytest.mark.thorough
 def test_folding_changes_neither_the_length_nor_what_ascii_is() -> None:
     every = "".join(map(chr, range(sys.maxunicode + 1)))
     folded = fold_case(every)
@@ -82,6 +83,7 @@ def test_folding_changes_neither_the_length_nor_what_ascii_is() -> None:
     assert fold_case("Straße") != fold_case("STRASSE")
 
 
+@pytest.mark.thorough
 def test_characters_that_fold_alike_have_a_case() -> None:
     """The database takes any character for one that has a case, so that it loses none."""
     alike = defaultdict[str, list[str]](list)

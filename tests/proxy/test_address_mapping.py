@@ -562,6 +562,7 @@ def test_no_value_breaks_the_mapping(name: bytes, value: str, route: dict[str, A
             assert len(made.to_service(field, value.encode())) <= len(value.encode()) * 12 + 100
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "unit", ['"\\', "<", ";anchor", '"', " ", "(", '("', ";path=/", "</a>,", "/a", ";", "\\", "<a"]
 )

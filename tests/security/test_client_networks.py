@@ -17,6 +17,7 @@ NETWORKS = st.lists(st.one_of(V4, V6), max_size=6)
 ADDRESSES = st.one_of(st.integers(0, 2**32 - 1).map(IPv4Address), st.integers(2**33 << 64, 2**128 - 1).map(IPv6Address))
 
 
+@pytest.mark.thorough
 @settings(max_examples=300)
 @given(NETWORKS, NETWORKS, st.lists(ADDRESSES, min_size=1, max_size=5))
 def test_every_address_is_judged_as_by_a_look_at_each_network(

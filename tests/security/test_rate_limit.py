@@ -39,6 +39,7 @@ class Bucket:
         return True
 
 
+@pytest.mark.thorough
 @settings(max_examples=300)
 @given(LIMITS, PAUSES, st.integers(0, 2**62))
 def test_it_lets_through_exactly_what_a_bucket_of_tokens_does(
@@ -60,6 +61,7 @@ def test_it_lets_through_exactly_what_a_bucket_of_tokens_does(
         state = verdict.state
 
 
+@pytest.mark.thorough
 @settings(max_examples=200)
 @given(LIMITS, PAUSES)
 def test_never_more_than_the_burst_and_the_rate_in_any_window(
@@ -96,6 +98,7 @@ def test_a_caller_that_keeps_to_the_rate_is_never_refused(requests: int, seconds
             state = verdict.state
 
 
+@pytest.mark.thorough
 @settings(max_examples=200)
 @given(LIMITS, PAUSES)
 def test_the_seconds_of_a_refusal_are_enough_and_not_a_second_too_many(
@@ -145,6 +148,7 @@ def test_a_state_is_kept_and_replaced() -> None:
     assert (table.get("a"), len(table)) == (7, 1)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("most", [1, 8, 9, 100, 65_536])
 def test_it_has_a_bound(most: int) -> None:
     table = StateTable(most)

@@ -54,6 +54,7 @@ async def _never(request: web.BaseRequest) -> web.StreamResponse:
     raise AssertionError
 
 
+@pytest.mark.thorough
 def test_no_other_module_knows_a_private_name_of_aiohttp() -> None:
     found = []
     for path in sorted((ROOT / "tentaculo").rglob("*.py")):

@@ -82,6 +82,7 @@ def shown(response: Response) -> tuple[int, str, dict[str, str], bytes]:
     return response.status, response.reason, kept, body
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("lines", [(), (b"Origin: " + ORIGIN.encode(),), (b"Origin: http://other",), (b"X-Bad: yes",)])
 @pytest.mark.parametrize("close", [False, True])
 @pytest.mark.parametrize("body", [b"hello", b"", b"refuse", b"fail", b"x" * 101])

@@ -47,6 +47,7 @@ def test_its_title_is_that_of_the_api_in_each_language(failure: Failure) -> None
         assert f'<html lang="{language}">' in page(Problem(failure), language)
 
 
+@pytest.mark.thorough
 def test_every_detail_of_the_catalogue_is_said_somewhere() -> None:
     sources = [one for path in (ROOT / "tentaculo").rglob("*.py") for one in nodes(path)]
     said = {text_of(one) for one in sources if isinstance(one, ast.Constant | ast.JoinedStr)}

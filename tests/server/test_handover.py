@@ -52,6 +52,7 @@ def replacing(program: str, *, is_activated: bool = False) -> Handover:
     return Handover([sys.executable, "-c", program], environment, ServiceManager(), is_activated=is_activated)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("is_activated", [False, True])
 async def test_the_sockets_arrive_and_the_lead_follows(
     listening: list[socket.socket], capfd: pytest.CaptureFixture[str], is_activated: bool
@@ -73,6 +74,7 @@ async def test_the_sockets_arrive_and_the_lead_follows(
     assert logs[0]["reason"] == "a successor has been started already"
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("program", "reason"),
     [

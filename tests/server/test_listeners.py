@@ -187,6 +187,7 @@ def test_the_descriptors_say_how_many_clients_can_connect(descriptors: int, conn
     assert connections_within(descriptors) == connections
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("hard", "configured", "allowed", "warning"),
     [

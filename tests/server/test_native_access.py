@@ -132,6 +132,7 @@ async def test_every_native_route_states_its_scope(live: Live) -> None:
         assert needs is not UNLISTED, route
 
 
+@pytest.mark.thorough
 @pytest.mark.timeout(120)
 async def test_the_matrix(live: Live) -> None:
     tried = 0

@@ -68,6 +68,7 @@ async def test_a_gateway_that_is_stopped_while_it_starts_ends_quietly(command: s
     assert await signalled(command, signal.SIGTERM, module) == (128 + signal.SIGTERM, "")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("module", "workers"),
     [("tentaculo.cli.main", 1), ("tentaculo.gateway.process", 1), ("tentaculo.workers.supervising", 2)],
@@ -83,6 +84,7 @@ async def test_a_stop_is_heard_also_where_python_drops_its_exception(module: str
     assert "Exception ignored in: <function Finalized.__del__" in errors
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR2])
 @pytest.mark.parametrize("command", ["serve", "demo"])
 async def test_a_signal_of_a_running_gateway_does_not_end_one_that_starts(command: str, number: signal.Signals) -> None:

@@ -103,6 +103,7 @@ def test_the_bytes_of_a_message_that_has_not_ended_are_counted(size: int, before
     assert reader.unfinished[-1] == 0
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("size", [0, 126])
 def test_messages_before_it_are_not_counted(size: int) -> None:
     reader = Reader()

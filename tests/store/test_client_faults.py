@@ -77,6 +77,7 @@ async def test_a_database_that_is_not_migrated_says_what_to_do(empty_url: str, s
     await store_samples.store(kept, store_samples.event(1))
 
 
+@pytest.mark.thorough
 async def test_a_locked_file_costs_history_and_never_the_loop(file: Path, store_client_on: StoreClientOn) -> None:
     kept = store_client_on(sqlite(file))
     with locked(file):
@@ -138,6 +139,7 @@ ODD = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("statements", ODD.values(), ids=ODD)
 async def test_a_table_of_services_of_another_shape_costs_its_rows_only(
     empty_url: str, store_client_on: StoreClientOn, statements: list[str], monkeypatch: pytest.MonkeyPatch
@@ -339,6 +341,7 @@ async def test_what_is_no_database_is_named_and_left_as_it_is(tmp_path: Path, st
     assert file.read_bytes() == before
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("url", "problem"),
     [

@@ -99,6 +99,7 @@ async def test_while_the_database_is_locked_history_waits_and_is_counted_once(
     assert kept.dropped == 0
 
 
+@pytest.mark.thorough
 def test_several_processes_that_meet_the_same_minute_add_up(url: str) -> None:
     """Each has a connection of its own, as several gateways on one database have."""
     times = 100

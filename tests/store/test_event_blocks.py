@@ -226,6 +226,7 @@ def searches(draw: st.DrawFn) -> tuple[list[str], EventFilter]:
     return texts, draw(st.sampled_from(wanted))
 
 
+@pytest.mark.thorough
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(case=searches(), newest_first=st.booleans(), is_hurried=st.booleans())
 @example(case=(["\u017ftraße", "STRASSE", "straẞe"], EventFilter(text="STRAßE")), newest_first=True, is_hurried=False)

@@ -50,6 +50,7 @@ def ids(found: list[FoundEvents]) -> list[int]:
     return [one.id for page in found for one in page.events]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("newest_first", [True, False])
 @pytest.mark.parametrize("is_slow", [True, False])
 async def test_several_types_are_one_list(

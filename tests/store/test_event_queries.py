@@ -57,6 +57,7 @@ def ids(results: list[FoundEvents]) -> list[int]:
     return [found.id for result in results for found in result.events]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("newest_first", [True, False])
 async def test_a_search_whose_time_is_over_says_how_far_it_got(
     kept: StoreClient, newest_first: bool, monkeypatch: pytest.MonkeyPatch
@@ -107,6 +108,7 @@ async def test_a_row_that_is_only_looked_at_need_not_be_readable(
     assert ids(await steps(kept, EventFilter(text="needle"), newest_first=True)) == [300, 200, 100]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("text", "written", "is_found"),
     [

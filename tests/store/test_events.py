@@ -181,6 +181,7 @@ async def test_the_oldest_go_by_size_and_none_for_its_age_while_the_clock_may_be
     assert len(set(total_bytes(url))) == 1
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("damaged", [2**63 - 1, 2**53, -5, "abc", 1.5])
 async def test_a_damaged_last_id_costs_no_event(
     tmp_path: Path, store_client_on: StoreClientOn, damaged: object

@@ -296,6 +296,7 @@ def in_memory() -> Iterator[Transaction]:
         engine.dispose()
 
 
+@pytest.mark.thorough
 @settings(deadline=None, max_examples=60)
 @given(ROUNDS)
 def test_whatever_comes_when_and_wherever_upkeep_is_cut_off_the_sums_are_right(rounds: list[Any]) -> None:

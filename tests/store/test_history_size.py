@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from bench import history as quarter
 from bench.history import PRESENT
 from tentaculo.model.history import DAY, HOUR, MINUTE
@@ -20,6 +22,7 @@ def size(file: Path) -> int:
     return sum(path.stat().st_size for path in file.parent.glob(f"{file.name}*"))
 
 
+@pytest.mark.thorough
 def test_ninety_days_of_ten_services_fit(file: Path) -> None:
     names = quarter.services(10)
     with opened(f"sqlite:///{file}") as connection:
@@ -40,6 +43,7 @@ def test_ninety_days_of_ten_services_fit(file: Path) -> None:
     assert [len(page[name].hours) for name in names] == [24] * 10
 
 
+@pytest.mark.thorough
 def test_a_file_that_holds_what_it_keeps_does_not_grow_any_more(file: Path) -> None:
     url = f"sqlite:///{file}"
     names = quarter.services(10)

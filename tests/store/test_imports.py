@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import tentaculo
 
 ROOT = Path(tentaculo.__file__).parent.parent
@@ -26,6 +28,7 @@ print(*sorted(sys.modules))
 """
 
 
+@pytest.mark.thorough
 def test_the_store_client_loads_no_more_than_it_needs(file: Path) -> None:
     command = [sys.executable, "-c", USE, f"sqlite:///{file}"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)

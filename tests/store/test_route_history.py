@@ -116,6 +116,7 @@ def test_a_roll_up_that_is_cut_off_anywhere_ends_well_the_next_time(transaction:
     assert spans(transaction) == {MINUTE: (24, whole), HOUR: (24, whole), DAY: (1, whole)}
 
 
+@pytest.mark.thorough
 def test_each_span_is_kept_as_long_as_history_is(transaction: Transaction) -> None:
     now = TODAY + 10 * DAY + 30
     store(transaction, [minute(now - now % HOUR - number * HOUR, a=(1, 0)) for number in range(1, 9 * 24)])

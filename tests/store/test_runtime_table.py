@@ -47,6 +47,7 @@ def shape_url(request: pytest.FixtureRequest, empty_url: str) -> tuple[str, str]
     return empty_url, "b" if migrated else shape
 
 
+@pytest.mark.thorough
 def test_rows_are_changed_in_place_in_every_shape(shape_url: tuple[str, str]) -> None:
     url, shape = shape_url
     before = {row["id"]: row for row in rows(url)}
@@ -189,6 +190,7 @@ def test_a_service_without_addresses_has_a_word_too() -> None:
     assert word_of(view(health=Health.UP, upstreams=())) == "OK"
 
 
+@pytest.mark.thorough
 def test_another_machine_reads_the_details_where_the_table_has_them(shape_url: tuple[str, str]) -> None:
     url, shape = shape_url
     madre = view("madre")

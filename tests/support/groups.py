@@ -1,7 +1,7 @@
 """Groups of slow tests: each has a marker. `--fast` leaves all of them out, `--slow` runs nothing else.
 
-A folder or a file joins a group here. One test joins by its own decorator, such as `@pytest.mark.soak`, or because it
-needs PostgreSQL or gateways in processes of their own.
+A folder or a file joins a group here. One test joins by its own decorator, such as `@pytest.mark.thorough`, or because
+it needs PostgreSQL or gateways in processes of their own, or is the second run of one that runs twice.
 """
 
 from __future__ import annotations
@@ -40,6 +40,11 @@ GROUPS = {
         "simulated services under load, and random sequences of changes, which take seconds of the processor",
         ("gateway/test_configuration_model.py", "upstream/test_hedged_balancing.py"),
     ),
+    "thorough": (
+        "random inputs, every member of a large set, and races that take a second to show",
+        ("health/test_board_model.py", "gateway/test_section_model.py"),
+    ),
+    "task": ("the tests that run twice, with each request served in a task", ()),
     "database": ("what the fast tests show of SQLite, on PostgreSQL", ()),
     "browser": ("pages in Chromium", ("browser/",)),
     "peer": ("other servers, clients and proxies", ("thirdparty/", "seed/", "bench/")),
@@ -82,7 +87,10 @@ def _group_by_fixtures(item: pytest.Item) -> str | None:
         return None
     if "deployment" in item.fixturenames:
         return "command"
-    values = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    params = item.callspec.params if hasattr(item, "callspec") else {}
+    if params.get("both_ways") is False:
+        return "task"
+    values = params.values()
     is_on_postgresql = "postgresql" in item.fixturenames or any(value == "postgresql" for value in values)
     return "database" if is_on_postgresql else None
 

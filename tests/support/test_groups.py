@@ -15,7 +15,7 @@ ALONE = (
     *("-p", "tests.support.groups"),
 )
 """No other plugin, which takes a second less."""
-FILES = ("tests/model/test_text.py", "tests/migrations/test_stairs.py")
+FILES = ("tests/model/test_clock.py", "tests/migrations/test_stairs.py")
 
 
 def collected(*options: str) -> tuple[str, list[str]]:

@@ -97,6 +97,7 @@ def change(servers: list[Server], rate: float) -> float:
     return with_them / without
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("servers", "rate", "most"),
     [
@@ -112,6 +113,7 @@ def test_unequal_replicas_are_slow_less_often(servers: list[Server], rate: float
     assert change(servers, rate) < most
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("servers", "rate"),
     [

@@ -150,6 +150,7 @@ def halved(rate: float, **more: Any) -> Service:
     return Service(always(rate), slots=lambda now: 4 if 20 <= now < 40 else 8, **more)
 
 
+@pytest.mark.thorough
 def test_most_is_served_in_time_when_capacity_halves() -> None:
     """What is possible: the service can serve 400 a second, then 200, and gets 300: 93 % of all."""
     fixed = mean(Simulated(halved(300), seed, Unlimited()).run().in_time() for seed in SEEDS)
@@ -158,6 +159,7 @@ def test_most_is_served_in_time_when_capacity_halves() -> None:
     assert learned > 0.9
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("rate", "least"), [(220, 0.92), (240, 0.92), (280, 0.9), (360, 0.88)])
 def test_it_is_so_at_every_load(rate: float, least: float) -> None:
     """Of what is possible with 20 seconds of 200 requests a second: the loads are 110 to 180 % of that."""

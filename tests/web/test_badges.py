@@ -139,6 +139,7 @@ async def test_made_up_parameters_and_many_badges_cost_one_read(gateway: Gateway
     assert len(gateway.state.asked_for_history) == 1
 
 
+@pytest.mark.thorough
 async def test_a_database_that_hangs_holds_a_bounded_number_of_requests(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tentaculo.web.past_reader.WAIT", 60)
     names = [f"service-{n}" for n in range(60)]

@@ -232,6 +232,7 @@ async def test_a_maintenance_that_cannot_be(gateway: Gateway, changes: dict[str,
     assert gateway.state.books.planned == []
 
 
+@pytest.mark.thorough
 @given(
     st.lists(st.sampled_from(["hermes", "herald", "mcp", "*", "?"]), max_size=4),
     st.text(max_size=210),

@@ -235,6 +235,7 @@ async def test_a_version_that_is_not_known_any_more_is_sent_whole(gateway: Gatew
             assert other.frames == follower.frames[-1:]
 
 
+@pytest.mark.thorough
 async def test_a_viewer_that_does_not_read_gets_the_latest_version_and_holds_little(
     gateway: Gateway, turns: Turns
 ) -> None:
@@ -316,6 +317,7 @@ async def test_a_stop_ends_the_stream_of_a_viewer_that_does_not_read(gateway: Ga
         await eventually(lambda: "0 of" in repr(gateway.state.live))
 
 
+@pytest.mark.thorough
 async def test_a_page_that_cannot_be_rendered_is_not_shown_as_unchanged(gateway: Gateway, turns: Turns) -> None:
     async with following(gateway) as follower:
         await follower.change()

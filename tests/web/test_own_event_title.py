@@ -76,6 +76,7 @@ def title(type_: str, code: str = "en", **payload: Any) -> str:
     return event_text.title(one, language(code))
 
 
+@pytest.mark.thorough
 def test_every_recorded_type_is_documented_and_has_a_sentence_here() -> None:
     found = {type_ for path in (ROOT / "tentaculo").rglob("*.py") for type_ in recorded(path)}
     section = (ROOT / "docs" / "events.md").read_text("utf-8").partition("## The gateway's own events")[2]

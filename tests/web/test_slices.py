@@ -59,6 +59,7 @@ async def test_every_step_may_have_a_turn_of_its_own(
         assert turns.count >= 200
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("path", ["/status", "/status/services/madre", "/status/incidents", "/status/events"])
 async def test_no_template_is_compiled_and_no_chart_drawn_on_the_event_loop(
     gateway: Gateway, path: str, monkeypatch: pytest.MonkeyPatch
@@ -108,6 +109,7 @@ def full_log(names: list[str]) -> LogPage:
     return LogPage(events, links, dict.fromkeys(range(PAGE_EVENTS), "release-240"), older=1)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "path",
     [

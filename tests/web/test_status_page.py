@@ -436,6 +436,7 @@ async def test_a_rest_follows_a_page_whose_client_leaves_in_the_middle(
     assert [seconds > 30 for seconds in rests] == [False, True]
 
 
+@pytest.mark.thorough
 async def test_made_up_filters_neither_delay_nor_remove_the_page_without_one(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -503,6 +504,7 @@ def test_gzip_is_sent_to_who_takes_it(accepted: str, taken: bool) -> None:
     assert takes_gzip(accepted) is taken
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("query", "title", "span"),
     [

@@ -140,6 +140,7 @@ async def document(gateway: Gateway, path: str = "summary.json", **headers: str)
         return await answer.json()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("state", [State(), State(services=()), busy()], ids=["plain", "empty", "busy"])
 @pytest.mark.parametrize("path", PATHS)
 async def test_each_document_has_the_form(state: State, path: str) -> None:

@@ -62,6 +62,7 @@ async def texts(shown: Shown, code: str) -> list[str]:
         return Own(await response.text()).texts
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("code", OTHERS)
 @pytest.mark.parametrize("shown", PAGES, ids=str)
 async def test_no_english_is_left(shown: Shown, code: str) -> None:

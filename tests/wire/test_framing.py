@@ -148,6 +148,7 @@ TE = b"Transfer-Encoding: "
 CL = b"Content-Length: "
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("lines", "body"),
     [

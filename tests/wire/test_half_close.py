@@ -82,6 +82,7 @@ async def test_a_client_that_can_send_no_more_is_answered(
     assert [record.status for record in live.records] == [200, 200]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", REQUESTS)
 @pytest.mark.usefixtures("notices_soon")
 async def test_a_response_that_has_begun_is_sent_whole(start: Start, service: Service, name: str) -> None:

@@ -87,6 +87,7 @@ async def test_a_post_believes_what_the_service_says_of_its_connections(
     assert up.connections == connections
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("sees", [True, False], ids=["close is seen", "close is under way"])
 @pytest.mark.parametrize("pieces", [(b"hello",), (b"hel", b"lo"), (b"",)])
 async def test_a_post_that_the_service_cannot_have_read_is_sent_again(

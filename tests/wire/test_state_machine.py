@@ -320,6 +320,7 @@ def _world(folder: Path) -> Iterator[World]:
             runner.run(server.__aexit__(None, None, None))
 
 
+@pytest.mark.thorough
 @pytest.mark.timeout(240)
 @pytest.mark.usefixtures("only_warnings")
 def test_any_sequence_leads_where_the_model_says(tmp_path: Path) -> None:

@@ -58,6 +58,7 @@ async def test_an_event_reaches_the_client_before_the_answer_is_complete(start: 
             assert await wire.reader.readexactly(5) == b"0\r\n\r\n"
 
 
+@pytest.mark.thorough
 async def test_a_large_body_both_ways(start: Start, service: Service) -> None:
     data = bytes(range(256)) * 40_000  # 10 MB
     async with upstream(answering(lambda request: ok(request.body))) as up:

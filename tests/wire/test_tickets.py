@@ -135,6 +135,7 @@ async def test_the_ticket_is_taken_out_of_the_forwarded_target(
     )
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("lines", "method"),
     [((), "GET"), ((b"Accept: */*",), "GET"), ((STREAM,), "POST"), ((STREAM,), "HEAD"), (WEBSOCKET[1:], "GET")],

@@ -316,6 +316,7 @@ async def test_what_is_pipelined_behind_a_refused_upgrade_is_a_request(
             assert (await wire.response()).body == b"/3"
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("interim", [0, 14])
 async def test_a_tunnel_to_a_client_that_has_not_read_what_came_before_is_held_back(
     start: Start, service: Service, small_send_buffers: list[asyncio.Transport], interim: int
