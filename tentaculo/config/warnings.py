@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from tentaculo.config.schema import Config
 from tentaculo.config.services import grouped_by_endpoint
+from tentaculo.model.health import GATEWAY_NAME
 
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _EVERY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104 - compared, not listened on
@@ -45,7 +46,7 @@ def warnings_of(config: Config, own_paths: Set[str], own_trees: tuple[str, ...])
 
 def _address_warnings(config: Config) -> list[str]:
     """The services whose requests would come back to the gateway."""
-    names = {*config.server.hosts, socket.gethostname().lower()}
+    names = {*config.server.hosts, socket.gethostname().lower(), GATEWAY_NAME, GATEWAY_NAME.replace("_", "-")}
     return [
         f"services.{service.name} is asked at {endpoint}, where the gateway itself listens"
         for service in config.services.values()
@@ -62,8 +63,19 @@ def _reaches(host: str, listening: str, names: Set[str]) -> bool:
     if host == listening:
         return True
     if listening in _EVERY_ADDRESS:
-        return host in names or _is_loopback(host)
+        return host in names or _is_loopback(host) or _is_of_this_machine(host)
     return listening in _LOOPBACK and host in _LOOPBACK + _EVERY_ADDRESS
+
+
+def _is_of_this_machine(host: str) -> bool:
+    """Whether `host` is an address of this machine: a socket can be bound to it. Nothing is sent."""
+    try:
+        family = socket.AF_INET6 if ipaddress.ip_address(host).version == 6 else socket.AF_INET
+        with socket.socket(family, socket.SOCK_DGRAM) as sock:
+            sock.bind((host, 0))
+    except (OSError, ValueError):  # not an address, not this machine's, or of a family that it lacks
+        return False
+    return True
 
 
 def _is_loopback(host: str) -> bool:

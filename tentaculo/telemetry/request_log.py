@@ -11,7 +11,6 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Protocol, TextIO
 
@@ -39,9 +38,11 @@ class AdmittedRequest(Protocol):
         """Give back what it holds."""
 
 
-@dataclass(slots=True)
-class RequestRecord:
-    """One proxied request, as it is logged in one line. Text from the client is unescaped here; the log escapes it."""
+class RequestRecord(msgspec.Struct, eq=False):
+    """One request, as it is logged in one line. Text from the client is unescaped here; the log escapes it.
+
+    A struct is made in half of the time of a dataclass, whose fields are set one by one in bytecode.
+    """
 
     method: str
     target: str

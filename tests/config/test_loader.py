@@ -357,7 +357,10 @@ def test_an_open_route_to_what_another_service_guards_is_named(
         ("host = '0.0.0.0'\nport = 8123", "http://127.1.2.3:8123", True),
         ("host = '0.0.0.0'\nport = 8123\nhosts = ['gw.example.org']", "http://GW.example.org.:8123", True),
         ("host = '0.0.0.0'\nport = 8123", f"http://{socket.gethostname()}:8123", True),
-        ("host = '0.0.0.0'\nport = 8123", "http://10.0.0.7:8123", False),
+        ("host = '0.0.0.0'\nport = 8123", "http://tentaculo_link:8123", True),
+        ("host = '0.0.0.0'\nport = 8123", "http://tentaculo-link:8123", True),
+        ("host = '0.0.0.0'\nport = 8123", "http://192.0.2.7:8123", False),
+        ("port = 8123", "http://tentaculo_link:8123", False),
         ("host = '0.0.0.0'\nport = 8123", "http://gw.example.org:8123", False),
         ("port = 8123", "http://127.0.0.2:8123", False),
         ("port = 8123", "http://127.0.0.1:8124", False),
@@ -371,6 +374,18 @@ def test_a_service_at_the_address_of_the_gateway_is_warned_of(
     warnings = load_text(f"[server]\n{server}\n[services.web]\nurl = '{url}'\n").warnings
     assert len(warnings) == is_own
     assert all("services.web is asked at http://" in one and "the gateway itself listens" in one for one in warnings)
+
+
+def test_a_service_at_an_address_of_this_machine_is_warned_of(load_text: LoadText) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.connect(("192.0.2.1", 9))  # sends nothing
+        except OSError:
+            pytest.skip("this machine has no address but that of the loopback")
+        own = sock.getsockname()[0]
+    text = "[server]\nhost = '0.0.0.0'\nport = 8123\n[services.web]\nurl = 'http://{}:{}'\n"
+    assert len(load_text(text.format(own, 8123)).warnings) == 1
+    assert load_text(text.format(own, 8124)).warnings == ()
 
 
 @pytest.mark.parametrize(
