@@ -15,7 +15,6 @@ import struct
 import sys
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 
@@ -55,16 +54,23 @@ def queued(sock: TcpSocket) -> int:
     return int(count)
 
 
-def refuse_new(sock: TcpSocket) -> None:
-    """Let no new handshake begin at a listening socket; those under way end, and connections are not touched."""
+def refuse_new(sock: TcpSocket) -> bool:
+    """Let no new handshake begin at a listening socket; those under way end, and connections are not touched.
+
+    Returns whether the system allows it. Some kernels require CAP_NET_ADMIN, and some sandboxes forbid it: the queue is
+    emptied as it fills then.
+    """
     if sys.platform != "linux":
-        return
+        return False
     import ctypes
 
     program = ctypes.create_string_buffer(_NO_SYN)
     header = struct.pack("@HP", len(_NO_SYN) // 8, ctypes.addressof(program))
-    with suppress(OSError):  # not for every kind of socket or sandbox: then the queue is emptied as it fills
+    try:
         sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, header)
+    except OSError:
+        return False
+    return True
 
 
 async def empty_queues(sockets: Iterable[TcpSocket]) -> None:

@@ -8,6 +8,7 @@ import socket
 import pytest
 
 from tentaculo.server import listeners
+from tests.support.needs import need
 from tests.support.waits import eventually
 
 
@@ -52,7 +53,7 @@ async def test_what_waits_is_counted_and_waited_for(listener: socket.socket) -> 
 async def test_no_handshake_begins_and_connections_live(listener: socket.socket) -> None:
     loop = asyncio.get_running_loop()
     with listener, await _dial(listener) as before:
-        listeners.refuse_new(listener)
+        need(listeners.refuse_new(listener), "the right to filter what arrives at a listening socket")
         with socket.socket() as late:
             late.setblocking(False)
             with pytest.raises(TimeoutError):

@@ -50,6 +50,7 @@ def test_a_run_has_the_tests_it_was_asked_for(options: tuple[str, ...], files: t
 
 
 @pytest.mark.command
+@pytest.mark.timeout(300)  # two whole collections: beside other tests they take more than a minute
 def test_two_processes_collect_the_same_tests_in_the_same_order() -> None:
     """pytest-xdist needs that. A name that is made of a set's order, a time or a random number differs."""
     command = [sys.executable, "-m", "pytest", "--collect-only", "--ignore=tests/conformance", "-p", "no:cacheprovider"]

@@ -6,8 +6,9 @@ import socket
 
 import pytest
 
+from tests.support import waits
 from tests.support.needs import need_ipv6
-from tests.support.waits import eventually, free_port
+from tests.support.waits import PORTS, eventually, free_port
 
 
 async def test_it_ends_as_soon_as_the_condition_holds() -> None:
@@ -26,4 +27,13 @@ def test_a_free_port_can_be_bound(host: str) -> None:
     if ":" in host:
         need_ipv6()
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as server:
-        server.bind((host, free_port(host)))
+        port = free_port(host)
+        assert port in PORTS
+        server.bind((host, port))
+
+
+def test_a_port_that_is_taken_is_not_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", free_port())) as server:
+        taken = server.getsockname()[1]
+        monkeypatch.setattr(waits, "PORTS", [taken] * 20 + [taken + 1])
+        assert free_port() == taken + 1

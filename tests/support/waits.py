@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 
 
 async def eventually(holds: Callable[[], object], what: str = "it", *, seconds: float = 20) -> None:
@@ -16,9 +18,19 @@ async def eventually(holds: Callable[[], object], what: str = "it", *, seconds: 
         await asyncio.sleep(0.005)
 
 
+PORTS = range(20_000, 32_000)
+"""Below those that Linux gives to connections, and to servers that ask for any port."""
+
+
 def free_port(host: str = "127.0.0.1") -> int:
-    """A port that is free at this moment, for a server that cannot choose one itself."""
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that is free, for a server that cannot choose one itself.
+
+    Nothing else takes it before the server does, but for another call of this function that chooses the same of 12,000.
+    """
+    # Not the module's own generator, which is seeded: every process would choose the same.
+    chance = random.SystemRandom()
+    while True:
+        port = chance.choice(PORTS)
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe, suppress(OSError):
+            probe.bind((host, port))
+            return port
