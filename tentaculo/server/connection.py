@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -69,9 +70,8 @@ class ClientConnection(FastPathConnection):
     """
 
     __slots__ = (
-        *("_admission", "_dropped", "_ended_late", "_head_time", "_head_timer", "_is_ending", "_is_lingering"),
-        *("_limit", "_looks", "_peer", "_quiet", "_requests", "_responses", "_sent", "_watch", "bound"),
-        *("client_info", "judged", "turns"),
+        *("_admission", "_dropped", "_head_time", "_head_timer", "_is_ending", "_is_lingering", "_limit", "_looks"),
+        *("_peer", "_quiet", "_sent", "_requests", "_responses", "_watch", "bound", "client_info", "judged", "turns"),
     )
 
     turns: TurnScheduler
@@ -115,8 +115,8 @@ class ClientConnection(FastPathConnection):
         self._peer: str | None = None
         self._head_time = limits.head_time
         self._dropped = 0
-        self._is_ending = self._is_lingering = self._ended_late = False
-        self._looks = self._quiet = self._sent = 0
+        self._is_ending = self._is_lingering = False
+        self._looks, self._quiet, self._sent = 0, 0.0, 0
         self._watch: asyncio.TimerHandle | None = None
         self._head_timer: asyncio.TimerHandle | None = None
         self.client_info: object | None = None
@@ -195,8 +195,8 @@ class ClientConnection(FastPathConnection):
         """The client has closed its sending half, or the connection: which of the two, only its responses can tell."""
         stays = super().eof_received()
         if stays and self._watch is None:
-            # One that ended before the response began is known to wait for it, whatever pauses the response makes.
-            self._ended_late = bool(self.has_response)
+            # One that ended before its response began waits for it, whatever pauses that makes.
+            self._quiet = 0.0 if self.has_response else -math.inf
             self._watch = self.event_loop.call_later(WATCH, self._look)
         return stays
 
@@ -205,7 +205,7 @@ class ClientConnection(FastPathConnection):
         transport = self.transport
         if transport is None:
             return
-        if is_gone(transport) or (self._ended_late and self.has_response and self._has_paused(transport)):
+        if is_gone(transport) or (self.has_response and self._has_paused(transport)):
             transport.abort()
             return
         self._looks += 1
@@ -217,7 +217,7 @@ class ClientConnection(FastPathConnection):
     def _has_paused(self, transport: asyncio.Transport) -> bool:
         """Whether nothing was sent for so long that a client which has closed the connection would not be noticed."""
         before, self._sent = self._sent, acknowledged(transport) or 0
-        self._quiet = self._quiet + 1 if before == self._sent and is_sent(transport) else 0
+        self._quiet = self._quiet + 1 if before == self._sent and is_sent(transport) else min(self._quiet, 0.0)
         return self._quiet >= MOST_QUIET
 
     def answered(self) -> None:
