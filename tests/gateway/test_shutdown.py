@@ -42,6 +42,13 @@ async def stopping(folder: Path, services: dict[str, Any], **server: Any) -> Asy
 
 
 @pytest.mark.thorough
+async def all_is_read(port: int) -> None:
+    """Return once the gateway has read what was sent to it before: it has responded on another connection."""
+    async with dial(port) as other:
+        await other.send(b"GET /livez HTTP/1.1\r\nHost: h\r\n\r\n")
+        assert (await other.response()).status == 200
+
+
 @pytest.mark.parametrize("before", [b"", b"GET /livez HTTP/1.1\r\nHost: h\r\n\r\n"], ids=["first", "second"])
 @pytest.mark.parametrize("path", [b"/s/", b"/livez"])
 @pytest.mark.parametrize("cut", [2, 16, -2])
@@ -55,7 +62,7 @@ async def test_a_request_whose_head_has_begun_to_arrive(tmp_path: Path, path: by
                 await wire.send(before)
                 assert (await wire.response()).status == 200
             await wire.send(head[:cut])
-            await asyncio.sleep(0.05)
+            await all_is_read(live.port)
             await stop()
             await wire.send(head[cut:])
             response = await wire.response()
@@ -74,7 +81,7 @@ async def test_a_request_of_the_gateway_itself_whose_body_arrives(tmp_path: Path
         send = chunked if is_chunked else Wire.send
         await wire.send(INGEST % (live.auth, line))
         await send(wire, BODY[:5])
-        await asyncio.sleep(0.05)
+        await all_is_read(live.port)
         await stop()
         await send(wire, BODY[5:])
         if is_chunked:
@@ -87,7 +94,7 @@ async def test_a_request_of_the_gateway_itself_whose_body_arrives(tmp_path: Path
 async def test_a_head_that_never_ends_is_waited_for_no_longer_than_the_grace(tmp_path: Path) -> None:
     async with stopping(tmp_path, {}, grace=0.2) as (live, stop), dial(live.port) as wire:
         await wire.send(b"GET / HT")
-        await asyncio.sleep(0.05)
+        await all_is_read(live.port)
         await stop()
         assert await wire.rest() == b""
 
