@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -116,7 +115,7 @@ class ClientConnection(FastPathConnection):
         self._head_time = limits.head_time
         self._dropped = 0
         self._is_ending = self._is_lingering = False
-        self._looks, self._quiet, self._sent = 0, 0.0, 0
+        self._looks = self._quiet = self._sent = 0
         self._watch: asyncio.TimerHandle | None = None
         self._head_timer: asyncio.TimerHandle | None = None
         self.client_info: object | None = None
@@ -195,15 +194,15 @@ class ClientConnection(FastPathConnection):
         """The client has closed its sending half, or the connection: which of the two, only its responses can tell."""
         stays = super().eof_received()
         if stays and self._watch is None:
-            # One that ended before its response began waits for it, whatever pauses that makes.
-            self._quiet = 0.0 if self.has_response else -math.inf
+            self._quiet = (
+                0 if self.has_response else -(1 << 40)
+            )  # one that ended before waits, whatever pauses it makes
             self._watch = self.event_loop.call_later(WATCH, self._look)
         return stays
 
     def _look(self) -> None:
         self._watch = None
-        transport = self.transport
-        if transport is None:
+        if (transport := self.transport) is None:
             return
         if is_gone(transport) or (self.has_response and self._has_paused(transport)):
             transport.abort()
@@ -217,7 +216,7 @@ class ClientConnection(FastPathConnection):
     def _has_paused(self, transport: asyncio.Transport) -> bool:
         """Whether nothing was sent for so long that a client which has closed the connection would not be noticed."""
         before, self._sent = self._sent, acknowledged(transport) or 0
-        self._quiet = self._quiet + 1 if before == self._sent and is_sent(transport) else min(self._quiet, 0.0)
+        self._quiet = self._quiet + 1 if before == self._sent and is_sent(transport) else min(self._quiet, 0)
         return self._quiet >= MOST_QUIET
 
     def answered(self) -> None:
