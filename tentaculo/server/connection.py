@@ -194,9 +194,7 @@ class ClientConnection(FastPathConnection):
         """The client has closed its sending half, or the connection: which of the two, only its responses can tell."""
         stays = super().eof_received()
         if stays and self._watch is None:
-            self._quiet = (
-                0 if self.has_response else -(1 << 40)
-            )  # one that ended before waits, whatever pauses it makes
+            self._quiet = 0 if self.has_response else -(1 << 40)  # one that ended before it waits for all of it
             self._watch = self.event_loop.call_later(WATCH, self._look)
         return stays
 
