@@ -8,6 +8,7 @@ import ssl
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import Any, cast
 
 from tentaculo.config.limits import LimitSettings
 from tentaculo.model.failure import Failure, UpstreamError
@@ -18,6 +19,8 @@ from tentaculo.net.turns import TurnScheduler
 from tentaculo.upstream.connection import MAX_IDLE, UpstreamConnection
 from tentaculo.upstream.response_reader import ResponseHeadCache
 
+TLS_READ_AHEAD = 16 * 1024
+"""Encrypted bytes that may wait where the receiver is not read; then nothing is read. A read may bring 256 KB more."""
 CLOSING_TURNS = 3
 """Turns of the event loop after which a connection that was aborted has given its descriptor back."""
 
@@ -112,7 +115,7 @@ class Pool:
         loop = asyncio.get_running_loop()
         connection = UpstreamConnection(loop, self._turns, self.limits.headers, self._heads, address, self._forget)
         try:
-            await loop.create_connection(
+            transport, _ = await loop.create_connection(
                 lambda: connection,
                 address,
                 self.upstream.port,
@@ -122,6 +125,8 @@ class Pool:
         except BaseException:
             connection.abort()
             raise
+        if self._tls is not None:
+            cast(Any, transport).set_read_buffer_limits(TLS_READ_AHEAD, 0)
         self.opened += 1
         self._clock = loop.time
         return connection
