@@ -56,7 +56,8 @@ class Administered:
                 async with self.session.get("/events", params=params, headers=headers) as response:
                     found = (await response.json()).get("events", []) if response.status == 200 else []
                 for event in found:
-                    if event["payload"]["action"] == action:
+                    # One that a start records behind a stop that was too early for it has no action.
+                    if event["payload"].get("action") == action:
                         payload: dict[str, Any] = event["payload"]
                         return payload
                 await asyncio.sleep(0.05)

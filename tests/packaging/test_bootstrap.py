@@ -51,10 +51,17 @@ class Machine:
             text=True,
             check=False,
             timeout=50,
+            preexec_fn=_hear_signals,
         )
 
     def noted(self) -> list[str]:
         return self.notes.read_text().splitlines() if self.notes.exists() else []
+
+
+def _hear_signals() -> None:
+    """A shell never hears a signal that was ignored when it started, as SIGINT is behind a shell's `&`."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 @pytest.fixture
