@@ -125,7 +125,8 @@ class DrivenExchange(Exchange):
             assert plan.balancer is not None
             began = perf_counter()
             # One that was woken too late for the room waits again, but no longer for that.
-            room = plan.balancer.wait_for_room(plan.connect - self.record.queue_seconds)
+            waited = self.record.queue_seconds
+            room = plan.balancer.wait_for_room(plan.connect - waited, is_first=not waited)
             try:
                 self._has_turn = await self._until_ended(room, plan)
             finally:

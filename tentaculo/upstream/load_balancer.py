@@ -340,12 +340,18 @@ class LoadBalancer:
             for endpoint in self.endpoints
         )
 
-    async def wait_for_room(self, seconds: float) -> bool:
-        """Wait for room. False if there is none in `seconds`, or the queue is full."""
+    async def wait_for_room(self, seconds: float, *, is_first: bool = True) -> bool:
+        """Wait for room. False if there is none in `seconds`, or the queue is full.
+
+        `is_first` is whether the request has not waited before. It may have found no room in an earlier turn of the loop.
+        """
         if len(self.waiting) >= self._queue:
             return False
         waiter = asyncio.get_running_loop().create_future()
         self.waiting.append(waiter)
+        if is_first:
+            # The last request in flight may have ended since, when nobody waited yet.
+            self.wake_if_room()
         try:
             async with asyncio.timeout(seconds):
                 await waiter

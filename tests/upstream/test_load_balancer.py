@@ -363,6 +363,16 @@ class TestRoom:
         assert not await of.wait_for_room(0.01)
         assert "0 requests wait" in repr(of)
 
+    async def test_room_that_came_before_the_wait_began_is_used(self) -> None:
+        """A request that finds no room waits in a task, which begins a turn of the event loop later."""
+        of = balancer(Fuse(), limit=1)
+        lease = busy(of, 0)
+        assert of.acquire() is None
+        lease.release(Outcome.NEUTRAL)
+        assert await of.wait_for_room(1)
+        # One that was woken for nothing waits for the next end of a request: else it would wake itself for ever.
+        assert not await of.wait_for_room(0.01, is_first=False)
+
     async def test_the_queue_is_bounded(self) -> None:
         of, tasks = balancer(Fuse(), limit=1, queue=1), TaskGroup("test")
         lease = busy(of, 0)
