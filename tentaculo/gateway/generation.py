@@ -42,12 +42,12 @@ from tentaculo.server.access_control import AccessControl
 from tentaculo.server.dispatcher import Dispatcher
 from tentaculo.server.gateway_responses import GatewayResponses
 from tentaculo.server.listeners import ConnectionLimits, Listeners
-from tentaculo.server.native_routes import NativeRoutes, open_paths
+from tentaculo.server.native_routes import NativeHandler, NativeRoutes, open_paths
 from tentaculo.server.request_limits import RequestLimits, SharedLimits
 from tentaculo.server.route_entries import Route
 from tentaculo.server.route_networks import RouteNetworks
 from tentaculo.server.route_table import RouteTable
-from tentaculo.server.rules import RequestRules
+from tentaculo.server.rules import Handler, RequestRules
 from tentaculo.store.client import StoreClient
 from tentaculo.tasks import TaskGroup
 
@@ -167,7 +167,7 @@ class Generations:
         runner = await _running(app)
         self._current = Generation(
             *(self._first_number, config, digest(config, hashes), Changes(added=tuple(config.services)), tokens, cors),
-            self._rules(config, tokens, cors, routes, runner, *self._rules_of_routes(config, None)),
+            self._rules(config, tokens, cors, routes, _handler(runner), *self._rules_of_routes(config, None)),
             hashes,
             on_drain=on_drain,
         )
@@ -215,7 +215,8 @@ class Generations:
             return app, routes, steps, digest(config, lines), self._rules_of_routes(served, current.rules.limits)
 
         app, routes, steps, etag, of_routes = await beside_the_loop(build)
-        rules = self._rules(served, tokens, cors, routes, await _running(app), *of_routes)
+        native = NativeHandler(app, _handler(await _running(app)))
+        rules = self._rules(served, tokens, cors, routes, native, *of_routes)
         # Other tokens may be accepted meanwhile; the watch of their file reads it again after the swap.
         if self.current.number != current.number:
             raise StaleGenerationError
@@ -292,13 +293,13 @@ class Generations:
         tokens: Tokens,
         cors: CorsPolicy,
         routes: RouteTable,
-        runner: web.AppRunner,
+        native: Handler,
         limits: RequestLimits,
         networks: RouteNetworks,
     ) -> RequestRules:
         parts = self._parts
         return RequestRules(
-            cast(web.Server, runner.server).request_handler,
+            native,
             routes,
             AccessControl(
                 tokens, cors, parts.authentication.tickets, parts.authentication.sessions, config.server.hosts
@@ -321,6 +322,10 @@ async def _running(app: web.Application) -> web.AppRunner:
     runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=CLOSE_WAIT)
     await runner.setup()
     return runner
+
+
+def _handler(runner: web.AppRunner) -> Handler:
+    return cast(web.Server, runner.server).request_handler
 
 
 class Rotations:
