@@ -24,8 +24,8 @@ TRIM_SECONDS = 3.0
 """Seconds between two looks at the resident memory."""
 TRIM_BYTES = 8 * 1024 * 1024
 """Growth of the resident memory after which free memory is given back to the system."""
-FREEZE_FROM = 20_000
-"""Objects made without a collection from which on they are frozen: to walk through as many takes some milliseconds."""
+FREEZE_FROM = 5_000
+"""Objects made without a collection from which on they are frozen: to walk through as many takes up to a millisecond."""
 _UNLIMITED = 1 << 60
 
 

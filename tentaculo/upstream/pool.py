@@ -53,6 +53,7 @@ class Pool:
         """
         self.upstream = upstream
         self.limits = limits
+        self._most_idle = limits.pool
         self._idle: deque[UpstreamConnection] = deque()
         self._heads = ResponseHeadCache()
         self._tls = (tls or ssl.create_default_context()) if upstream.tls else None
@@ -148,7 +149,7 @@ class Pool:
             addresses.renew_soon()
         idle = self._idle
         idle.append(connection)
-        if len(idle) > self.limits.pool or idle[0].idle_since < connection.idle_since - MAX_IDLE:
+        if len(idle) > self._most_idle or idle[0].idle_since < connection.idle_since - MAX_IDLE:
             idle.popleft().abort()
 
     def shrink(self) -> int:
@@ -167,7 +168,7 @@ class Pool:
 
     def retire(self) -> None:
         """Close the idle connections, and each other one when its exchange ends: the endpoint is no longer configured."""
-        self.limits = self.limits.replace(pool=0)
+        self._most_idle = 0
         self.close()
 
     def close(self) -> None:
