@@ -378,6 +378,26 @@ async def test_the_end_reports_what_waits(tmp_path: Path) -> None:
     assert sorted(reported) == sorted(names)
 
 
+@pytest.mark.parametrize("stops", [False, True])
+async def test_the_connections_of_all_replaced_endpoints_close(tmp_path: Path, stops: bool) -> None:
+    """A few in one turn, or all at the end of a gateway that stops first."""
+    count = 3 * TURN
+    async with upstream(answering(ok(b"one"))) as one, upstream(answering(ok(b"two"))) as two:
+
+        def services(up: Upstream) -> dict[str, Any]:
+            return {f"s{number}": service(up, {"prefix": f"/s{number}"}) for number in range(count)}
+
+        async with serving(tmp_path, services(one)) as served, dial(served.port) as wire:
+            for number in range(count):
+                assert (await ask(wire, target=f"/s{number}/x")).body == b"one"
+            assert (one.connections, one.gone) == (count, 0)
+            await served.reload(services=services(two))
+            if not stops:
+                assert (await ask(wire, target="/s1/x")).body == b"two"
+                await one.until(lambda: one.gone == count)
+        await one.until(lambda: one.gone == count)
+
+
 async def test_the_log_names_some_of_many_services_and_the_event_all(tmp_path: Path) -> None:
     async with serving(tmp_path, {}) as served:
         recorded: list[dict[str, Any]] = []
