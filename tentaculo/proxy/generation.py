@@ -58,8 +58,8 @@ class ProxyGeneration:
         self.states: dict[Endpoint, EndpointState] = {}
         """Each endpoint of the services that are on."""
         self.balancers: dict[str, LoadBalancer] = {}
-        self._made: list[tuple[LoadBalancer, LoadBalancer | None, tuple[int, ...]]] = []
-        """Each new load balancer, the one whose work it continues, and the weights of its endpoints."""
+        self._made: list[tuple[LoadBalancer, LoadBalancer | None, ServiceSettings]] = []
+        """Each new load balancer, the one whose work it continues, and its service."""
         for service in services.values():
             if service.enabled:
                 self.balancers[service.name] = self._balancer(service, breakers)
@@ -103,7 +103,10 @@ class ProxyGeneration:
             )
             if is_same:
                 return known
-        keeps_limit = known is not None and old is not None and old.concurrency == service.concurrency
+        # With another number the same limit continues: what is in flight counts.
+        keeps_limit = old is not None and (
+            old.concurrency == service.concurrency or {type(old.concurrency), type(service.concurrency)} == {int}
+        )
         made = LoadBalancer(
             states,
             limits.queue,
@@ -112,7 +115,7 @@ class ProxyGeneration:
             # Endpoints that are served must not change before the swap.
             is_joined=before is None or before.states.keys().isdisjoint(endpoints),
         )
-        self._made.append((made, known, shares))
+        self._made.append((made, known, service))
         return made
 
     def _state(
@@ -194,11 +197,13 @@ class ProxyGeneration:
 
     def replace(self, before: ProxyGeneration | None) -> None:
         """Put this generation in place of the one it was built upon."""
-        for balancer, old, shares in self._made:
+        for balancer, old, service in self._made:
             if not balancer.is_joined:
                 balancer.join()
-                for state, weight in zip(balancer.endpoints, shares, strict=True):
+                for state, weight in zip(balancer.endpoints, service.shares, strict=True):
                     state.weight = weight
+            if balancer.concurrency is not None and isinstance(service.concurrency, int):
+                balancer.concurrency.limit = service.concurrency
             if old is not None:
                 balancer.continue_from(old)
         for state in self.states.values():

@@ -166,7 +166,7 @@ def test_every_faulty_line_is_named_at_once(tmp_path: Path) -> None:
     assert "line 3 hash must" in str(caught.value)
     assert "plain-token" not in str(caught.value)
     (tmp_path / "token").write_text(1000 * "x\n")
-    with pytest.raises(TokenFileError, match="line 20 .*; and 980 more$"):
+    with pytest.raises(TokenFileError, match=r"line 20 .*; and 980 more$"):
         read_tokens(tmp_path / "token")
 
 
