@@ -60,7 +60,7 @@ class Authentication:
     def accepted(self, config: Config, tokens: AcceptedTokens) -> Tokens:
         """The accepted tokens of a configuration, which is not served yet. What is known of each of them is kept.
 
-        Those that are served where they are the same: to make a thousand takes 10 ms.
+        Those that are served where they are the same: to make a thousand takes 3 ms.
         """
         enabled, names = config.auth.enabled, config.names
         if self.tokens.is_made_of(tokens, enabled=enabled, names=names):

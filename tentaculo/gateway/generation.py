@@ -87,7 +87,6 @@ class Generation:
     cors: CorsPolicy
     rules: RequestRules
     """How requests are judged, and the handlers of the gateway's own paths."""
-    hashes: frozenset[str] = field(repr=False)
     steps: Sequence[Step] = field(repr=False, default=())
     """What puts its parts in place, in this order."""
     endings: list[Step] = field(repr=False, default_factory=list)
@@ -174,7 +173,6 @@ class Generations:
         self._current = Generation(
             *(self._first_number, config, digest(config, hashes), Changes(added=tuple(config.services)), tokens, cors),
             self._rules(config, tokens, cors, routes, _handler(runner), *self._rules_of_routes(config, None)),
-            hashes,
             on_drain=on_drain,
         )
         self._parts.limits.use(self._current.rules.limits)
@@ -184,8 +182,7 @@ class Generations:
         """Accept these tokens from now on, by the configuration that is served."""
         current = self.current
         current.rules.access.tokens = tokens
-        lines = token_lines([settings for settings, _, _ in tokens.listed])
-        self._current = replace(current, tokens=tokens, hashes=lines)
+        self._current = replace(current, tokens=tokens)
         self._parts.authentication.use(tokens)
 
     async def prepare(self, config: Config, hashes: AcceptedTokens | None) -> Generation:
@@ -194,15 +191,17 @@ class Generations:
         Without `hashes` the accepted tokens stay.
         """
         current, parts = self.current, self._parts
-        if hashes is None:
-            hashes = [settings for settings, _, _ in current.tokens.listed]
-        changes, served = await beside_the_loop(
-            lambda: (compare(current.config, config), appliable(current.config, config))
-        )
-        lines = token_lines(hashes)
-        if lines != current.hashes:
-            changes = changes.with_key("auth.tokens")
-        tokens, cors = parts.authentication.accepted(served, hashes), CorsPolicy(served.cors)
+        accepted = [settings for settings, _, _ in current.tokens.listed]
+        wanted = accepted if hashes is None else hashes
+
+        def find_changes() -> tuple[Changes, Config, frozenset[str]]:
+            changes, lines = compare(current.config, config), token_lines(wanted)
+            if lines != token_lines(accepted):
+                changes = changes.with_key("auth.tokens")
+            return changes, appliable(current.config, config), lines
+
+        changes, served, lines = await beside_the_loop(find_changes)
+        tokens, cors = parts.authentication.accepted(served, wanted), CorsPolicy(served.cors)
         on_drain: list[Step] = []
         is_other_memory = served.limits.memory != current.config.limits.memory
 
@@ -228,7 +227,7 @@ class Generations:
         if self.current.number != current.number:
             raise StaleGenerationError
         return Generation(
-            *(current.number + 1, served, etag, changes, tokens, cors, rules, lines),
+            *(current.number + 1, served, etag, changes, tokens, cors, rules),
             steps=steps,
             endings=endings,
             memory_limit=memory_limit(served.limits.memory, parts.workers) if is_other_memory else None,
