@@ -178,7 +178,7 @@ RESPONSE_FIELDS = (
     Field(
         "WWW-Authenticate",
         Kind.ADDRESS,
-        "`resource_metadata` (RFC 9728); also read here: with `NTLM` or another of the schemes above the connection to the service belongs to one client connection",
+        "`resource_metadata` (RFC 9728), and the `realm` of `Bearer` where it is a URL, as of container registries; also read here: with `NTLM` or another of the schemes above the connection to the service belongs to one client connection",
     ),
     Field(
         "Persistent-Auth",
