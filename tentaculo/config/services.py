@@ -73,6 +73,9 @@ Concurrency = Annotated[
 ]
 
 
+Weight = Annotated[int, at_least(1), at_most(1000)]
+
+
 class ServiceSettings(Section, frozen=True):
     """[services.<name>]: one HTTP service behind the gateway."""
 
@@ -92,7 +95,7 @@ class ServiceSettings(Section, frozen=True):
         Doc("URLs of several endpoints, in place of url.", variant=["http://127.0.0.1:9001", "http://127.0.0.1:9002"]),
     ] = ()
     weights: Annotated[
-        tuple[Annotated[int, at_least(1), at_most(1000)], ...],
+        tuple[Weight, ...],
         Doc(
             "How much each of urls can take beside the others, in their order: with [3, 1] the first takes three of four"
             " requests.",

@@ -6,13 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
-from typing import Any
+from typing import Annotated, Any
 
 from tentaculo.config.change_layer import ChangeLayer
 from tentaculo.config.changing import released, replaced, switched, undone
-from tentaculo.config.errors import ConfigError, ConfigFault, KeyPath, dotted
+from tentaculo.config.errors import ConfigError, ConfigFault, ConfigFaults, KeyPath, dotted
 from tentaculo.config.layers import Layered, Sources
 from tentaculo.config.merge_patch import MISSING, Table, difference, leaves, merged, value_at
+from tentaculo.config.reader import reader_for
+from tentaculo.config.section import Doc, Section
+from tentaculo.config.services import Weight
+from tentaculo.config.types import HttpAddress
 
 MOST_KEYS = 50
 """Names of changed keys in an event or a response at most."""
@@ -38,6 +42,13 @@ class Action(Enum):
     """Ends the override of a service."""
     UNDO = "undo"
     """Follows the configuration file again."""
+
+
+class EndpointSettings(Section, frozen=True):
+    """An item of the list `endpoints`, which stands for one of `urls` with its one of `weights`."""
+
+    url: Annotated[HttpAddress, Doc("URL of the endpoint.")]
+    weight: Annotated[Weight | None, Doc("How much it can take beside the others.")] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,13 +118,14 @@ class Edit:
             items = service.get(name)
             return {name: _edited(items if isinstance(items, list) else [], self)}
         endpoints = _edited(endpoints_of(service), self)
-        faults = [
-            ConfigFault(f"{self.subject}[{number}]", "must be an object with url, and weight if it has one")
-            for number, one in enumerate(endpoints)
-            if not isinstance(one, dict) or not {"url"} <= one.keys() <= {"url", "weight"}
-        ]
+        faults = ConfigFaults({})
+        for number, one in enumerate(endpoints) if self.action is not Action.TAKE else ():
+            if isinstance(one, dict):
+                reader_for(EndpointSettings)(one, (*self.place, number), faults.add)
+            else:
+                faults.add((*self.place, number), "must be an object with url, and weight if it has one")
         if faults:
-            raise ConfigError(faults)
+            raise ConfigError([*faults])
         if len(endpoints) == 1 and "weight" not in endpoints[0]:
             return {"url": endpoints[0]["url"], "urls": None, "weights": None}
         has_weights = any("weight" in one for one in endpoints)

@@ -379,7 +379,7 @@ class ResponseRelay(ProxiedRequest):
         if (
             type(known) is CachedResponseHead
             and not plan.alters_response
-            and known.key == (plan, inbound.method, inbound.minor, self.keep_alive, admitted.replaces_cors)
+            and known.key == (plan.identity, inbound.method, inbound.minor, self.keep_alive, admitted.replaces_cors)
         ):
             self.keep_alive = known.keep_alive
             self.is_started = self.request.protocol.has_response = True

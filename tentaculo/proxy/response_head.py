@@ -35,7 +35,9 @@ def cached_head(
 ) -> CachedResponseHead | None:
     """The head that went to a client of this kind for the same `fields`; None where none did."""
     known = fields.relayed if type(fields.relayed) is CachedResponseHead else None
-    return known if known is not None and known.key == (plan, method, minor, keep_alive, replaces_cors) else None
+    return (
+        known if known is not None and known.key == (plan.identity, method, minor, keep_alive, replaces_cors) else None
+    )
 
 
 _NOT_IN_TRAILERS = frozenset(
@@ -152,7 +154,7 @@ class ResponseHeadBuilder:
             # This response must name the protocols (RFC 9110 section 15.5.22), and the gateway passes an upgrade on.
             parts.append(b"Connection: Upgrade\r\nUpgrade: %b\r\n" % fields.upgrade)
         parts.append(self._own_lines(head))
-        key = (self._plan, self._method, self._minor, wanted, self._replace_cors)
+        key = (self._plan.identity, self._method, self._minor, wanted, self._replace_cors)
         return CachedResponseHead(key, b"".join(parts), is_chunked, keep_alive)
 
     def upgraded(self, head: Head, fields: ResponseHeaders) -> bytes:

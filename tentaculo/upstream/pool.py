@@ -6,6 +6,7 @@ import asyncio
 import socket
 import ssl
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable
 from typing import Any, cast
@@ -53,15 +54,16 @@ class Pool:
         """
         self.upstream = upstream
         self.limits = limits
+        self._most_idle = limits.pool
         self._idle: deque[UpstreamConnection] = deque()
         self._heads = ResponseHeadCache()
         self._tls = (tls or ssl.create_default_context()) if upstream.tls else None
         self.server_name = server_name or upstream.host.partition("%")[0]
         self._addresses = Addresses(
-            upstream.host, upstream.port, limits.resolve, look_up=look_up, on_change=self._close_others
+            upstream.host, upstream.port, limits.resolve, look_up=look_up, on_change=_closing_others(weakref.ref(self))
         )
         self._turns = turns or TurnScheduler()
-        self._make_room = make_room or self._shrink_alone
+        self._make_room = make_room
         # The loop's clock once a connection is open: `get_running_loop` is a system call each time (CPython 3.11).
         self._clock: Callable[[], float] = time.monotonic
         self.opened = 0
@@ -104,7 +106,7 @@ class Pool:
                     return await self._addresses.connect(self._open, UpstreamConnection.abort, seconds)
                 except OSError as error:
                     # A closed connection keeps its port for a minute (TIME_WAIT).
-                    if not is_shortage(error) or isinstance(error, NoPortError) or not self._make_room():
+                    if not is_shortage(error) or isinstance(error, NoPortError) or not self._has_made_room():
                         raise
                 for _ in range(CLOSING_TURNS):
                     await asyncio.sleep(0)
@@ -148,7 +150,7 @@ class Pool:
             addresses.renew_soon()
         idle = self._idle
         idle.append(connection)
-        if len(idle) > self.limits.pool or idle[0].idle_since < connection.idle_since - MAX_IDLE:
+        if len(idle) > self._most_idle or idle[0].idle_since < connection.idle_since - MAX_IDLE:
             idle.popleft().abort()
 
     def shrink(self) -> int:
@@ -158,8 +160,8 @@ class Pool:
             self._idle.popleft().abort()
         return count
 
-    def _shrink_alone(self) -> bool:
-        return self.shrink() > 0
+    def _has_made_room(self) -> bool:
+        return self._make_room() if self._make_room is not None else self.shrink() > 0
 
     def _forget(self, connection: UpstreamConnection) -> None:
         if connection in self._idle:
@@ -167,13 +169,23 @@ class Pool:
 
     def retire(self) -> None:
         """Close the idle connections, and each other one when its exchange ends: the endpoint is no longer configured."""
-        self.limits = self.limits.replace(pool=0)
+        self._most_idle = 0
         self.close()
 
     def close(self) -> None:
         """Close the idle connections."""
         while self._idle:
             self._idle.pop().abort()
+
+
+def _closing_others(pool: weakref.ref[Pool]) -> Callable[[list[str]], None]:
+    """`_close_others` of `pool`, which has what calls it: neither may keep the other in memory."""
+
+    def close_others(addresses: list[str]) -> None:
+        if (found := pool()) is not None:
+            found._close_others(addresses)
+
+    return close_others
 
 
 def _connect_error(error: OSError, seconds: float, *, is_unresolved: bool) -> UpstreamError:

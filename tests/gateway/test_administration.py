@@ -261,11 +261,19 @@ async def test_all_faults_at_once_and_nothing_is_changed(live: Running) -> None:
     new = {"url": "ftp://h", "abuot": 1, "depends_on": ["nobody"], "token_file": "/etc/shadow", "enabled": "yes"}
     refused = await live.send("PUT", "/services/new", new, status=422)
     assert refused["error"] == "configuration_rejected"
-    assert [fault["path"] for fault in refused["faults"]] == ["services.new.token_file"]
-    del new["token_file"]
-    refused = await live.send("PUT", "/services/new", new, status=422)
     keys = [fault["path"] for fault in refused["faults"]]
-    assert keys == [f"services.new.{key}" for key in ("abuot", "depends_on[0]", "enabled", "url")]
+    assert keys == [f"services.new.{key}" for key in ("token_file", "abuot", "depends_on[0]", "enabled", "url")]
+    del new["token_file"]
+    refused = await live.send("PUT", "/services/new", {**new, "token": MASK}, status=422)
+    keys = [fault["path"] for fault in refused["faults"]]
+    assert keys == [f"services.new.{key}" for key in ("token", "abuot", "depends_on[0]", "enabled", "url")]
+    endpoint = {"url": "ftp://h", "weight": 0, "port": 1}
+    refused = await live.send("POST", "/services/madre/endpoints", endpoint, status=422)
+    keys = [fault["path"] for fault in refused["faults"]]
+    assert sorted(keys) == [f"services.madre.endpoints[1].{key}" for key in ("port", "url", "weight")]
+    for channel in ({"URL": "json://h", "x": 1}, {"URL": "json://h", "x": 1, "url": None}):
+        refused = await live.send("PUT", "/alerts/apprise/duty", channel, status=422)
+        assert [fault["path"] for fault in refused["faults"]] == ["URL", "x", "url"]
     assert await live.generation() == before
     assert not live.changes.exists()
     bad = await live.send("POST", "/services/madre/disable", {"for": "1w", "reason": 3, "until": "x"}, status=422)
@@ -531,6 +539,18 @@ async def test_a_file_that_somebody_has_edited_is_not_overwritten(live: Running)
     live.changes.write_text(edited)
     assert (await live.send("PATCH", "/services/madre", {"about": "y"}, status=409))["error"] == "changes_faulty"
     assert live.changes.read_text() == edited
+
+
+async def test_a_file_that_cannot_be_read_any_more_is_left_by_taking_everything_back(live: Running) -> None:
+    """Neither a reload nor a change was possible until somebody removed the file or restarted the gateway."""
+    await live.send("PATCH", "/services/madre", {"about": "x"})
+    live.changes.write_text("{")
+    assert (await live.send("PATCH", "/services/madre", {"about": "y"}, status=409))["error"] == "changes_faulty"
+    assert live.changes.read_text() == "{"
+    await live.send("DELETE", "/changes")
+    assert live.services["madre"].about is None
+    await live.send("PATCH", "/services/madre", {"about": "z"})
+    assert read_layer(live.changes).changes == {"services": {"madre": {"about": "z"}}}
 
 
 async def test_changes_that_were_left_out_at_the_start_can_only_be_thrown_away(tmp_path: Path) -> None:
