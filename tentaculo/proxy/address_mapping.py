@@ -144,7 +144,7 @@ class AddressMapping:
         own = split_port(upstream.authority.lower())[0]
         if not port:
             # The client's host without a port is another server: the client would have named it so.
-            return name not in client_names and (name == own or self._names_other(name, DEFAULT_PORTS[scheme]))
+            return name not in client_names and (name == own or self._names_other(name, str(DEFAULT_PORTS[scheme])))
         names = (own, sent_name, *client_names, *_ANY_ADDRESS)
         is_own = name in names or (name in _LOOPBACK and own in _LOOPBACK)
         return name != "" and ((is_own and port == str(upstream.port)) or self._names_other(name, port))
