@@ -239,8 +239,13 @@ class ServiceSettings(Section, frozen=True):
 
     @property
     def latency_limits(self) -> dict[str, float]:
-        """The latencies of which early warnings warn, in seconds, by what they are of."""
-        limits = {"requests": self.slow or self.probe.slow, "probes": self.probe.slow}
+        """The latencies of which early warnings warn, in seconds, by what they are of.
+
+        The requests are those of all routes, so that the largest `slow` of the routes counts, and only where each has one.
+        """
+        of_routes = [route.slow for route in self.routes]
+        largest = max((one for one in of_routes if one is not None), default=None) if all(of_routes) else None
+        limits = {"requests": self.slow or largest or self.probe.slow, "probes": self.probe.slow}
         return {kind: limit for kind, limit in limits.items() if limit} if self.enabled else {}
 
     @property

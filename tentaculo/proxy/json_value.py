@@ -133,15 +133,32 @@ class ResponseCopy:
         data = b"".join(self._pieces)
         try:
             if encoding in (b"gzip", b"x-gzip", b"deflate"):
-                reader = zlib.decompressobj(zlib.MAX_WBITS | 32)
-                data = reader.decompress(data, MOST_READ)
-                if not reader.eof:
-                    return None
+                data = _decompressed(data)
             elif encoding not in (b"", b"identity"):
                 return None
-            return msgspec.json.decode(data)
+            return _decoded(data)
         except (ValueError, RecursionError, zlib.error):
             return None
+
+
+def _decompressed(data: bytes) -> bytes:
+    """All members of gzip, or one stream of zlib. Raises ValueError where they are cut or become too large."""
+    whole = b""
+    while data:
+        reader = zlib.decompressobj(zlib.MAX_WBITS | 32)
+        whole += reader.decompress(data, MOST_READ + 1 - len(whole))
+        if not reader.eof or len(whole) > MOST_READ:
+            raise ValueError("cut or too large")
+        data = reader.unused_data
+    return whole
+
+
+def _decoded(data: bytes) -> Any:
+    """JSON, also with the NaN and Infinity that Python's `json` writes. Raises ValueError."""
+    try:
+        return msgspec.json.decode(data)
+    except ValueError:
+        return json.loads(data)
 
 
 def value_at(document: Any, steps: Sequence[str]) -> Any:

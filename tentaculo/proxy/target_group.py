@@ -25,7 +25,8 @@ TARGET_HEADER: Final = b"x-tentaculo-target"
 """Names a target, for callers that want a certain one. It is not forwarded."""
 UNNAMED: Final = ("", "auto")
 """Texts in a body that name no target."""
-_MOST_SECONDS: Final = 1e6
+_MOST: Final = 1e300
+"""What a number of a response counts for at most. A whole number of Python may be too large for a float."""
 _IN_A_ROW: Final = 3
 """Failures in a row that veto a target."""
 _TIMES: Final = 2.0
@@ -264,10 +265,10 @@ def _plan(
 
 
 def _number(value: Any) -> float | None:
-    """A number of a response; None for anything else, and for one that is out of all proportion."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _MOST_SECONDS * 1000:
+    """A number of a response, at most `_MOST`; None for anything else, NaN and what is below 0."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
         return None
-    return float(value)
+    return float(min(value, _MOST))
 
 
 def _mean(values: Sequence[float]) -> tuple[float | None, float | None]:

@@ -302,12 +302,22 @@ async def test_the_requests_have_a_limit_of_their_own() -> None:
         "both": {"url": "http://127.0.0.1:9", "slow": 2, "probe": {"slow": 1}},
         "requests": {"url": "http://127.0.0.1:9", "slow": 2},
         "off": {"url": "http://127.0.0.1:9", "slow": 2, "enabled": False},
+        "routes": {
+            "url": "http://127.0.0.1:9",
+            "routes": [{"prefix": "/a", "slow": 3}, {"prefix": "/b", "slow": 1}],
+            "probe": {"slow": 0.5},
+        },
+        "one_route": {"url": "http://127.0.0.1:9", "routes": [{"prefix": "/c", "slow": 3}, {"prefix": "/d"}]},
+        "service": {"url": "http://127.0.0.1:9", "slow": 2, "routes": [{"prefix": "/e", "slow": 3}]},
     }
     config = load_tables({"services": services}, {}, folder=Path("/")).config
     assert {name: one.latency_limits for name, one in config.services.items()} == {
         "both": {"requests": 2, "probes": 1},
         "requests": {"requests": 2},
         "off": {},
+        "routes": {"requests": 3, "probes": 0.5},
+        "one_route": {},
+        "service": {"requests": 2},
     }
 
 

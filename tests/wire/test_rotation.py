@@ -198,6 +198,12 @@ REWARDS: dict[str, tuple[bytes, float | None]] = {
     "error status": (ok(b"{}", b"Content-Type: application/json", status=b"500 Failed"), 0.0),
     "rate limited": (ok(b"{}", status=b"429 Too Many Requests"), 0.0),
     "mad numbers": (reply(status="ok", latency_ms=-1, cost="much"), None),
+    "numbers that no limit is above": (reply(status="ok", latency_ms=10**400, cost=1e12), 1 - 0.2 - 0.5),
+    # As the json of Python writes them.
+    "NaN beside partial": (reply(status="partial", quality=float("nan")), 0.0),
+    "NaN": (reply(status="ok", latency_ms=float("nan"), cost=float("nan")), None),
+    "Infinity": (reply(status="ok", latency_ms=float("inf"), cost=0), 1 - 0.2),
+    "a number as text": (reply(status="ok", latency_ms="5000", cost="1"), None),
     "gzip": (
         ok(gzip.compress(b'{"status": "partial"}'), b"Content-Type: application/json", b"Content-Encoding: gzip"),
         0.0,
