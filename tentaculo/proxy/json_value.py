@@ -107,7 +107,7 @@ def _member(body: bytes, start: int, end: int, name: str) -> tuple[int, tuple[in
 MOST_READ: Final = 64 * 1024
 """Bytes of a response that are copied, and bytes that they may become when they are decompressed."""
 
-_MOST_MEMBERS: Final = 100
+_MOST_GZIP_MEMBERS: Final = 100
 """Members of gzip that are read: all that follow one are copied for it."""
 
 
@@ -147,7 +147,7 @@ class ResponseCopy:
 def _decompressed(data: bytes) -> bytes:
     """All members of gzip, or one stream of zlib. Raises ValueError where they are cut, too many or become too large."""
     whole = b""
-    for _ in range(_MOST_MEMBERS):
+    for _ in range(_MOST_GZIP_MEMBERS):
         reader = zlib.decompressobj(zlib.MAX_WBITS | 32)
         whole += reader.decompress(data, MOST_READ + 1 - len(whole))
         if not reader.eof or len(whole) > MOST_READ:
