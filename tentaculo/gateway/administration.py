@@ -26,7 +26,7 @@ from tentaculo.config.errors import ConfigError, ConfigFault, KeyPath
 from tentaculo.config.loader import load_sources
 from tentaculo.config.masking import masked
 from tentaculo.config.merge_patch import Table, value_at, with_value
-from tentaculo.gateway.edits import Action, Edit, NoSuchThingError, changed_keys, endpoints_of
+from tentaculo.gateway.edits import Action, Edit, NoSuchThingError, changed_keys, endpoints_of, missing
 from tentaculo.gateway.layer_keeper import (
     Adoption,
     LayerConflictError,
@@ -156,7 +156,7 @@ class ConfigurationAdministration:
         values = masked(effective_values(layered, with_overrides=False))
         service = value_at(values, place)
         if not isinstance(service, dict):
-            raise Problem(Failure.NOT_FOUND, "There is no such service.")
+            raise Problem(Failure.NOT_FOUND, missing(layered, place))
         shown = {"services": {name: service}}
         return {
             "name": name,

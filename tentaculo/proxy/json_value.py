@@ -107,6 +107,9 @@ def _member(body: bytes, start: int, end: int, name: str) -> tuple[int, tuple[in
 MOST_READ: Final = 64 * 1024
 """Bytes of a response that are copied, and bytes that they may become when they are decompressed."""
 
+_MOST_GZIP_MEMBERS: Final = 100
+"""Members of gzip that are read: all that follow one are copied for it."""
+
 
 class ResponseCopy:
     """A response's body, as long as it is no more than 64 KiB."""
@@ -142,15 +145,17 @@ class ResponseCopy:
 
 
 def _decompressed(data: bytes) -> bytes:
-    """All members of gzip, or one stream of zlib. Raises ValueError where they are cut or become too large."""
+    """All members of gzip, or one stream of zlib. Raises ValueError where they are cut, too many or become too large."""
     whole = b""
-    while data:
+    for _ in range(_MOST_GZIP_MEMBERS):
         reader = zlib.decompressobj(zlib.MAX_WBITS | 32)
         whole += reader.decompress(data, MOST_READ + 1 - len(whole))
         if not reader.eof or len(whole) > MOST_READ:
             raise ValueError("cut or too large")
         data = reader.unused_data
-    return whole
+        if not data:
+            return whole
+    raise ValueError("too many members")
 
 
 def _decoded(data: bytes) -> Any:

@@ -329,6 +329,47 @@ async def test_what_the_environment_overrides_is_refused_with_its_name(
         assert live.services["shub"].enabled
 
 
+async def test_what_only_the_environment_has_is_refused_with_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was said not to be there, though the configuration that is served shows it."""
+    fleet = {"env": {"url": "http://127.0.0.1:8003", "aliases": ["other"], "routes": [{"prefix": "/env"}]}}
+    monkeypatch.setenv("TENTACULO_SERVICES", json.dumps(fleet))
+    monkeypatch.setenv("TENTACULO_ALERTS_APPRISE_DUTY", "json://h")
+    monkeypatch.setenv("TENTACULO_MAINTENANCE", '[{"services": ["*"], "at": "02:00-03:00"}]')
+    async with running(tmp_path) as live:
+        for method, path, body, key, variable in (
+            ("PATCH", "/services/env", {"about": "x"}, "services.env", "TENTACULO_SERVICES"),
+            ("POST", "/services/env/disable", {}, "services.env", "TENTACULO_SERVICES"),
+            ("DELETE", "/services/env/routes/0", None, "services.env", "TENTACULO_SERVICES"),
+            ("DELETE", "/services/env", None, "services.env", "TENTACULO_SERVICES"),
+            ("DELETE", "/maintenance/0", None, "maintenance", "TENTACULO_MAINTENANCE"),
+        ):
+            refused = await live.send(method, path, body, status=409)
+            assert refused["variables"] == [{"key": key, "variable": variable}], (method, path)
+        for path in ("/services/other", "/services/madre/disable"):
+            body = {"for": "1h"} if path.endswith("disable") else None
+            refused = await live.send("POST" if body else "GET", path, body, status=404)
+            alias = " other is an alias of env." if path.endswith("other") else ""
+            assert refused["detail"] == f"There is no such service.{alias}"
+        await live.send("POST", "/services/env/disable", {"for": "1h"})
+        assert not live.services["env"].enabled
+        await live.send("DELETE", "/services/env/override")
+        assert live.services["env"].enabled
+
+
+async def test_a_list_that_the_environment_replaces_is_refused_with_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    routes, urls = [{"prefix": "/a"}, {"prefix": "/b"}], ["http://127.0.0.1:1", "http://127.0.0.1:2"]
+    monkeypatch.setenv("TENTACULO_SERVICES_MADRE_ROUTES", json.dumps(routes))
+    monkeypatch.setenv("TENTACULO_SERVICES_MADRE_URLS", json.dumps(urls))
+    async with running(tmp_path) as live:
+        for name, key in (("routes", "ROUTES"), ("endpoints", "URLS")):
+            refused = await live.send("DELETE", f"/services/madre/{name}/1", status=409)
+            assert [one["variable"] for one in refused["variables"]] == [f"TENTACULO_SERVICES_MADRE_{key}"]
+
+
 async def test_a_restart_keeps_the_changes(tmp_path: Path) -> None:
     async with running(tmp_path) as live:
         await live.send("PUT", "/services/new", {"url": "http://127.0.0.1:9", "token": SECRET})
