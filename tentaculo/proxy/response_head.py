@@ -42,8 +42,18 @@ def cached_head(
 
 _NOT_IN_TRAILERS = frozenset(
     (
-        *(b"age", b"authorization", b"cache-control", b"content-encoding", b"content-range", b"cookie", b"expires"),
-        *(b"host", b"max-forwards", b"pragma", b"proxy-status", b"retry-after", b"vary"),
+        *(
+            b"age",
+            b"authorization",
+            b"cache-control",
+            b"content-encoding",
+            b"content-range",
+            b"content-type",
+            b"cookie",
+        ),
+        *(b"date", b"expires", b"host", b"if-match", b"if-modified-since", b"if-none-match", b"if-range"),
+        *(b"if-unmodified-since", b"max-forwards", b"pragma", b"proxy-status", b"range", b"retry-after", b"set-cookie"),
+        b"vary",
     )
 )
 """Fields that frame, route or control a message, beside those that are special in a head (RFC 9110 section 6.5.1)."""

@@ -16,6 +16,7 @@ from tentaculo.model.failure import Failure, UpstreamError
 from tentaculo.model.health import Endpoint
 from tentaculo.net.connecting import Addresses, LookUp, NoPortError, is_shortage
 from tentaculo.net.resolving import look_up
+from tentaculo.net.tcp import time_limit
 from tentaculo.net.turns import TurnScheduler
 from tentaculo.upstream.connection import MAX_IDLE, UpstreamConnection
 from tentaculo.upstream.response_reader import ResponseHeadCache
@@ -100,7 +101,7 @@ class Pool:
     async def connect(self, seconds: float) -> UpstreamConnection:
         """Open a connection within `seconds`. Raises `UpstreamError`; nothing of a request has been sent then."""
         try:
-            async with asyncio.timeout(seconds):
+            async with time_limit(seconds):
                 try:
                     return await self._addresses.connect(self._open, UpstreamConnection.abort, seconds)
                 except OSError as error:
