@@ -95,6 +95,8 @@ class Generation:
     """None where it does not change."""
     on_drain: Sequence[Step] = field(repr=False, default=())
     """What ends the streams of its pages."""
+    tokens_before: Tokens | None = None
+    """Those that were accepted when it began to be prepared."""
 
     def end_streams(self) -> None:
         """End the streams of its pages."""
@@ -223,7 +225,6 @@ class Generations:
         app, routes, steps, endings, etag, of_routes = await beside_the_loop(build)
         native = NativeHandler(app, _handler(await _running(app)))
         rules = self._rules(served, tokens, cors, routes, native, *of_routes)
-        # Other tokens may be accepted meanwhile; the watch of their file reads it again after the swap.
         if self.current.number != current.number:
             raise StaleGenerationError
         return Generation(
@@ -232,6 +233,7 @@ class Generations:
             endings=endings,
             memory_limit=memory_limit(served.limits.memory, parts.workers) if is_other_memory else None,
             on_drain=on_drain,
+            tokens_before=current.tokens,
         )
 
     def swap(self, generation: Generation, by: str = "") -> Changes:
@@ -245,6 +247,10 @@ class Generations:
         before = self.current
         if generation.number != before.number + 1 or not generation.steps:
             raise StaleGenerationError
+        newer: Tokens | None = None
+        if before.tokens is not generation.tokens_before:
+            # The token file has changed since it was read for this generation: what was revoked stays so.
+            newer = self._parts.authentication.with_file_of(generation.tokens, before.tokens, generation.config)
         steps: tuple[Step, ...] = (*generation.steps, partial(self._follow, generation), *before.on_drain)
         for step in steps:
             try:
@@ -252,7 +258,9 @@ class Generations:
             except Exception:  # the rest must still be put in place: one part alone would serve another configuration
                 log.exception("reload step failed", step=str(step))
         # What was prepared is in place, and would keep the parts of the generation before in memory.
-        self._current = replace(generation, steps=())
+        self._current = replace(generation, steps=(), tokens_before=None)
+        if newer is not None:
+            self.use_tokens(newer)
         self._endings.extend(generation.endings)
         generation.endings.clear()
         # To free the rest of a thousand services takes some milliseconds: not in this turn too.

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
 from enum import Enum
-from functools import lru_cache
 from hashlib import sha256
 
 from tentaculo.config.accepted_tokens import TokenSettings, format_moment
@@ -285,7 +284,6 @@ def name_of(token: TokenSettings) -> str:
     return token.name or f"token-{fingerprint_of(token.hash)[:8]}"
 
 
-@lru_cache(maxsize=4096)
 def fingerprint_of(token_hash: str) -> str:
     """What stands for a token in tables and lists, by its hash.
 
