@@ -98,7 +98,7 @@ class ServiceSettings(Section, frozen=True):
         tuple[Weight, ...],
         Doc(
             "How much each of urls can take beside the others, in their order: with [3, 1] the first takes three of four"
-            " requests.",
+            " requests, with least_requests as long as it is not much slower or faster than the others.",
             default="1 each",
             variant=[3, 1],
         ),

@@ -199,9 +199,9 @@ class ProxyGeneration:
         """Put this generation in place of the one it was built upon."""
         for balancer, old, service in self._made:
             if not balancer.is_joined:
-                balancer.join()
                 for state, weight in zip(balancer.endpoints, service.shares, strict=True):
                     state.weight = weight
+                balancer.join()
             if balancer.concurrency is not None and isinstance(service.concurrency, int):
                 balancer.concurrency.limit = service.concurrency
             if old is not None:

@@ -159,15 +159,22 @@ class TargetGroup:
         """Whether anything is read in the bodies of responses."""
         return any((self._success_at, self._latency_at, self._cost_at))
 
+    @property
+    def is_on(self) -> bool:
+        """Whether the service of a target is on."""
+        return any(target.plan.balancer is not None for target in self.targets)
+
     def allowed(self) -> list[int]:
         """The targets that may be chosen: those whose circuit breaker is closed, of them the healthy ones without a veto.
 
-        The first one where there is none: its circuit breaker says why nothing is forwarded. Where all have a veto the
-        breaker alone decides, as without targets.
+        The first one that is on where there is none: its circuit breaker says why nothing is forwarded. Where all have a
+        veto the breaker alone decides, as without targets.
         """
         admitted = [number for number, target in enumerate(self.targets) if target.is_open]
         healthy = [number for number in admitted if self.targets[number].is_healthy] or admitted
-        return [number for number in healthy if not self.targets[number].has_veto] or healthy or [0]
+        if not healthy:
+            return [next((number for number, one in enumerate(self.targets) if one.plan.balancer is not None), 0)]
+        return [number for number in healthy if not self.targets[number].has_veto] or healthy
 
     def choose(self) -> tuple[Target, TargetRecord]:
         """A target by what was learned."""

@@ -379,6 +379,33 @@ async def test_a_target_whose_breaker_is_open_is_not_chosen(start: Start, refusi
         assert [target.probability for target in view.targets] == [1.0, 0.0]
 
 
+async def test_a_target_that_is_off_is_not_chosen_also_if_the_route_is_its_own(
+    start: Start, refusing_port: int
+) -> None:
+    async with upstream(answering(ok(b"other"))) as other:
+        services = fleet(refusing_port, other.port)
+        services["s"]["enabled"] = False
+        live = await start(services)
+        async with dial(live.port) as wire:
+            for line in (b"X-Any: 1", b"X-Tentaculo-Target: B"):
+                await wire.send(post(b"", live.auth.strip(), line))
+                assert (await wire.response()).body == b"other"
+            await wire.send(post(b"", live.auth.strip(), b"X-Tentaculo-Target: A"))
+            refused = await wire.response()
+            assert (refused.status, json.loads(refused.body)["service"]) == (503, "s")
+    services = fleet(1, refusing_port)
+    services["s"]["enabled"] = False
+    live = await start(services)
+    for error in ("connect_failed", "circuit_open"):
+        response = await exchange(live, post(b"", live.auth.strip()))
+        problem = json.loads(response.body)
+        assert (problem["error"], problem["service"]) == (error, "t"), "the target that is on says why"
+    services["t"]["enabled"] = False
+    live = await start(services)
+    refused = await exchange(live, post(b"", live.auth.strip()))
+    assert (refused.status, json.loads(refused.body)["error"]) == (503, "service_off")
+
+
 @pytest.mark.usefixtures("notices_soon")
 async def test_a_failure_of_the_target_is_worth_nothing_and_a_client_that_leaves_teaches_nothing(
     start: Start, refusing_port: int
