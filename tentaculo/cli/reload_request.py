@@ -109,7 +109,7 @@ def _token(file: Path | None) -> str | None:
     else:
         try:
             place = str(file)
-            token = file.read_text(encoding="utf-8").strip()
+            token = file.read_text(encoding="utf-8-sig").strip()
         except OSError as error:
             raise FaultError(f"{file} cannot be read: {error.strerror}") from None
         except ValueError:

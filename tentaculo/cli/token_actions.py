@@ -44,13 +44,13 @@ def make(
     faults = [] if name is None or is_token_name(name) else [_BAD_NAME]
     faults += _scope_faults(scopes or ())
     ends_at = _moment(expires, now, "--expires", faults)
-    config = _config(file) if keeps else None
+    config = _config(file, faults) if keeps else None
     made, settings = _made(name, None if scopes is None else tuple(dict.fromkeys(scopes)), now, ends_at)
     if config is None:
         _refuse(faults)
         _print_for_configuration(made, settings, is_plain=(name, scopes, expires) == (None, None, None))
         return
-    with _editing(config) as kept:
+    with _editing(config, faults) as kept:
         if any(one.name == name and not is_over(one, now) for one in kept.tokens):
             faults.append(
                 f"there is a token called {name}: `tentaculo token rotate {name}` makes another one in its place"
@@ -113,8 +113,8 @@ def rotate(file: Path | None, name: str, grace: str, expires: str | None, *, as_
     faults: list[str] = []
     until = _moment(grace, now, "--grace", faults)
     ends_at = _moment(expires, now, "--expires", faults)
-    config = _config(file)
-    with _editing(config) as kept:
+    config = _config(file, faults)
+    with _editing(config, faults) as kept:
         chosen = _chosen(kept.tokens, name)
         if not chosen:
             faults.append(_not_there(config, name))
@@ -143,12 +143,16 @@ def rotate(file: Path | None, name: str, grace: str, expires: str | None, *, as_
         click.echo(f"The old one {end}. {_EFFECT.format(what='accepts the new one')}")
 
 
-def _config(file: Path | None) -> Config:
+def _config(file: Path | None, known: Sequence[str] = ()) -> Config:
     """What tokens need of the configuration; a fault elsewhere must keep nobody from revoking one.
 
-    Raises ConfigError.
+    Raises ConfigError; FaultError where there are `known` faults too.
     """
-    return own_sections(file, "auth", "database")
+    try:
+        return own_sections(file, "auth", "database")
+    except ConfigError as error:
+        _refuse([*known, *map(str, error.faults)] if known else ())
+        raise
 
 
 _BAD_NAME = "the name must be letters, digits, dots, hyphens and underscores, 1 to 64 of them"
@@ -191,7 +195,8 @@ def _refuse(faults: Sequence[str]) -> None:
 
 
 @contextmanager
-def _editing(config: Config) -> Iterator[TokenFile]:
+def _editing(config: Config, known: Sequence[str] = ()) -> Iterator[TokenFile]:
+    """The token file for a change. Its own faults are said together with the `known` ones of the command."""
     path = token_file(config)
     try:
         with edit(path) as kept:
@@ -199,7 +204,7 @@ def _editing(config: Config) -> Iterator[TokenFile]:
     except OSError as error:
         raise StartError(f"{path} cannot be changed: {error.strerror}") from error
     except TokenFileError as error:
-        raise FaultError(str(error)) from None
+        _refuse([*known, str(error)])
 
 
 def _accepted(config: Config) -> list[TokenSettings]:

@@ -7,7 +7,7 @@ the difference to the configuration file, so that what it does not touch still f
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,7 +16,7 @@ from tentaculo.config.effective import effective_values
 from tentaculo.config.environment import lay_over
 from tentaculo.config.errors import ConfigError, ConfigFault, KeyPath, dotted
 from tentaculo.config.layers import Layered, Sources, enabled_variables
-from tentaculo.config.masking import faults_of_files, masked, masks_left, restored
+from tentaculo.config.masking import FILE_FAULT, files_named, masked, masks_left, restored
 from tentaculo.config.merge_patch import MISSING, Table, difference, is_same, merged, value_at, with_value
 
 LONGEST_OVERRIDE = timedelta(days=366)
@@ -34,13 +34,22 @@ class SetByEnvironmentError(Exception):
         super().__init__(f"The environment overrides {names}.")
 
 
+class FaultyChangeError(ConfigError):
+    """What was sent cannot be kept as it is: masks that stand for nothing, files."""
+
+    def __init__(self, faults: Sequence[ConfigFault], layer: ChangeLayer) -> None:
+        super().__init__(faults)
+        self.layer = layer
+        """The layer that the rest of the change makes. The check of it finds the other faults."""
+
+
 def replaced(
     sources: Sources, place: KeyPath, value: Any, environ: Mapping[str, str], *, at: datetime, by: str
 ) -> ChangeLayer:
     """The layer after `value` was put at `place`; MISSING removes what is there.
 
     The same layer where nothing changes. Values that are the environment's, and masks of secrets, may be sent back as
-    they were read: they change nothing. Raises ConfigError and SetByEnvironmentError.
+    they were read: they change nothing. Raises `FaultyChangeError` and SetByEnvironmentError.
     """
     layered = sources.layered(environ, at)
     old = value_at(layered.changed, place)
@@ -49,8 +58,9 @@ def replaced(
         patch = with_value({}, place, None if value is MISSING else value) if value is not old else {}
     else:
         patch = _below(place, _difference(old, value))
-    if faults := [*_faults(place, value, patch)]:
-        raise ConfigError(faults)
+    if faults := dict(_faults(place, value, patch)):
+        rest = _changed(sources.layer, layered.tables, place, _without_places(value, place, faults), at=at, by=by)
+        raise FaultyChangeError([ConfigFault(dotted(one), message) for one, message in faults.items()], rest)
     if not patch:
         return sources.layer
     _refuse_overridden(merged(layered.changed, patch), patch, environ, at)
@@ -141,10 +151,20 @@ def _below(place: KeyPath, value: Any) -> Table:
     return {} if value is MISSING else with_value({}, place, value)
 
 
-def _faults(place: KeyPath, value: Any, patch: Table) -> Iterator[ConfigFault]:
+def _faults(place: KeyPath, value: Any, patch: Table) -> Iterator[tuple[KeyPath, str]]:
     for mask in masks_left(value, place) if value is not MISSING else ():
-        yield ConfigFault(dotted(mask), "is the mask of a secret, and there is no secret here that it could stand for")
-    yield from faults_of_files(patch)
+        yield mask, "is the mask of a secret, and there is no secret here that it could stand for"
+    for file in files_named(patch):
+        yield file, FILE_FAULT
+
+
+def _without_places(value: Any, place: KeyPath, faulty: Iterable[KeyPath]) -> Any:
+    """`value` at `place` without what is at the faulty places. In a list it stays: the next items keep their numbers."""
+    for one in faulty:
+        inner = one[len(place) :]
+        if inner and all(isinstance(part, str) for part in inner):
+            value = with_value(value, inner, MISSING)
+    return value
 
 
 def _refuse_overridden(changed: Table, patch: Table, environ: Mapping[str, str], at: datetime) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
-from pathlib import PurePath
 from typing import Any
 
 import msgspec
@@ -137,25 +136,19 @@ def digest(config: Config, hashes: Collection[str]) -> str:
 
     It is keyed by the hashes of the tokens, so that nobody can try out guesses of another secret with it.
     """
-    key = blake2b("\n".join(sorted(hashes)).encode()).digest()
-    whole = msgspec.json.encode(_plain(config), order="sorted")
-    return blake2b(whole, key=key, digest_size=16).hexdigest()
+    found = blake2b(key=blake2b("\n".join(sorted(hashes)).encode()).digest(), digest_size=16)
+    sections = (
+        (name, getattr(config, name)) for name in config.__struct_fields__ if name not in {"folder", "services"}
+    )
+    # One by one: the event loop stands still while a thread encodes.
+    for part in (*sections, *config.services.items()):
+        found.update(_encode(part) + b"\n")
+    return found.hexdigest()
 
 
-def _plain(value: Any) -> Any:
-    """A value as JSON has it, with its secrets."""
-    if isinstance(value, Section):
-        return {name: _plain(getattr(value, name)) for name in value.__struct_fields__ if name != "folder"}
-    if isinstance(value, Secret):
-        return ["secret", value.reveal()]
-    if isinstance(value, Mapping):
-        return [[str(name), _plain(one)] for name, one in value.items()]
-    if isinstance(value, tuple | list):
-        return [_plain(one) for one in value]
-    if isinstance(value, set | frozenset):
-        return sorted(map(str, value))
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, PurePath):
-        return str(value)
-    return repr(value)
+def _as_json(value: object) -> object:
+    """What a value is encoded as that JSON has no form for."""
+    return ["secret", value.reveal()] if isinstance(value, Secret) else repr(value)
+
+
+_encode = msgspec.json.Encoder(enc_hook=_as_json).encode

@@ -108,6 +108,9 @@ def _open_without_waiting(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK)
 
 
-def read_text(path: Path, encoding: str = "utf-8") -> str:
-    """The text of a file, with newlines as Python has them. Raises OSError as above, and UnicodeDecodeError."""
-    return read_bytes(path).decode(encoding).replace("\r\n", "\n").replace("\r", "\n")
+def read_text(path: Path) -> str:
+    """The text of a file in UTF-8, with newlines as Python has them. Raises OSError as above, and UnicodeDecodeError.
+
+    A file saved by Notepad begins with a byte order mark, which is no part of the text.
+    """
+    return read_bytes(path).decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")

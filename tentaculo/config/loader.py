@@ -249,7 +249,19 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> 
     """
     environ = process_environment() if environ is None else environ
     sources, tables = read_file(path, environ)
-    return load_sources(replace(sources, layer=read_layer(sources.changes_file)), environ, tables)
+    try:
+        sources, unread = replace(sources, layer=read_layer(sources.changes_file)), None
+    except ConfigError as error:
+        unread = error
+    try:
+        loaded = load_sources(sources, environ, tables)
+    except ConfigError as error:
+        if unread is None:
+            raise
+        raise ConfigError([*unread.faults, *error.faults], error.path, files=error.files) from None
+    if unread is not None:
+        raise ConfigError(unread.faults, sources.path, files=loaded.files)
+    return loaded
 
 
 def load_usable(path: Path | None = None, environ: Mapping[str, str] | None = None) -> Loaded:
@@ -360,8 +372,7 @@ def read_file(path: Path | None, environ: Mapping[str, str]) -> tuple[Sources, T
 
 def _read_toml(path: Path) -> tuple[str, Table]:
     try:
-        # A file saved by Notepad begins with a byte order mark, which is not valid TOML.
-        text = read_text(path, "utf-8-sig")
+        text = read_text(path)
         return text, tomllib.loads(text)
     except OSError as error:
         message = f"cannot be read: {error.strerror or type(error).__name__}"

@@ -19,6 +19,7 @@ from tentaculo.config.types import Secret
 
 MASK = "**********"
 """Stands for a secret."""
+FILE_FAULT = "names a file, which only the configuration file can"
 _ROUTE_IDENTITY = ("prefix", "host", "exact")
 
 
@@ -43,11 +44,17 @@ def file_keys() -> frozenset[tuple[str, ...]]:
     return frozenset(key.path for key in walk() if is_file(key))
 
 
-def faults_of_files(patch: Table) -> Iterator[ConfigFault]:
-    """A fault for each file that a change names: the gateway sends to a service what it reads there."""
+def files_named(patch: Table) -> Iterator[KeyPath]:
+    """The places at which a change names a file."""
     for place, value in leaves(patch):
         if value is not None and any(_is_at(place, key) for key in file_keys()):
-            yield ConfigFault(dotted(place), "names a file, which only the configuration file can")
+            yield place
+
+
+def faults_of_files(patch: Table) -> Iterator[ConfigFault]:
+    """A fault for each file that a change names: the gateway sends to a service what it reads there."""
+    for place in files_named(patch):
+        yield ConfigFault(dotted(place), FILE_FAULT)
 
 
 def _is_at(place: KeyPath, key: tuple[str, ...]) -> bool:

@@ -67,7 +67,8 @@ class RouteSettings(Section, frozen=True):
     slow: Annotated[
         Annotated[Seconds, more_than(0)] | None,
         Doc(
-            "Time after which the head of a response is late, for the concurrency of the service.",
+            "Time after which the head of a response is late, for the concurrency of the service. Where each route has it and"
+            " the service has no slow, early warnings take the largest as the limit of the latency.",
             unit="seconds",
             default="slow of the service, else five times what 95 % of the route's responses usually take",
             example=2,

@@ -73,6 +73,9 @@ Concurrency = Annotated[
 ]
 
 
+Weight = Annotated[int, at_least(1), at_most(1000)]
+
+
 class ServiceSettings(Section, frozen=True):
     """[services.<name>]: one HTTP service behind the gateway."""
 
@@ -92,10 +95,10 @@ class ServiceSettings(Section, frozen=True):
         Doc("URLs of several endpoints, in place of url.", variant=["http://127.0.0.1:9001", "http://127.0.0.1:9002"]),
     ] = ()
     weights: Annotated[
-        tuple[Annotated[int, at_least(1), at_most(1000)], ...],
+        tuple[Weight, ...],
         Doc(
             "How much each of urls can take beside the others, in their order: with [3, 1] the first takes three of four"
-            " requests.",
+            " requests, with least_requests as long as it is not much slower or faster than the others.",
             default="1 each",
             variant=[3, 1],
         ),
@@ -236,8 +239,13 @@ class ServiceSettings(Section, frozen=True):
 
     @property
     def latency_limits(self) -> dict[str, float]:
-        """The latencies of which early warnings warn, in seconds, by what they are of."""
-        limits = {"requests": self.slow or self.probe.slow, "probes": self.probe.slow}
+        """The latencies of which early warnings warn, in seconds, by what they are of.
+
+        The requests are those of all routes, so that the largest `slow` of the routes counts, and only where each has one.
+        """
+        of_routes = [route.slow for route in self.routes]
+        largest = max((one for one in of_routes if one is not None), default=None) if all(of_routes) else None
+        limits = {"requests": self.slow or largest or self.probe.slow, "probes": self.probe.slow}
         return {kind: limit for kind, limit in limits.items() if limit} if self.enabled else {}
 
     @property

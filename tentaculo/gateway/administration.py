@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import msgspec
 
-from tentaculo.config.changing import SetByEnvironmentError
+from tentaculo.config.changing import FaultyChangeError, SetByEnvironmentError
 from tentaculo.config.comparison import compare
 from tentaculo.config.effective import effective_values, sources_of
 from tentaculo.config.environment import process_environment
@@ -26,7 +26,7 @@ from tentaculo.config.errors import ConfigError, ConfigFault, KeyPath
 from tentaculo.config.loader import load_sources
 from tentaculo.config.masking import masked
 from tentaculo.config.merge_patch import Table, value_at, with_value
-from tentaculo.gateway.edits import Action, Edit, NoSuchThingError, changed_keys, endpoints_of
+from tentaculo.gateway.edits import Action, Edit, NoSuchThingError, changed_keys, endpoints_of, missing
 from tentaculo.gateway.layer_keeper import (
     Adoption,
     LayerConflictError,
@@ -156,7 +156,7 @@ class ConfigurationAdministration:
         values = masked(effective_values(layered, with_overrides=False))
         service = value_at(values, place)
         if not isinstance(service, dict):
-            raise Problem(Failure.NOT_FOUND, "There is no such service.")
+            raise Problem(Failure.NOT_FOUND, missing(layered, place))
         shown = {"services": {name: service}}
         return {
             "name": name,
@@ -260,9 +260,11 @@ class ConfigurationAdministration:
         sources = replace(sources, parsed=sources.tables)
         try:
             at = self._now()
-            layer = edit.apply(sources, self._environ, at=at, by=by)
-            after = replace(sources, layer=layer, refused=())
-            load_sources(after, self._environ, _with_new(sources, layer), now=at)
+            try:
+                layer = edit.apply(sources, self._environ, at=at, by=by)
+            except FaultyChangeError as error:
+                raise ConfigError([*error.faults, *self._others(error, sources, at)]) from None
+            after = self._check(layer, sources, at)
         except NoSuchThingError as error:
             raise Problem(Failure.NOT_FOUND, str(error)) from None
         except ConfigError as error:
@@ -273,6 +275,21 @@ class ConfigurationAdministration:
             variables = [{"key": key, "variable": variable} for key, variable in error.conflicts]
             raise Problem(Failure.SET_BY_ENVIRONMENT, str(error), {"variables": variables}) from None
         return layer, changed_keys(sources.layered(self._environ, at), after.layered(self._environ, at))
+
+    def _check(self, layer: ChangeLayer, sources: Sources, at: datetime) -> Sources:
+        """`sources` with `layer`. Raises ConfigError with every fault of the configuration that they make."""
+        after = replace(sources, layer=layer, refused=())
+        load_sources(after, self._environ, _with_new(sources, layer), now=at)
+        return after
+
+    def _others(self, error: FaultyChangeError, sources: Sources, at: datetime) -> list[ConfigFault]:
+        """The faults of the rest of a change, at other places than those of `error`."""
+        try:
+            self._check(error.layer, sources, at)
+        except ConfigError as rest:
+            known = {fault.path for fault in error.faults}
+            return [fault for fault in rest.faults if fault.path not in known]
+        return []
 
     async def _adopt(self, sources: Sources, layer: ChangeLayer, by: str) -> Changes:
         assert self._layers is not None

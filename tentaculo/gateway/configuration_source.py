@@ -124,14 +124,15 @@ class ConfigurationSource:
         return replace(loaded, config=with_address(loaded.config, self._host, self._port))
 
     def _verified(self, loaded: Loaded, *, may_keep_tokens: bool = False) -> Candidate:
-        if faults := [*self._verify(loaded)]:
-            raise ConfigError(faults, loaded.path)
+        faults = [*self._verify(loaded)]
         hashes: tuple[TokenSettings | str, ...] | None = None
         try:
             hashes = self._hashes(loaded)
-        except ConfigError:
+        except ConfigError as error:
             if not may_keep_tokens:
-                raise
+                faults += error.faults
+        if faults:
+            raise ConfigError(faults, loaded.path)
         return Candidate(loaded.config, hashes, loaded.warnings, loaded.sources)
 
     def _hashes(self, loaded: Loaded) -> tuple[TokenSettings | str, ...]:

@@ -98,12 +98,17 @@ class EarlyWarnings:
         return f"<EarlyWarnings: {len(self._limits)} services, {len(self._open)} open>"
 
     async def run(self) -> None:
-        """Look at each bin when it is complete, until cancelled. Begins with what the database holds."""
+        """Look at each bin when it is complete, until cancelled. Begins with what the database holds.
+
+        Without any limit it looks once, which ends what is open.
+        """
         self._watches, self._open, self._last = {}, {}, None
-        while self._limits:
+        while True:
             pause = RETRY
             with suppress(StoreUnavailable, LeaseLost):
                 await self.look()
+                if not self._limits:
+                    return
                 pause = BIN - (self._now().timestamp() - LATE) % BIN
             await asyncio.sleep(pause)
 

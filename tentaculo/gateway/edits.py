@@ -6,13 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
-from typing import Any
+from typing import Annotated, Any
 
 from tentaculo.config.change_layer import ChangeLayer
-from tentaculo.config.changing import released, replaced, switched, undone
-from tentaculo.config.errors import ConfigError, ConfigFault, KeyPath, dotted
-from tentaculo.config.layers import Layered, Sources
+from tentaculo.config.changing import SetByEnvironmentError, released, replaced, switched, undone
+from tentaculo.config.errors import ConfigError, ConfigFault, ConfigFaults, KeyPath, dotted
+from tentaculo.config.layers import Layered, Origin, Sources
 from tentaculo.config.merge_patch import MISSING, Table, difference, leaves, merged, value_at
+from tentaculo.config.reader import reader_for
+from tentaculo.config.section import Doc, Section
+from tentaculo.config.services import Weight
+from tentaculo.config.types import HttpAddress
 
 MOST_KEYS = 50
 """Names of changed keys in an event or a response at most."""
@@ -38,6 +42,13 @@ class Action(Enum):
     """Ends the override of a service."""
     UNDO = "undo"
     """Follows the configuration file again."""
+
+
+class EndpointSettings(Section, frozen=True):
+    """An item of the list `endpoints`, which stands for one of `urls` with its one of `weights`."""
+
+    url: Annotated[HttpAddress, Doc("URL of the endpoint.")]
+    weight: Annotated[Weight | None, Doc("How much it can take beside the others.")] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +83,17 @@ class Edit:
         layered = sources.layered(environ, at)
         base, inner = (self.place[:2], self.place[2:]) if self.place[0] == "services" else (self.place, ())
         before = value_at(layered.changed, base)
+        if self.action is Action.RELEASE:
+            if base[1] not in layered.overrides:
+                raise NoSuchThingError("No override of this service is in force.")
+            return released(layer, str(base[1]), at=at, by=by)
+        if self._is_for_a_time:
+            # Above the environment: what that has, or leaves out, counts.
+            before = value_at(layered.overlay.data, base)
         if before is MISSING and (inner or self.action is not Action.REPLACE) and base != ("maintenance",):
-            raise NoSuchThingError(f"There is no such {_noun(base)}.")
+            if value_at(layered.overlay.data, base) is not MISSING:
+                _refuse_of_environment(layered, base)
+            raise NoSuchThingError(missing(layered, base))
         if self.action is Action.SWITCH:
             return switched(
                 sources,
@@ -85,12 +105,18 @@ class Edit:
                 length=self.length,
                 reason=self.reason,
             )
-        if self.action is Action.RELEASE:
-            if base[1] not in layered.overrides:
-                raise NoSuchThingError("No override of this service is in force.")
-            return released(layer, str(base[1]), at=at, by=by)
-        value = self._value(before, inner)
+        try:
+            value = self._value(before, inner)
+        except NoSuchThingError:
+            lists = ("url", "urls") if inner == ("endpoints",) else inner
+            for place in [(*base, one) for one in lists] or [base]:
+                _refuse_of_environment(layered, place)
+            raise
         return replaced(sources, base, value, environ, at=at, by=by)
+
+    @property
+    def _is_for_a_time(self) -> bool:
+        return self.action is Action.SWITCH and self.length is not None
 
     def _value(self, before: Any, inner: KeyPath) -> Any:
         if inner:
@@ -107,13 +133,14 @@ class Edit:
             items = service.get(name)
             return {name: _edited(items if isinstance(items, list) else [], self)}
         endpoints = _edited(endpoints_of(service), self)
-        faults = [
-            ConfigFault(f"{self.subject}[{number}]", "must be an object with url, and weight if it has one")
-            for number, one in enumerate(endpoints)
-            if not isinstance(one, dict) or not {"url"} <= one.keys() <= {"url", "weight"}
-        ]
+        faults = ConfigFaults({})
+        for number, one in enumerate(endpoints) if self.action is not Action.TAKE else ():
+            if isinstance(one, dict):
+                reader_for(EndpointSettings)(one, (*self.place, number), faults.add)
+            else:
+                faults.add((*self.place, number), "must be an object with url, and weight if it has one")
         if faults:
-            raise ConfigError(faults)
+            raise ConfigError([*faults])
         if len(endpoints) == 1 and "weight" not in endpoints[0]:
             return {"url": endpoints[0]["url"], "urls": None, "weights": None}
         has_weights = any("weight" in one for one in endpoints)
@@ -122,6 +149,17 @@ class Edit:
             "urls": [one["url"] for one in endpoints],
             "weights": [one.get("weight", 1) for one in endpoints] if has_weights else None,
         }
+
+
+def missing(layered: Layered, place: KeyPath) -> str:
+    """What is not at the place of a service or a channel."""
+    noun = {"services": "service", "alerts": "alert channel"}.get(str(place[0]), "list")
+    services = value_at(layered.overlay.data, ("services",)) if noun == "service" else None
+    for name, service in services.items() if isinstance(services, dict) else ():
+        aliases = service.get("aliases") if isinstance(service, dict) else None
+        if isinstance(aliases, list | tuple) and place[1] in aliases:
+            return f"There is no such service. {place[1]} is an alias of {name}."
+    return f"There is no such {noun}."
 
 
 def endpoints_of(service: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -163,5 +201,8 @@ def _url(item: Any) -> Any:
     return item.get("url") if isinstance(item, dict) else None
 
 
-def _noun(place: KeyPath) -> str:
-    return {"services": "service", "alerts": "alert channel"}.get(str(place[0]), "list")
+def _refuse_of_environment(layered: Layered, place: KeyPath) -> None:
+    """Raise SetByEnvironmentError where the value at `place` is from the environment."""
+    source = layered.source(place)
+    if source.origin is Origin.ENVIRONMENT:
+        raise SetByEnvironmentError([(place, source.variable)])

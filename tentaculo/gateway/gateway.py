@@ -272,6 +272,7 @@ class Gateway:
         runner = await self.generations.begin()
         self.authentication.start(self._tasks)
         self._stack.push_async_callback(runner.cleanup)
+        self._stack.callback(self.generations.close)
         server = cast(web.Server, runner.server)
         dispatcher = self.generations.dispatcher = Dispatcher(
             self.generations.current.rules,

@@ -31,6 +31,7 @@ from tentaculo.gateway.leading import Leading
 from tentaculo.gateway.loading import beside_the_loop
 from tentaculo.gateway.shutdown import CLOSE_WAIT
 from tentaculo.gateway.slow_watch import SlowWatch
+from tentaculo.gateway.turn_queue import TurnQueue
 from tentaculo.gateway.usual_cache import UsualCache
 from tentaculo.model.event import RecordOwnEvent
 from tentaculo.net.memory import MemoryBudget, memory_limit
@@ -42,12 +43,12 @@ from tentaculo.server.access_control import AccessControl
 from tentaculo.server.dispatcher import Dispatcher
 from tentaculo.server.gateway_responses import GatewayResponses
 from tentaculo.server.listeners import ConnectionLimits, Listeners
-from tentaculo.server.native_routes import NativeRoutes, open_paths
+from tentaculo.server.native_routes import NativeHandler, NativeRoutes, open_paths
 from tentaculo.server.request_limits import RequestLimits, SharedLimits
 from tentaculo.server.route_entries import Route
 from tentaculo.server.route_networks import RouteNetworks
 from tentaculo.server.route_table import RouteTable
-from tentaculo.server.rules import RequestRules
+from tentaculo.server.rules import Handler, RequestRules
 from tentaculo.store.client import StoreClient
 from tentaculo.tasks import TaskGroup
 
@@ -62,6 +63,8 @@ log = structlog.get_logger(__name__)
 MOST_LOGGED = 20
 """Names of each list in one line of the log at most: a thousand take two milliseconds. The event has all."""
 Step = Callable[[], None]
+RouteRules = tuple[RequestLimits, RouteNetworks]
+"""The limits and networks of all routes."""
 
 
 class StaleGenerationError(Exception):
@@ -87,6 +90,8 @@ class Generation:
     hashes: frozenset[str] = field(repr=False)
     steps: Sequence[Step] = field(repr=False, default=())
     """What puts its parts in place, in this order."""
+    endings: list[Step] = field(repr=False, default_factory=list)
+    """What ends the parts that it replaces, some microseconds each: emptied once it is served."""
     memory_limit: int | None = None
     """None where it does not change."""
     on_drain: Sequence[Step] = field(repr=False, default=())
@@ -142,6 +147,7 @@ class Generations:
         self._first_number = number
         self._start = config, token_lines(hashes), tokens, cors
         self._current: Generation | None = None
+        self._endings = TurnQueue()
         self.dispatcher: Dispatcher | None = None
 
     def __repr__(self) -> str:
@@ -167,7 +173,7 @@ class Generations:
         runner = await _running(app)
         self._current = Generation(
             *(self._first_number, config, digest(config, hashes), Changes(added=tuple(config.services)), tokens, cors),
-            self._rules(config, tokens, cors, routes, runner, *self._rules_of_routes(config, None)),
+            self._rules(config, tokens, cors, routes, _handler(runner), *self._rules_of_routes(config, None)),
             hashes,
             on_drain=on_drain,
         )
@@ -200,7 +206,7 @@ class Generations:
         on_drain: list[Step] = []
         is_other_memory = served.limits.memory != current.config.limits.memory
 
-        def build() -> tuple[web.Application, RouteTable, list[Step], str, tuple[RequestLimits, RouteNetworks]]:
+        def build() -> tuple[web.Application, RouteTable, list[Step], list[Step], str, RouteRules]:
             health = parts.health_service.prepare(served, changes)
             proxy = parts.proxy.prepare(served, health.breakers)
             steps: list[Step] = [
@@ -212,16 +218,19 @@ class Generations:
             ]
             app = parts.application(served, cors, on_drain)
             routes = self._routes(served, app, proxy.routes, proxy.health_routes)
-            return app, routes, steps, digest(config, lines), self._rules_of_routes(served, current.rules.limits)
+            of_routes = self._rules_of_routes(served, current.rules.limits)
+            return app, routes, steps, proxy.endings, digest(config, lines), of_routes
 
-        app, routes, steps, etag, of_routes = await beside_the_loop(build)
-        rules = self._rules(served, tokens, cors, routes, await _running(app), *of_routes)
+        app, routes, steps, endings, etag, of_routes = await beside_the_loop(build)
+        native = NativeHandler(app, _handler(await _running(app)))
+        rules = self._rules(served, tokens, cors, routes, native, *of_routes)
         # Other tokens may be accepted meanwhile; the watch of their file reads it again after the swap.
         if self.current.number != current.number:
             raise StaleGenerationError
         return Generation(
             *(current.number + 1, served, etag, changes, tokens, cors, rules, lines),
             steps=steps,
+            endings=endings,
             memory_limit=memory_limit(served.limits.memory, parts.workers) if is_other_memory else None,
             on_drain=on_drain,
         )
@@ -245,7 +254,9 @@ class Generations:
                 log.exception("reload step failed", step=str(step))
         # What was prepared is in place, and would keep the parts of the generation before in memory.
         self._current = replace(generation, steps=())
-        # To free a thousand routes takes a millisecond: not in this turn too.
+        self._endings.extend(generation.endings)
+        generation.endings.clear()
+        # To free the rest of a thousand services takes some milliseconds: not in this turn too.
         asyncio.get_running_loop().call_soon(lambda _: None, before)
         changes = generation.changes
         if generation.config.reload.close_removed and changes.removed:
@@ -254,6 +265,10 @@ class Generations:
         log.info("configuration reloaded", by=by, **{name: _logged(value) for name, value in said.items()})
         self._parts.record("configuration.reloaded", by=by, etag=generation.etag, **said)
         return changes
+
+    def close(self) -> None:
+        """End what was replaced and has not ended yet: nothing is served any more."""
+        self._endings.finish()
 
     def _follow(self, generation: Generation) -> None:
         """Have all that is not built follow `generation`."""
@@ -281,7 +296,7 @@ class Generations:
         native = NativeRoutes(app, open_paths(config.auth), config.names)
         return RouteTable(config, native.find, proxied, health, self._parts.health_service.board.health_path)
 
-    def _rules_of_routes(self, config: Config, earlier: RequestLimits | None) -> tuple[RequestLimits, RouteNetworks]:
+    def _rules_of_routes(self, config: Config, earlier: RequestLimits | None) -> RouteRules:
         """What limits the requests of each route. May run in a thread."""
         shared = self._parts.limits
         return RequestLimits(config, shared, earlier), RouteNetworks(config, shared.note_network)
@@ -292,13 +307,13 @@ class Generations:
         tokens: Tokens,
         cors: CorsPolicy,
         routes: RouteTable,
-        runner: web.AppRunner,
+        native: Handler,
         limits: RequestLimits,
         networks: RouteNetworks,
     ) -> RequestRules:
         parts = self._parts
         return RequestRules(
-            cast(web.Server, runner.server).request_handler,
+            native,
             routes,
             AccessControl(
                 tokens, cors, parts.authentication.tickets, parts.authentication.sessions, config.server.hosts
@@ -321,6 +336,10 @@ async def _running(app: web.Application) -> web.AppRunner:
     runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=CLOSE_WAIT)
     await runner.setup()
     return runner
+
+
+def _handler(runner: web.AppRunner) -> Handler:
+    return cast(web.Server, runner.server).request_handler
 
 
 class Rotations:

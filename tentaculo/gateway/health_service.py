@@ -132,7 +132,7 @@ class HealthService:
         ]
 
         def use() -> None:
-            self._config = config
+            removed, self._config = [self._config.services[name] for name in changes.removed], config
             self.breakers.use(breakers)
             transitions = board()
             for one in [one for one in (self._prober, self._scheduler) if one is not None]:
@@ -144,12 +144,12 @@ class HealthService:
             self._forget(changes.removed)
             if self._decides:
                 self._steps.extend([partial(self._report_transition, transition, 0.0) for transition in transitions])
-            if self._scheduler is not None:
-                # No probe writes the rows of those that are off.
-                self._write_now(*changes.added, *changes.changed)
-            if self._is_in_charge:
-                for name in changes.added:
-                    self.history.note_health(name, self.board.health(name))
+            if self._scheduler is not None and self._decides and self._is_in_charge:
+                # No probe writes the rows of those that are off, or removed.
+                self._rows.write((*changes.added, *changes.changed))
+                self._steps.extend([partial(self._rows.end, one, self._now()) for one in removed])
+            for name in changes.added if self._is_in_charge else ():
+                self.history.note_health(name, self.board.health(name))
             self._steps.extend(probes)
 
         return PreparedHealth(breakers.breakers, use)

@@ -122,7 +122,9 @@ class KeptFile:
                 found = self._read()
                 if found is not None and found != self._before and found.is_same_change(layer):
                     return
-                if not self._may_replace and (found is None or not found.is_kept_of(self._before, now)):
+                # Taking everything back is the way out of a file that nobody can read: it has nothing to lose.
+                is_way_out = found is None and layer.is_empty
+                if not (self._may_replace or is_way_out or (found and found.is_kept_of(self._before, now))):
                     raise LayerConflictError(
                         "The file of changes was edited or replaced since it was read: reload the configuration first.",
                         is_foreign=True,

@@ -21,6 +21,7 @@ from tentaculo.gateway.slow_watch import SlowWatch
 from tentaculo.model.event import RecordOwnEvent
 from tentaculo.model.health import GATEWAY_NAME, Health, ServiceView
 from tentaculo.store.client import StoreClient
+from tentaculo.store.early_warnings import read_open
 from tentaculo.store.errors import StoreUnavailable
 from tentaculo.store.event_blocks import BlockBuilder, store_block
 from tentaculo.store.events import EventRetention
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 OWN_ROW_EVERY = 15.0
 """Seconds between two writes of the gateway's own row."""
+WARNINGS_RETRY = 60.0
+"""Seconds until open early warnings are looked for again, where the database did not respond."""
 TRIM_EVERY = 60.0
 """Seconds between two deletions of old events."""
 INDEX_EVERY = 10.0
@@ -117,12 +120,29 @@ class Leading:
         return use
 
     def _start_warnings(self) -> None:
-        if self._tasks is None or not any(service.has_limits for service in self._config.services.values()):
+        if self._tasks is None:
             return
-        # Loaded only where there is a limit to warn of.
+        if not any(service.has_limits for service in self._config.services.values()):
+            self._warning_task = self._tasks.start(self._end_warnings(), "early warnings")
+            return
+        warnings = self._warnings = self._early_warnings()
+        self._health_service.on_probe.append(warnings.note_probe)
+        self._warning_task = self._tasks.start(warnings.run(), "early warnings")
+
+    async def _end_warnings(self) -> None:
+        """End what is open of an earlier configuration, where this one has no limit."""
+        while True:
+            with suppress(StoreUnavailable):
+                if await self._store_client.read(partial(read_open, limit=1)):
+                    await self._early_warnings().run()
+                return
+            await asyncio.sleep(WARNINGS_RETRY)
+
+    def _early_warnings(self) -> EarlyWarnings:
+        # Loaded only where there is something to warn of.
         from tentaculo.gateway.early_warnings import EarlyWarnings
 
-        self._warnings = EarlyWarnings(
+        return EarlyWarnings(
             self._config,
             self._store_client,
             self._record,
@@ -131,8 +151,6 @@ class Leading:
             notify=self._incident_service.warn,
             counts=self._incident_service.warning_counts,
         )
-        self._health_service.on_probe.append(self._warnings.note_probe)
-        self._warning_task = self._tasks.start(self._warnings.run(), "early warnings")
 
     def _stop_warnings(self, *, is_leading: bool = False) -> None:
         # The next ones begin with what the database holds, open warnings included.
@@ -143,6 +161,8 @@ class Leading:
         self._warnings = self._warning_task = None
         if not is_leading:
             self._tasks = None
+            # Another process counts those that are open from now on.
+            self._incident_service.warning_counts.open = 0
 
 
 def _warned_of(config: Config) -> list[tuple[object, ...]]:

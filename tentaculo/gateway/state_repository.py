@@ -17,6 +17,7 @@ from itertools import islice
 
 import structlog
 
+from tentaculo.config.services import ServiceSettings
 from tentaculo.health.board import Board
 from tentaculo.health.probe_scheduler import HeartbeatMonitor
 from tentaculo.health.steady_clock import Correct, SteadyClock
@@ -314,6 +315,11 @@ class ServiceRows:
             del self._unwritten[name]
         if names:
             self._record([self._board.service(name) for name in names])
+
+    def end(self, service: ServiceSettings, at: datetime) -> None:
+        """Write that a service is no longer configured since `at`: nothing else would ever change its row."""
+        first = service.upstreams[0]
+        self._record([ServiceView(service.name, first.port, Health.OFF, because("removed"), at, (), host=first.host)])
 
     def forget(self, services: Iterable[str] | None = None) -> None:
         """Do not write these, or none at all."""

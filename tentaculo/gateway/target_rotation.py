@@ -138,13 +138,17 @@ class TargetRotation:
 
 
 def _restore(group: TargetGroup, targets: Any) -> None:
-    """Add what an event says of the targets that the group still has to what was learned since the start."""
+    """Add what an event says of the targets that the group still has to what was learned since the start.
+
+    That may be much, where the database was away. What is older counts less.
+    """
+    faded = group.chooser.faded
     names = {target.name: number for number, target in enumerate(group.targets)}
     for one in targets if isinstance(targets, list) else ():
         try:
             number = names[one["target"]]
             count, total = one["learned"]
             known, sum_known = group.chooser.state()[number]
-            group.chooser.restore(number, known + count, sum_known + total)
+            group.chooser.restore(number, known + faded * count, sum_known + faded * total)
         except (KeyError, TypeError, ValueError):
             log.warning("state of a target not restored", service=group.route.service.name, target=str(one)[:100])

@@ -176,7 +176,8 @@ class TokenWatch:
                 continue
             self._over.add((fingerprint, ends_at))
             name, text = name_of(settings), format_moment(settings.expires)
-            log.warning("token expired", token=name, at=text)
+            # Not `token`: what has that name is hidden in the log.
+            log.warning("token expired", caller=name, at=text)
             # Once, though every machine says it, and each start within a day.
             self._record(
                 "token.expired", key=f"token-{fingerprint}-{int(ends_at)}", severity="warning", token=name, at=text

@@ -54,22 +54,24 @@ class ServiceState:
         # It was switched on or off, or is probed from now on, or no longer: nothing that is known holds.
         is_fresh = not (before.enabled and service.enabled) or self.is_probed is not other.is_probed
         thresholds = None if before.probe.thresholds == service.probe.thresholds else service.probe.thresholds
-        endpoints = {at: self.endpoints.get(at, made) for at, made in other.endpoints.items()}
+        endpoints = (
+            other.endpoints if is_fresh else {at: self.endpoints.get(at, one) for at, one in other.endpoints.items()}
+        )
         has_other_endpoints = endpoints.keys() != self.endpoints.keys()
-        is_unknown = self.endpoints.keys().isdisjoint(endpoints)
+        found = other.found if is_fresh or self.endpoints.keys().isdisjoint(endpoints) else None
+        del other  # and with it what is not used, before the swap
 
         def use() -> None:
             self.service = service
             if is_fresh:
-                self.endpoints, self.found, self.slow = other.endpoints, other.found, None
+                self.slow = None
                 self.maintenance = self.maintenance if service.enabled else None
-            else:
-                if thresholds is not None:
-                    for endpoint in self.endpoints.values():
-                        endpoint.threshold.follow(*thresholds)
-                if has_other_endpoints:
-                    self.endpoints = endpoints
-                    self.found = other.found if is_unknown else self.aggregate()
+            elif thresholds is not None:
+                for endpoint in self.endpoints.values():
+                    endpoint.threshold.follow(*thresholds)
+            if is_fresh or has_other_endpoints:
+                self.endpoints = endpoints
+                self.found = found or self.aggregate()
             if self.healthy_path not in service.health:
                 self.healthy_path = None
 

@@ -318,7 +318,6 @@ class IncidentTracker:
     def _begin(self, view: ServiceView, severity: Health, since: datetime, at: datetime) -> None:
         """Open an incident of `view`, or continue its last one."""
         before = next((one for one in self._ended.values() if self._continues(one, view.name, at)), None)
-        reason, cause = failure_reason(view)
         if before is not None:
             del self._ended[before.id]
             incident = replace(
@@ -326,20 +325,19 @@ class IncidentTracker:
                 ended_at=None,
                 ending="",
                 ending_cause=None,
-                reason=reason,
-                cause=cause,
                 seen_at=at,
-                severity=worse(severity, before.severity),
                 reopened=before.reopened + (before.part_of is None),
                 reopened_at=at if before.part_of is None else before.reopened_at,
                 part_of=None,
             )
         else:
+            reason, cause = failure_reason(view)
             self._last_id = max(self._last_id + 1, int(at.timestamp() * 1000))
             incident = Incident(self._last_id, view.name, (view.name,), severity, reason, since, at, cause=cause)
         self._open[incident.id] = incident
         self._members[view.name] = _Member(incident.id)
         self._put(incident)
+        self._go_on(incident, view, severity, at)
 
     def _continues(self, ended: Incident, root: str, at: datetime) -> bool:
         """Whether a failure of `root` continues `ended`.

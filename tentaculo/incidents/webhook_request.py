@@ -18,7 +18,7 @@ from yarl import URL
 
 from tentaculo.net.connecting import Addresses
 from tentaculo.net.resolving import look_up
-from tentaculo.net.tcp import unread
+from tentaculo.net.tcp import time_limit, unread
 
 log = structlog.get_logger(__name__)
 
@@ -76,7 +76,7 @@ async def post(
         return made
 
     try:
-        async with asyncio.timeout(seconds):
+        async with time_limit(seconds):
             connection = await Addresses(host, port, 0, look_up=look_up).connect(connect, _Connection.close, seconds)
             found = await connection.head_of_response_to(request)
         await connection.wait_body()

@@ -86,9 +86,15 @@ class Rotation:
         """What was learned of each target: its calls, of which older ones count less, and the sum of their rewards."""
         return list(zip(self._counts, self._sums, strict=True))
 
+    @property
+    def faded(self) -> float:
+        """What a call from before the first one counts for now: gamma to the power of the calls since."""
+        return max(0.0, 1 - (1 - self._gamma) * sum(self._counts))
+
     def restore(self, target: int, count: float, total: float) -> None:
         """Continue with what `state` gave of a target. Raises ValueError for what no calls can have given."""
-        if not 0 <= total <= count <= 1 / (1 - self._gamma):
+        # Counts that were rounded may be a little more in all.
+        if not 0 <= total <= count <= 1 / (1 - self._gamma) + 1e-5:
             raise ValueError("not a state of this rotation")
         self._counts[target], self._sums[target] = count, total
 

@@ -292,7 +292,12 @@ def outcome_of(status: int, breaking: frozenset[int] = frozenset()) -> tuple[Out
 
 
 def outcome_of_error(failure: Failure) -> Outcome:
-    """The outcome of an exchange without its whole response."""
+    """The outcome of an exchange without its whole response.
+
+    A head that is too large for the gateway is an error of the service, and shows that it is alive.
+    """
     if failure.blame is not Blame.UPSTREAM:
         return Outcome.NEUTRAL
+    if failure is Failure.RESPONSE_HEAD_TOO_LARGE:
+        return Outcome.SERVER_ERROR
     return Outcome.TIMEOUT if failure in _TIMEOUTS else Outcome.FAILURE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import sqrt
 from typing import Final
 
 from tentaculo.model.history import HOUR, MINUTE, Period, RouteCount, Tally
@@ -40,6 +41,18 @@ class WorstMinute:
 def worst_of(minutes: Iterable[WorstMinute]) -> WorstMinute | None:
     """The worst of some minutes in which something failed; of equal ones that with more failures, and then the latest."""
     return max(minutes, key=lambda one: (one.failed_share, one.failed, one.start), default=None)
+
+
+def share_interval(part: int, whole: int) -> tuple[float, float]:
+    """Between which shares the true one is with a confidence of 95 %, where `part` of `whole` were counted: Wilson's interval.
+
+    Both are from 0 to 1. `whole` is more than 0.
+    """
+    share, z2 = part / whole, 1.96**2
+    middle = (share + z2 / (2 * whole)) / (1 + z2 / whole)
+    half = 1.96 * sqrt(share * (1 - share) / whole + z2 / (4 * whole * whole)) / (1 + z2 / whole)
+    # Of none and of all the ends are 0 and 1, but for what floating point leaves.
+    return (middle - half if part else 0.0), (middle + half if part < whole else 1.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,7 +61,7 @@ REQUEST_FIELDS = (
     Field(
         "Trailer",
         Kind.REMADE,
-        "with a chunked body the names of those that pass, and these trailers with it: not those that frame, route or control a message, nor those that this table lists. Trailers that it does not announce are dropped",
+        "with a chunked body the names of those that pass, and these trailers with it: not those that frame, route, control or condition a message, nor those that this table lists. Trailers that it does not announce are dropped",
     ),
     Field("TE", Kind.REMADE, "`TE: trailers` if the client sent it, else nothing"),
     Field("Transfer-Encoding", Kind.REMADE, "`chunked` where the client's was; any other coding is refused (400, 501)"),
@@ -178,7 +178,7 @@ RESPONSE_FIELDS = (
     Field(
         "WWW-Authenticate",
         Kind.ADDRESS,
-        "`resource_metadata` (RFC 9728); also read here: with `NTLM` or another of the schemes above the connection to the service belongs to one client connection",
+        "`resource_metadata` (RFC 9728), and the `realm` of `Bearer` where it is a URL, as of container registries; also read here: with `NTLM` or another of the schemes above the connection to the service belongs to one client connection",
     ),
     Field(
         "Persistent-Auth",

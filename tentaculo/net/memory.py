@@ -24,6 +24,8 @@ TRIM_SECONDS = 3.0
 """Seconds between two looks at the resident memory."""
 TRIM_BYTES = 8 * 1024 * 1024
 """Growth of the resident memory after which free memory is given back to the system."""
+FREEZE_FROM = 5_000
+"""Objects made without a collection from which on they are frozen: to walk through as many takes up to a millisecond."""
 _UNLIMITED = 1 << 60
 
 
@@ -119,13 +121,19 @@ class _Heap(ctypes.Structure):
 
 @contextmanager
 def without_collections() -> Iterator[None]:
-    """No garbage collection while many objects are made that stay: each walks through them, and every thread waits for it."""
+    """No garbage collection while many objects are made that stay: each walks through them, and every thread waits for it.
+
+    Those of a large fleet are frozen at the end: the first collections would walk through all of them. What replaces them
+    must leave them to their reference counts then.
+    """
     was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
         if was_enabled:
+            if gc.get_count()[0] > FREEZE_FROM:
+                gc.freeze()
             gc.enable()
 
 

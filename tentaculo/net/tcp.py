@@ -9,8 +9,8 @@ import socket
 import struct
 import sys
 import termios
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from fcntl import ioctl
 from typing import Any, Protocol
 
@@ -256,6 +256,22 @@ class Deadline:
             return
         self.at = NEVER
         self._on_reached()
+
+
+@asynccontextmanager
+async def time_limit(seconds: float) -> AsyncIterator[None]:
+    """Raise `TimeoutError` if the body takes longer than `seconds`, as `asyncio.timeout` does.
+
+    After a pause of this process it waits a little longer: what a peer sent meanwhile was in time, and has to be read.
+    """
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(None) as scope:
+        deadline = Deadline(loop, lambda: scope.reschedule(loop.time()))
+        deadline.set(seconds)
+        try:
+            yield
+        finally:
+            deadline.stop()
 
 
 class WriteGate:

@@ -29,7 +29,9 @@ _REFRESH = re.compile(r"[ \t]*[0-9.]*[ \t]*[;,]?[ \t]*(?:url[ \t]*=[ \t]*)?", re
 # A quoted string or an address; a quoted anchor is an address too (RFC 8288 section 3.2). No alternative backtracks.
 _LINK = re.compile(r'(;[ \t]*anchor[ \t]*=[ \t]*")([^"\\]*)(")|"(?:[^"\\]|\\.)*"?|(<)([^<>]*)(>)', re.IGNORECASE)
 _STRING = re.compile(r'(")([^"]*)"')
-_RESOURCE_METADATA = re.compile(r'(\bresource_metadata[ \t]*=[ \t]*")([^"\\]*)"', re.IGNORECASE)
+_CHALLENGE = re.compile(
+    r'(\b(?:resource_metadata[ \t]*=[ \t]*"|Bearer[ \t]+realm[ \t]*=[ \t]*"(?=https?://)))([^"\\]*)"', re.IGNORECASE
+)
 _REPORT_URL = re.compile(r'("url"[ \t]*:[ \t]*")([^"\\]*)"')
 _SOURCE = re.compile(r"(?:(https?|wss?)://)?([^/*'?#]*[^/*'?#:])(/.*)?", re.IGNORECASE)
 # A list in parentheses, with etags in quotation marks, or the resource that the next lists are about.
@@ -51,13 +53,14 @@ _FIXED_COOKIE = re.compile(rb"(?i);[ \t]*path[ \t]*=[ \t]*/[ \t]*(?:;|$)")
 class AddressMapping:
     """Maps the addresses in the fields of one request and its responses."""
 
-    __slots__ = ("_inside", "_outside", "_plan", "_public", "_stated", "_upstream", "_view")
+    __slots__ = ("_inside", "_others", "_outside", "_plan", "_public", "_stated", "_upstream", "_view")
 
     def __init__(self, plan: CompiledRoute, view: ClientView, upstream: Endpoint | None) -> None:
         """`upstream` is the endpoint that responds; a request does not need it."""
         self._plan = plan
         self._view = view
         self._upstream = upstream
+        self._others: frozenset[str] | None = None
         self._outside = plan.route.base if not plan.route.exact else ""
         self._inside = plan.route.replacement if not plan.route.exact else ""
         self._public = view.prefix + self._outside
@@ -141,11 +144,17 @@ class AddressMapping:
         own = split_port(upstream.authority.lower())[0]
         if not port:
             # The client's host without a port is another server: the client would have named it so.
-            return name == own and name not in client_names
-        if port != str(upstream.port) or not name:
-            return False
+            return name not in client_names and (name == own or self._names_other(name, str(DEFAULT_PORTS[scheme])))
         names = (own, sent_name, *client_names, *_ANY_ADDRESS)
-        return name in names or (name in _LOOPBACK and own in _LOOPBACK)
+        is_own = name in names or (name in _LOOPBACK and own in _LOOPBACK)
+        return name != "" and ((is_own and port == str(upstream.port)) or self._names_other(name, port))
+
+    def _names_other(self, name: str, port: str) -> bool:
+        """Whether another endpoint has this address: a follower may send its client to the leader."""
+        if self._others is None:
+            others = self._plan.service.upstreams
+            self._others = frozenset([f"{split_port(one.authority.lower())[0]}:{one.port}" for one in others])
+        return f"{name}:{port}" in self._others
 
     def refresh(self, value: str) -> str:
         """`5; url=/next`, the address in quotation marks or not (HTML, "shared declarative refresh steps")."""
@@ -168,8 +177,8 @@ class AddressMapping:
         return value if "\\" in value else _STRING.sub(self._string_address, value)
 
     def challenge(self, value: str) -> str:
-        """Where an authentication says that its resource is described (RFC 9728 section 5.1)."""
-        return _RESOURCE_METADATA.sub(self._string_address, value)
+        """Where the resource is described (RFC 9728 section 5.1), and where a registry's client gets its token."""
+        return _CHALLENGE.sub(self._string_address, value)
 
     def _string_address(self, match: re.Match[str]) -> str:
         return match[1] + self.reference_to_client(match[2]) + '"'

@@ -58,8 +58,8 @@ class ProxyGeneration:
         self.states: dict[Endpoint, EndpointState] = {}
         """Each endpoint of the services that are on."""
         self.balancers: dict[str, LoadBalancer] = {}
-        self._made: list[tuple[LoadBalancer, LoadBalancer | None, tuple[int, ...]]] = []
-        """Each new load balancer, the one whose work it continues, and the weights of its endpoints."""
+        self._made: list[tuple[LoadBalancer, LoadBalancer | None, ServiceSettings]] = []
+        """Each new load balancer, the one whose work it continues, and its service."""
         for service in services.values():
             if service.enabled:
                 self.balancers[service.name] = self._balancer(service, breakers)
@@ -72,8 +72,8 @@ class ProxyGeneration:
         """The entry for `/<service>/health`, by the service's name."""
         self.groups: list[TargetGroup] = []
         """The groups of targets, in the order of their routes."""
-        served = {} if before is None else before.states
-        self._gone = [one for at, one in served.items() if self.states.get(at) is not one]
+        self.endings: list[Callable[[], None]] = [] if before is None else self._end(before)
+        """What ends what it replaces, once it is served. Each takes some microseconds."""
         self._pending_groups: list[tuple[CompiledRoute, TargetGroup]] = []
         if any(route.route.rotation is not None for route in self.routes):
             self._make_groups(learning)
@@ -103,7 +103,10 @@ class ProxyGeneration:
             )
             if is_same:
                 return known
-        keeps_limit = known is not None and old is not None and old.concurrency == service.concurrency
+        # With another number the same limit continues: what is in flight counts.
+        keeps_limit = old is not None and (
+            old.concurrency == service.concurrency or {type(old.concurrency), type(service.concurrency)} == {int}
+        )
         made = LoadBalancer(
             states,
             limits.queue,
@@ -112,7 +115,7 @@ class ProxyGeneration:
             # Endpoints that are served must not change before the swap.
             is_joined=before is None or before.states.keys().isdisjoint(endpoints),
         )
-        self._made.append((made, known, shares))
+        self._made.append((made, known, service))
         return made
 
     def _state(
@@ -183,13 +186,24 @@ class ProxyGeneration:
             for name in {target.plan.service.name for target in group.targets}
         )
 
+    def _end(self, before: ProxyGeneration) -> list[Callable[[], None]]:
+        known = self._compiled
+        ends: list[Callable[[], None]] = [
+            partial(_retire, state) for at, state in before.states.items() if self.states.get(at) is not state
+        ]
+        # To free a thousand of them takes some milliseconds: not all in one turn of the event loop.
+        ends += [partial(_drop, one) for name, one in before._compiled.items() if known.get(name) is not one]
+        return ends
+
     def replace(self, before: ProxyGeneration | None) -> None:
         """Put this generation in place of the one it was built upon."""
-        for balancer, old, shares in self._made:
+        for balancer, old, service in self._made:
             if not balancer.is_joined:
-                balancer.join()
-                for state, weight in zip(balancer.endpoints, shares, strict=True):
+                for state, weight in zip(balancer.endpoints, service.shares, strict=True):
                     state.weight = weight
+                balancer.join()
+            if balancer.concurrency is not None and isinstance(service.concurrency, int):
+                balancer.concurrency.limit = service.concurrency
             if old is not None:
                 balancer.continue_from(old)
         for state in self.states.values():
@@ -201,12 +215,9 @@ class ProxyGeneration:
             route.group = group
             if (earlier := learned.get(route.key)) is not None:
                 group.continue_from(earlier)
-        for state in self._gone:
-            state.pool.retire()
         # They would keep the generation before in memory.
         self._made.clear()
         self._pending_groups.clear()
-        self._gone.clear()
 
     def shrink(self) -> bool:
         """Close half of the idle connections to every endpoint. Returns whether there were any."""
@@ -230,3 +241,11 @@ def _note_shed(service: str, limit: ConcurrencyLimit, refused: int) -> None:
     log.warning(
         "requests over the concurrency limit", service=service, limit=int(limit.limit), why=limit.why, refused=refused
     )
+
+
+def _retire(state: EndpointState) -> None:
+    state.pool.retire()
+
+
+def _drop(_: object) -> None:
+    """Nothing refers to it any more once this was called."""

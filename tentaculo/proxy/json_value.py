@@ -107,6 +107,9 @@ def _member(body: bytes, start: int, end: int, name: str) -> tuple[int, tuple[in
 MOST_READ: Final = 64 * 1024
 """Bytes of a response that are copied, and bytes that they may become when they are decompressed."""
 
+_MOST_GZIP_MEMBERS: Final = 100
+"""Members of gzip that are read: all that follow one are copied for it."""
+
 
 class ResponseCopy:
     """A response's body, as long as it is no more than 64 KiB."""
@@ -133,15 +136,34 @@ class ResponseCopy:
         data = b"".join(self._pieces)
         try:
             if encoding in (b"gzip", b"x-gzip", b"deflate"):
-                reader = zlib.decompressobj(zlib.MAX_WBITS | 32)
-                data = reader.decompress(data, MOST_READ)
-                if not reader.eof:
-                    return None
+                data = _decompressed(data)
             elif encoding not in (b"", b"identity"):
                 return None
-            return msgspec.json.decode(data)
+            return _decoded(data)
         except (ValueError, RecursionError, zlib.error):
             return None
+
+
+def _decompressed(data: bytes) -> bytes:
+    """All members of gzip, or one stream of zlib. Raises ValueError where they are cut, too many or become too large."""
+    whole = b""
+    for _ in range(_MOST_GZIP_MEMBERS):
+        reader = zlib.decompressobj(zlib.MAX_WBITS | 32)
+        whole += reader.decompress(data, MOST_READ + 1 - len(whole))
+        if not reader.eof or len(whole) > MOST_READ:
+            raise ValueError("cut or too large")
+        data = reader.unused_data
+        if not data:
+            return whole
+    raise ValueError("too many members")
+
+
+def _decoded(data: bytes) -> Any:
+    """JSON, also with the NaN and Infinity that Python's `json` writes. Raises ValueError."""
+    try:
+        return msgspec.json.decode(data)
+    except ValueError:
+        return json.loads(data)
 
 
 def value_at(document: Any, steps: Sequence[str]) -> Any:

@@ -165,7 +165,7 @@ class ProxiedRequest:
         self.is_admitted = True
         return None
 
-    def _check(self, plan: CompiledRoute) -> None:
+    def _check(self, plan: CompiledRoute, *, may_be_off: bool = False) -> None:
         """Raise `Problem` if the body is too large (413), the request came in a circle (508), the service is off (503)."""
         inbound, shared = self.inbound, self.shared
         if plan.max_body and inbound.length is not None and inbound.length > plan.max_body:
@@ -173,7 +173,7 @@ class ProxiedRequest:
         via = inbound.fields.via
         if via is not None and any(shared.name in value for value in via):
             raise Problem(Failure.LOOP)
-        if plan.balancer is None:
+        if plan.balancer is None and not may_be_off:
             name = plan.service.name
             raise Problem(Failure.SERVICE_OFF, shared.needs.why_off(name), {"service": name})
 
@@ -379,7 +379,7 @@ class ResponseRelay(ProxiedRequest):
         if (
             type(known) is CachedResponseHead
             and not plan.alters_response
-            and known.key == (plan, inbound.method, inbound.minor, self.keep_alive, admitted.replaces_cors)
+            and known.key == (plan.identity, inbound.method, inbound.minor, self.keep_alive, admitted.replaces_cors)
         ):
             self.keep_alive = known.keep_alive
             self.is_started = self.request.protocol.has_response = True

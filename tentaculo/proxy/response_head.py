@@ -35,13 +35,25 @@ def cached_head(
 ) -> CachedResponseHead | None:
     """The head that went to a client of this kind for the same `fields`; None where none did."""
     known = fields.relayed if type(fields.relayed) is CachedResponseHead else None
-    return known if known is not None and known.key == (plan, method, minor, keep_alive, replaces_cors) else None
+    return (
+        known if known is not None and known.key == (plan.identity, method, minor, keep_alive, replaces_cors) else None
+    )
 
 
 _NOT_IN_TRAILERS = frozenset(
     (
-        *(b"age", b"authorization", b"cache-control", b"content-encoding", b"content-range", b"cookie", b"expires"),
-        *(b"host", b"max-forwards", b"pragma", b"proxy-status", b"retry-after", b"vary"),
+        *(
+            b"age",
+            b"authorization",
+            b"cache-control",
+            b"content-encoding",
+            b"content-range",
+            b"content-type",
+            b"cookie",
+        ),
+        *(b"date", b"expires", b"host", b"if-match", b"if-modified-since", b"if-none-match", b"if-range"),
+        *(b"if-unmodified-since", b"max-forwards", b"pragma", b"proxy-status", b"range", b"retry-after", b"set-cookie"),
+        b"vary",
     )
 )
 """Fields that frame, route or control a message, beside those that are special in a head (RFC 9110 section 6.5.1)."""
@@ -152,7 +164,7 @@ class ResponseHeadBuilder:
             # This response must name the protocols (RFC 9110 section 15.5.22), and the gateway passes an upgrade on.
             parts.append(b"Connection: Upgrade\r\nUpgrade: %b\r\n" % fields.upgrade)
         parts.append(self._own_lines(head))
-        key = (self._plan, self._method, self._minor, wanted, self._replace_cors)
+        key = (self._plan.identity, self._method, self._minor, wanted, self._replace_cors)
         return CachedResponseHead(key, b"".join(parts), is_chunked, keep_alive)
 
     def upgraded(self, head: Head, fields: ResponseHeaders) -> bytes:

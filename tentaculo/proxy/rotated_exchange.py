@@ -69,7 +69,8 @@ class RotatedExchange(DrivenExchange):
         if self.inbound.minor == 1:
             self.request.protocol.has_response = False
         try:
-            self._check(judged.route)
+            # The service of the route may be off while that of a target is on.
+            self._check(judged.route, may_be_off=group.is_on)
             if not self._may_change():
                 return self._start(None, is_whole=False)
             if self.request.content.is_eof():

@@ -59,6 +59,7 @@ class CompiledRoute:
         "group",
         "hedges",
         "host",
+        "identity",
         "idle",
         "is_native",
         "is_redirect",
@@ -90,6 +91,9 @@ class CompiledRoute:
         self.service = service
         self.service_name: str | None = service.name
         self.key: RouteKey | None = RouteKey(service.name, route.label)
+        self.identity = object()
+        """What remembers something for its requests has this: the route itself refers to its endpoints' connections, which
+        have such a memory."""
         self.is_native = self.is_redirect = False
         self.route = route
         self.balancer = balancer

@@ -63,6 +63,11 @@ class Chooser(Protocol):
         """What was learned of each target: discounted requests, and the sum of their rewards."""
         ...
 
+    @property
+    def faded(self) -> float:
+        """What a request from before the first one counts for now, from 0 to 1."""
+        ...
+
     def restore(self, target: int, count: float, total: float) -> None:
         """Continue with what was learned of a target before. Raises ValueError for what cannot have been learned."""
         ...

@@ -25,7 +25,8 @@ TARGET_HEADER: Final = b"x-tentaculo-target"
 """Names a target, for callers that want a certain one. It is not forwarded."""
 UNNAMED: Final = ("", "auto")
 """Texts in a body that name no target."""
-_MOST_SECONDS: Final = 1e6
+_MOST: Final = 1e300
+"""What a number of a response counts for at most. A whole number of Python may be too large for a float."""
 _IN_A_ROW: Final = 3
 """Failures in a row that veto a target."""
 _TIMES: Final = 2.0
@@ -158,15 +159,22 @@ class TargetGroup:
         """Whether anything is read in the bodies of responses."""
         return any((self._success_at, self._latency_at, self._cost_at))
 
+    @property
+    def is_on(self) -> bool:
+        """Whether the service of a target is on."""
+        return any(target.plan.balancer is not None for target in self.targets)
+
     def allowed(self) -> list[int]:
         """The targets that may be chosen: those whose circuit breaker is closed, of them the healthy ones without a veto.
 
-        The first one where there is none: its circuit breaker says why nothing is forwarded. Where all have a veto the
-        breaker alone decides, as without targets.
+        The first one that is on where there is none: its circuit breaker says why nothing is forwarded. Where all have a
+        veto the breaker alone decides, as without targets.
         """
         admitted = [number for number, target in enumerate(self.targets) if target.is_open]
         healthy = [number for number in admitted if self.targets[number].is_healthy] or admitted
-        return [number for number in healthy if not self.targets[number].has_veto] or healthy or [0]
+        if not healthy:
+            return [next((number for number, one in enumerate(self.targets) if one.plan.balancer is not None), 0)]
+        return [number for number in healthy if not self.targets[number].has_veto] or healthy
 
     def choose(self) -> tuple[Target, TargetRecord]:
         """A target by what was learned."""
@@ -264,10 +272,10 @@ def _plan(
 
 
 def _number(value: Any) -> float | None:
-    """A number of a response; None for anything else, and for one that is out of all proportion."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _MOST_SECONDS * 1000:
+    """A number of a response, at most `_MOST`; None for anything else, NaN and what is below 0."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
         return None
-    return float(value)
+    return float(min(value, _MOST))
 
 
 def _mean(values: Sequence[float]) -> tuple[float | None, float | None]:

@@ -11,7 +11,7 @@ from tentaculo.model.failure import Failure, UpstreamError
 from tentaculo.net.http1 import LAST_CHUNK, chunked
 from tentaculo.net.inbound_request import Body, ClientConnection
 from tentaculo.net.memory import MemoryBudget
-from tentaculo.net.tcp import send_room
+from tentaculo.net.tcp import send_room, time_limit
 from tentaculo.net.turns import TurnReader
 from tentaculo.proxy.route import CompiledRoute
 from tentaculo.telemetry.request_log import RequestRecord
@@ -58,7 +58,7 @@ class UploadPace:
                 self._client.note_ending()
                 raise UpstreamError(Failure.REQUEST_TIMEOUT, "the request's body arrives too slowly")
             try:
-                async with asyncio.timeout(limit):
+                async with time_limit(limit):
                     return await body.readany()
             except TimeoutError:
                 pass
@@ -187,7 +187,7 @@ class Upload:
             connection.write(chunked(data) if is_chunked else data)
             del data  # which would stay in memory while this waits
             if not connection.is_writable:
-                async with asyncio.timeout(plan.idle):
+                async with time_limit(plan.idle):
                     await connection.drain()
 
     def _read_more(self, connection: UpstreamConnection) -> None:

@@ -21,11 +21,13 @@ from tentaculo.security.tokens import hash_token
 ENVIRONMENT = "environment"
 """The name of the token of the environment, unless its hash is listed with another one."""
 _ENVIRONMENT = "the environment"
+_MOST_FAULTS = 20
+"""Faulty lines that are named, of a file that is something else."""
 _HEADING = "# Hashes of accepted tokens, one in a line. The tokens themselves are kept nowhere.\n"
 
 
 class TokenFileError(Exception):
-    """The token file has a line that is no token, or is no text. This says where, never what stands there."""
+    """The token file has lines that are no tokens, or is no text. This says where, never what stands there."""
 
 
 def token_file(config: Config) -> Path:
@@ -197,11 +199,16 @@ def _lines(path: Path) -> list[tuple[str, TokenSettings | None]]:
         return []
     except UnicodeDecodeError:
         raise TokenFileError(f"{path}: it is no text in UTF-8") from None
-    found = []
+    found: list[tuple[str, TokenSettings | None]] = []
+    faults: list[str] = []
     for number, line in enumerate(text.splitlines(), 1):
         try:
             token = parse_line(line)
         except ValueError as error:
-            raise TokenFileError(f"{path}: line {number} {error}") from None
+            faults.append(f"line {number} {error}")
+            continue
         found.append((line.strip(), None if token is None else token.replace(source=f"{path}, line {number}")))
+    if faults:
+        more = len(faults) - _MOST_FAULTS
+        raise TokenFileError(f"{path}: {'; '.join(faults[:_MOST_FAULTS])}{f'; and {more} more' if more > 0 else ''}")
     return found

@@ -341,7 +341,7 @@ class Dispatcher:
 
     async def _serve_native(self, judged: JudgedRequest, request: web.BaseRequest) -> web.StreamResponse:
         """Step 7, native, and step 6 before it."""
-        record = judged.record
+        record, received = judged.record, request
         record.status = Failure.CLIENT_LEFT.status
         if not request.path:
             # `http://host` names the root (RFC 9110 section 4.2.3), which aiohttp's router has no route for.
@@ -359,8 +359,12 @@ class Dispatcher:
                 native[LIMIT_FIELDS] = dict(record.admitted.fields)
         try:
             response = await self._call_native(judged, native)
-            if self._is_draining and not isinstance(response, SentResponse):
-                response.force_close()
+            if not isinstance(response, SentResponse):
+                if self._is_draining:
+                    response.force_close()
+                if native is not received:
+                    # For the request as it was received, aiohttp knows no route whose header fields it would add.
+                    await response.prepare(native)
             return response
         finally:
             record.received = request.content.total_bytes

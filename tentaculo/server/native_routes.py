@@ -31,6 +31,9 @@ LIMIT_FIELDS = web.RequestKey("limit_fields", dict[str, str])
 STARTED = web.RequestKey("started", int)
 """The status of the response, set once its head is being sent: nothing else can be the response then."""
 
+_HANDLER = web.RequestKey("handler", object)
+"""What a request keeps until its end: the response's head is made after the handler has returned."""
+
 SERVICE_PAGE, SERVICE_HISTORY = "/status/services/{service}", "/vx11/history/{service}"
 """Routes that are native for the names of services only. An application has one resource for all services: one for each
 would be 20 objects per service and generation, which the garbage collector walks through."""
@@ -140,6 +143,36 @@ class NativeRoutes:
             if pattern.fullmatch(path):
                 return found
         raise Problem(Failure.NOT_FOUND)
+
+
+class NativeHandler:
+    """Handles native requests by an application, which is of no use after the last of them.
+
+    aiohttp's application, routes and resources refer to one another: reference counts alone never free them. So they are
+    taken apart with the last reference to this handler, which each request has until its end.
+    """
+
+    def __init__(
+        self, app: web.Application, handle: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+    ) -> None:
+        """`handle` is that of the server of `app`."""
+        self._app = app
+        self._handle = handle
+
+    def __repr__(self) -> str:
+        return f"<NativeHandler: {len(self._app.router)} routes>"
+
+    def __call__(self, request: web.BaseRequest) -> Awaitable[web.StreamResponse]:
+        """Respond to `request`, or raise what aiohttp or the route's handler raises."""
+        request[_HANDLER] = self
+        return self._handle(request)
+
+    def __del__(self) -> None:
+        app = self._app
+        for resource in app.router.resources():
+            vars(resource).clear()
+        vars(app.router).clear()
+        vars(app).clear()
 
 
 def buffered(handler: BufferedHandler) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -11,6 +10,7 @@ from aiohttp import HttpVersion11, hdrs, web
 
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.net.memory import MemoryBudget, exhausted
+from tentaculo.net.tcp import time_limit
 from tentaculo.server.connection import ClientConnection
 
 READ_SECONDS = 10.0
@@ -55,7 +55,7 @@ async def read_body(request: web.Request, limit: int, *, array_limit: int | None
     # Not so where aiohttp's own server runs the application.
     memory = request.protocol.memory if isinstance(request.protocol, ClientConnection) else MemoryBudget()
     try:
-        async with asyncio.timeout(READ_SECONDS):
+        async with time_limit(READ_SECONDS):
             async for chunk in request.content.iter_any():
                 body += chunk
                 memory.hold(owner, len(body))

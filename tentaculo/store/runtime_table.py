@@ -26,7 +26,7 @@ KEY = "service_name"
 # What the configuration knows of a service, and what only a probe can find out.
 _FACTS = ("host", "port", "health_url", "status")
 _FINDINGS = ("http_code", "latency_ms", "endpoint_ok", "snippet", "last_check", "checked_at")
-# What must not stay of an earlier probe where a service has been turned off.
+# What must not stay of an earlier probe where a service is not probed any more.
 _OUTDATED = ("http_code", "latency_ms", "endpoint_ok", "snippet")
 
 
@@ -115,8 +115,8 @@ class RuntimeTable:
     def write(self, connection: Connection, views: Iterable[ServiceView], now: datetime) -> Written:
         """Bring the rows of `views` up to date, within the caller's transaction.
 
-        A service that was never probed keeps what an earlier probe found, unless it is off. `now` becomes `created_at`
-        of new rows.
+        A service that has not been probed yet keeps what an earlier probe found. One that is not probed at all (off, or
+        its requests decide) does not. `now` becomes `created_at` of new rows.
         """
         # In the order of their names, so that two writers cannot wait for each other's rows.
         rows = [(self._known_of(view), self._row(view, now)) for view in sorted(views, key=lambda v: v.name)]
@@ -129,7 +129,7 @@ class RuntimeTable:
 
     def _known_of(self, view: ServiceView) -> tuple[str, ...]:
         """The columns that the view of a service says something about."""
-        if view.health is Health.OFF:
+        if _is_unprobed(view):
             return self._facts + self._outdated
         return self._facts if view.checked_at is None else self._facts + self._findings
 
@@ -167,22 +167,28 @@ class RuntimeTable:
 
     def _row(self, view: ServiceView, now: datetime) -> dict[str, Any]:
         checked_at = None if view.checked_at is None else naive_utc(view.checked_at)
-        status, is_off = word_of(view), view.health is Health.OFF
+        status, is_unprobed = word_of(view), _is_unprobed(view)
         values: dict[str, Any] = {
             KEY: view.name,
             "host": view.host,
             "port": view.port,
             "health_url": view.health_url,
             "status": status,
-            "http_code": None if is_off else view.code,
-            "latency_ms": None if is_off else view.latency_ms,
+            "http_code": None if is_unprobed else view.code,
+            "latency_ms": None if is_unprobed else view.latency_ms,
             "endpoint_ok": view.endpoint if status == "OK" else None,
-            "snippet": view.reason if is_off else view.snippet,
+            "snippet": view.reason if is_unprobed else view.snippet,
             "last_check": checked_at,
             "checked_at": checked_at,
             "created_at": naive_utc(now),
         }
         return {name: self._fit[name](values[name]) for name in self.columns}
+
+
+def _is_unprobed(view: ServiceView) -> bool:
+    """Whether no probe finds anything out about a service: it is off, or its requests alone decide."""
+    is_decided = view.health.is_healthy or view.health is Health.DOWN
+    return view.health is Health.OFF or (view.checked_at is None and is_decided and not view.is_restored)
 
 
 _DETAILS = ("checked_at", "http_code", "latency_ms", "endpoint_ok", "snippet")

@@ -27,6 +27,9 @@ _DECAY = 10.0
 _NOTICEABLE = 0.002
 """Seconds of a latency that matters. Shorter ones count as equal, so that fast endpoints take turns."""
 
+_SIMILAR, _SETUP = 2.0, 0.01
+"""Idle endpoints of unequal weight are about equally fast within this factor, or within these seconds of a new connection."""
+
 _SUCCESS = Outcome.SUCCESS
 
 
@@ -81,6 +84,10 @@ class EndpointState:
         """Whether it takes no more requests now."""
         return self.in_flight >= self.limit
 
+    def latency(self, moment: float) -> float:
+        """Seconds of a response while it is idle, as far as is known at `moment`; 0 where nothing is."""
+        return self._latency * math.exp((self._measured_at - moment) / _DECAY)
+
     def note_latency(self, seconds: float) -> None:
         """Take the time to the head of a response into account: a longer one at once, shorter ones little by little.
 
@@ -105,7 +112,7 @@ class EndpointState:
         known = self._latency
         if self.in_flight:
             return known * (self.in_flight + 1) / self.weight if known else math.inf
-        return known * math.exp((self._measured_at - moment) / _DECAY) / self.weight
+        return self.latency(moment) / self.weight
 
 
 class Lease:
@@ -163,7 +170,8 @@ class LoadBalancer:
     1. The endpoint with the fewest requests in flight for its weight. One that hangs or is slow then gets almost no
        requests, long before a probe or a time limit says why. Among those with at most one more, the one with the least
        `expected_wait`; among equals the one that was chosen longest ago. One whose breaker is due for its trial has none
-       in flight. With `in_turn` the endpoints take turns instead, each as often as its weight says.
+       in flight. Where weights differ, those that are idle and about equally fast take turns by weight, or the heaviest
+       would take every request of a quiet time. With `in_turn` the endpoints take turns instead, each as often as its weight says.
     2. An ejected endpoint is passed over while another is preferred, so no request is the trial of an endpoint that its
        probes find down while there is a choice.
     3. If none is preferred, all are tried by the first rule.
@@ -174,7 +182,7 @@ class LoadBalancer:
     """
 
     __slots__ = (
-        *("_choices", "_hedge_budget", "_in_turn", "_only", "_place", "_queue", "_retries"),
+        *("_choices", "_hedge_budget", "_in_turn", "_is_weighted", "_only", "_place", "_queue", "_retries"),
         *("concurrency", "endpoints", "hedges", "hedges_won", "is_joined", "waiting"),
     )
 
@@ -202,7 +210,7 @@ class LoadBalancer:
         """Requests that were hedged, and those of them to which the second endpoint responded first."""
         self.waiting: deque[asyncio.Future[None]] = deque()
         """Requests that wait for room; new ones queue behind them."""
-        self.is_joined = False
+        self.is_joined = self._is_weighted = False
         if is_joined:
             self.join()
 
@@ -210,8 +218,9 @@ class LoadBalancer:
         return f"<LoadBalancer: {len(self.endpoints)} endpoints, {len(self.waiting)} requests wait>"
 
     def join(self) -> None:
-        """Compare the endpoints with each other from now on."""
+        """Compare the endpoints with each other from now on. They have their weights."""
         self.is_joined = True
+        self._is_weighted = len({endpoint.weight for endpoint in self.endpoints}) > 1
         for endpoint in self.endpoints:
             endpoint.others = tuple(other.outliers for other in self.endpoints if other is not endpoint)
 
@@ -249,6 +258,10 @@ class LoadBalancer:
         most = min((endpoint.in_flight + 1) / endpoint.weight for endpoint in endpoints)
         near = [endpoint for endpoint in endpoints if endpoint.in_flight <= most * endpoint.weight]
         moment = near[0].clock()
+        if self._is_weighted and not any(one.in_flight for one in near):
+            latencies = [one.latency(moment) for one in near]
+            most = max(_SIMILAR * min(latencies), min(latencies) + _SETUP)
+            return min((one for one, known in zip(near, latencies, strict=True) if known <= most), key=self._turn)
         return min(near, key=lambda one: (one.expected_wait(moment), (one.in_flight + 1) / one.weight, one.last_chosen))
 
     def _turn(self, endpoint: EndpointState) -> tuple[float, int]:
@@ -282,7 +295,7 @@ class LoadBalancer:
             return None
         self._choices += 1
         endpoint.last_chosen = self._choices
-        if self._in_turn:
+        if self._in_turn or self._is_weighted:
             self._place = max(endpoint.place, self._place)
             endpoint.place = self._place + 1 / endpoint.weight
         return Lease(self, endpoint, ticket)

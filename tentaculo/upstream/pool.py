@@ -6,6 +6,7 @@ import asyncio
 import socket
 import ssl
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable
 
@@ -14,6 +15,7 @@ from tentaculo.model.failure import Failure, UpstreamError
 from tentaculo.model.health import Endpoint
 from tentaculo.net.connecting import Addresses, LookUp, NoPortError, is_shortage
 from tentaculo.net.resolving import look_up
+from tentaculo.net.tcp import time_limit
 from tentaculo.net.tls import open_tls
 from tentaculo.net.turns import TurnScheduler
 from tentaculo.upstream.connection import MAX_IDLE, UpstreamConnection
@@ -50,15 +52,16 @@ class Pool:
         """
         self.upstream = upstream
         self.limits = limits
+        self._most_idle = limits.pool
         self._idle: deque[UpstreamConnection] = deque()
         self._heads = ResponseHeadCache()
         self._tls = (tls or ssl.create_default_context()) if upstream.tls else None
         self.server_name = server_name or upstream.host.partition("%")[0]
         self._addresses = Addresses(
-            upstream.host, upstream.port, limits.resolve, look_up=look_up, on_change=self._close_others
+            upstream.host, upstream.port, limits.resolve, look_up=look_up, on_change=_closing_others(weakref.ref(self))
         )
         self._turns = turns or TurnScheduler()
-        self._make_room = make_room or self._shrink_alone
+        self._make_room = make_room
         # The loop's clock once a connection is open: `get_running_loop` is a system call each time (CPython 3.11).
         self._clock: Callable[[], float] = time.monotonic
         self.opened = 0
@@ -96,12 +99,12 @@ class Pool:
     async def connect(self, seconds: float) -> UpstreamConnection:
         """Open a connection within `seconds`. Raises `UpstreamError`; nothing of a request has been sent then."""
         try:
-            async with asyncio.timeout(seconds):
+            async with time_limit(seconds):
                 try:
                     return await self._addresses.connect(self._open, UpstreamConnection.abort, seconds)
                 except OSError as error:
                     # A closed connection keeps its port for a minute (TIME_WAIT).
-                    if not is_shortage(error) or isinstance(error, NoPortError) or not self._make_room():
+                    if not is_shortage(error) or isinstance(error, NoPortError) or not self._has_made_room():
                         raise
                 for _ in range(CLOSING_TURNS):
                     await asyncio.sleep(0)
@@ -140,7 +143,7 @@ class Pool:
             addresses.renew_soon()
         idle = self._idle
         idle.append(connection)
-        if len(idle) > self.limits.pool or idle[0].idle_since < connection.idle_since - MAX_IDLE:
+        if len(idle) > self._most_idle or idle[0].idle_since < connection.idle_since - MAX_IDLE:
             idle.popleft().abort()
 
     def shrink(self) -> int:
@@ -150,8 +153,8 @@ class Pool:
             self._idle.popleft().abort()
         return count
 
-    def _shrink_alone(self) -> bool:
-        return self.shrink() > 0
+    def _has_made_room(self) -> bool:
+        return self._make_room() if self._make_room is not None else self.shrink() > 0
 
     def _forget(self, connection: UpstreamConnection) -> None:
         if connection in self._idle:
@@ -159,13 +162,23 @@ class Pool:
 
     def retire(self) -> None:
         """Close the idle connections, and each other one when its exchange ends: the endpoint is no longer configured."""
-        self.limits = self.limits.replace(pool=0)
+        self._most_idle = 0
         self.close()
 
     def close(self) -> None:
         """Close the idle connections."""
         while self._idle:
             self._idle.pop().abort()
+
+
+def _closing_others(pool: weakref.ref[Pool]) -> Callable[[list[str]], None]:
+    """`_close_others` of `pool`, which has what calls it: neither may keep the other in memory."""
+
+    def close_others(addresses: list[str]) -> None:
+        if (found := pool()) is not None:
+            found._close_others(addresses)
+
+    return close_others
 
 
 def _connect_error(error: OSError, seconds: float, *, is_unresolved: bool) -> UpstreamError:

@@ -104,8 +104,11 @@ def routes(
     async def put_apprise(request: web.Request) -> web.Response:
         by = author(request)
         body = await read_json_body(request, dict[str, Any])
-        if body.keys() != {"url"}:
-            _refuse([{"path": "url", "message": "is required, and the only key"}])
+        faults = [{"path": _printable(name), "message": "unknown key"} for name in sorted(body.keys() - {"url"})]
+        if body.get("url") is None:
+            faults.append({"path": "url", "message": "is required"})
+        if faults:
+            _refuse(faults)
         return _respond(*await administration.edit("replace", _apprise(request), by=by, value=body["url"]))
 
     def list_editor(place: Callable[[web.Request], Place]) -> Handler:

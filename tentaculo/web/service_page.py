@@ -299,10 +299,11 @@ def _recent_facts(rates: RecentRates, usual: UsualRates | None, view: ServiceVie
     if usual is not None:
         expected = t("service.a_minute_usually", rate=wording.rate(usual.requests_per_minute, t))
     yield Fact(t("service.requests_5min"), wording.rate(rates.per_minute(asked), t), "", expected)
-    share_ok, worst = rates.requests.share_ok, rates.worst
-    failed = None if share_ok is None else 1 - share_ok
+    failed, worst = rates.requests.failed, rates.worst
+    shown = wording.failed_share(failed / asked if asked else None, t)
     at_worst = t("service.worst_minute", share=wording.failed_share(worst.failed_share, t)) if worst else ""
-    yield Fact(t("service.failed_5min"), wording.failed_share(failed, t), "down" if failed else "", at_worst)
+    more = "; ".join(filter(None, (wording.failed_interval(failed, asked, t), at_worst)))
+    yield Fact(t("service.failed_5min"), shown, "down" if failed else "", more)
     is_asked = bool(rates.requests.ok)
     latencies = (rates.requests if is_asked else rates.probes).latency
     p50, p95, p99 = (wording.latency(one, t) for one in latencies.percentiles(0.5, 0.95, 0.99))

@@ -19,6 +19,7 @@ from tentaculo.model.health import (
     Health,
     ServiceView,
 )
+from tentaculo.model.service_rates import share_interval
 from tentaculo.model.text import printable
 from tentaculo.web import reasons
 from tentaculo.web.languages import Language, language
@@ -204,6 +205,14 @@ def failed_share(part: float | None, t: Language) -> str:
     if percent >= 10 or not percent:
         return f"{math.floor(percent + 1e-9)} %"
     return f"{t.decimal(f'{percent:.2g}')} %"
+
+
+def failed_interval(failed: int, counted: int, t: Language) -> str:
+    """What may be behind a share of failures of so few results: `95 % interval 0.4 % to 3.2 %`; empty where there were none."""
+    if not counted:
+        return ""
+    low, high = share_interval(failed, counted)
+    return t("service.failed_interval", low=failed_share(low, t), high=failed_share(high, t))
 
 
 def latency(seconds: float | None, t: Language) -> str:

@@ -230,7 +230,7 @@ def test_a_url_may_have_a_path_before_the_gateway(tmp_path: Path) -> None:
 
 def test_the_token_may_be_in_a_file(tmp_path: Path) -> None:
     file = tmp_path / "admin"
-    file.write_text("another-token\n")
+    file.write_bytes(b"\xef\xbb\xbfanother-token\r\n")
     with gateway(200, ACCEPTED) as there:
         assert run("--url", there.url, "--token-file", str(file)).exit_code == 0
         assert run("--url", there.url, TENTACULO_TOKEN="").exit_code == 0

@@ -69,6 +69,19 @@ def test_every_fault_is_said_at_once_and_nothing_is_changed(run: Run, file: Path
     assert "\x1b" not in output
     assert file.read_text() == before
     assert "--expires is a time that is over" in run("new", "x", "--expires", "2020-01-01T00:00:00Z", code=2).output
+    file.write_text(f"{before}plain\n")
+    for command in ("new", "rotate"):
+        output = run(command, "x y" if command == "new" else "kept", "--expires", "soon", code=2).output
+        assert "--expires must be" in output
+        assert "line 3 hash must" in output
+    assert file.read_text() == f"{before}plain\n"
+
+
+def test_the_faults_of_the_configuration_are_said_with_those_of_the_command(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "tentaculo.toml").write_text('[auth]\ntoken_fiel = "x"\n')
+    output = run("new", "x y", "--expires", "soon", code=2).output
+    for words in ("the name must be", "--expires must be", "auth.token_fiel: unknown key"):
+        assert words in output
 
 
 def test_a_name_that_is_there_is_rotated_and_not_made_again(run: Run, file: Path) -> None:

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 
 from tentaculo.config.comparison import RESTART, Changes, appliable, compare, digest
+from tentaculo.config.listening import ServerSettings
 from tentaculo.config.schema import Config
+from tentaculo.config.section import Section
 from tests.support.gateway_process import ROOT
 
 KEYS = ["whsec_" + 32 * letter for letter in "AB"]
@@ -108,6 +110,12 @@ def test_the_digest_is_of_every_value_and_of_the_tokens() -> None:
     }
     assert len(found) == 6
     assert digest(one.replace(folder=Path("/elsewhere")), ["a"]) == digest(one, ["a"])
+
+
+def test_no_key_has_a_set_whose_order_differs_between_processes() -> None:
+    sections = Section.__subclasses__()
+    assert ServerSettings in sections
+    assert [one for one in sections if re.search(r"\b(frozen)?set\[", repr(get_type_hints(one)))] == []
 
 
 def test_the_document_names_what_needs_a_restart() -> None:

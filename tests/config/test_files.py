@@ -20,7 +20,7 @@ from tentaculo.security.tokens import hash_token
 def test_a_file_is_read_as_python_reads_text(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_bytes("\ufeffá\r\nb\rc\n".encode())
-    assert read_text(file, "utf-8-sig") == file.read_text(encoding="utf-8-sig") == "á\nb\nc\n"
+    assert read_text(file) == file.read_text(encoding="utf-8-sig") == "á\nb\nc\n"
     assert read_bytes(Path(os.devnull)) == b""
 
 

@@ -122,6 +122,15 @@ def test_nor_is_a_file_of_changes_that_cannot_be_read(folder: Folder) -> None:
     assert [one.path for one in loaded.sources.refused] == [str(folder.changes)]
 
 
+def test_the_faults_of_both_files_are_named_at_once(folder: Folder) -> None:
+    folder.changes.parent.mkdir()
+    folder.changes.write_text("{")
+    folder.file.write_text("[server]\nport = -1\n")
+    with pytest.raises(ConfigError) as caught:
+        folder.load()
+    assert [one.path for one in caught.value.faults] == [str(folder.changes), "server.port"]
+
+
 def test_a_fault_of_the_file_stays_one(folder: Folder) -> None:
     folder.change({"services": {"new": {"url": "http://h"}}})
     folder.file.write_text("[server]\nport = -1\n")

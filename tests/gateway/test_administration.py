@@ -261,11 +261,19 @@ async def test_all_faults_at_once_and_nothing_is_changed(live: Running) -> None:
     new = {"url": "ftp://h", "abuot": 1, "depends_on": ["nobody"], "token_file": "/etc/shadow", "enabled": "yes"}
     refused = await live.send("PUT", "/services/new", new, status=422)
     assert refused["error"] == "configuration_rejected"
-    assert [fault["path"] for fault in refused["faults"]] == ["services.new.token_file"]
-    del new["token_file"]
-    refused = await live.send("PUT", "/services/new", new, status=422)
     keys = [fault["path"] for fault in refused["faults"]]
-    assert keys == [f"services.new.{key}" for key in ("abuot", "depends_on[0]", "enabled", "url")]
+    assert keys == [f"services.new.{key}" for key in ("token_file", "abuot", "depends_on[0]", "enabled", "url")]
+    del new["token_file"]
+    refused = await live.send("PUT", "/services/new", {**new, "token": MASK}, status=422)
+    keys = [fault["path"] for fault in refused["faults"]]
+    assert keys == [f"services.new.{key}" for key in ("token", "abuot", "depends_on[0]", "enabled", "url")]
+    endpoint = {"url": "ftp://h", "weight": 0, "port": 1}
+    refused = await live.send("POST", "/services/madre/endpoints", endpoint, status=422)
+    keys = [fault["path"] for fault in refused["faults"]]
+    assert sorted(keys) == [f"services.madre.endpoints[1].{key}" for key in ("port", "url", "weight")]
+    for channel in ({"URL": "json://h", "x": 1}, {"URL": "json://h", "x": 1, "url": None}):
+        refused = await live.send("PUT", "/alerts/apprise/duty", channel, status=422)
+        assert [fault["path"] for fault in refused["faults"]] == ["URL", "x", "url"]
     assert await live.generation() == before
     assert not live.changes.exists()
     bad = await live.send("POST", "/services/madre/disable", {"for": "1w", "reason": 3, "until": "x"}, status=422)
@@ -319,6 +327,47 @@ async def test_what_the_environment_overrides_is_refused_with_its_name(
         # For a time it is above the environment.
         await live.send("POST", "/services/shub/enable", {"for": "1h"})
         assert live.services["shub"].enabled
+
+
+async def test_what_only_the_environment_has_is_refused_with_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was said not to be there, though the configuration that is served shows it."""
+    fleet = {"env": {"url": "http://127.0.0.1:8003", "aliases": ["other"], "routes": [{"prefix": "/env"}]}}
+    monkeypatch.setenv("TENTACULO_SERVICES", json.dumps(fleet))
+    monkeypatch.setenv("TENTACULO_ALERTS_APPRISE_DUTY", "json://h")
+    monkeypatch.setenv("TENTACULO_MAINTENANCE", '[{"services": ["*"], "at": "02:00-03:00"}]')
+    async with running(tmp_path) as live:
+        for method, path, body, key, variable in (
+            ("PATCH", "/services/env", {"about": "x"}, "services.env", "TENTACULO_SERVICES"),
+            ("POST", "/services/env/disable", {}, "services.env", "TENTACULO_SERVICES"),
+            ("DELETE", "/services/env/routes/0", None, "services.env", "TENTACULO_SERVICES"),
+            ("DELETE", "/services/env", None, "services.env", "TENTACULO_SERVICES"),
+            ("DELETE", "/maintenance/0", None, "maintenance", "TENTACULO_MAINTENANCE"),
+        ):
+            refused = await live.send(method, path, body, status=409)
+            assert refused["variables"] == [{"key": key, "variable": variable}], (method, path)
+        for path in ("/services/other", "/services/madre/disable"):
+            body = {"for": "1h"} if path.endswith("disable") else None
+            refused = await live.send("POST" if body else "GET", path, body, status=404)
+            alias = " other is an alias of env." if path.endswith("other") else ""
+            assert refused["detail"] == f"There is no such service.{alias}"
+        await live.send("POST", "/services/env/disable", {"for": "1h"})
+        assert not live.services["env"].enabled
+        await live.send("DELETE", "/services/env/override")
+        assert live.services["env"].enabled
+
+
+async def test_a_list_that_the_environment_replaces_is_refused_with_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    routes, urls = [{"prefix": "/a"}, {"prefix": "/b"}], ["http://127.0.0.1:1", "http://127.0.0.1:2"]
+    monkeypatch.setenv("TENTACULO_SERVICES_MADRE_ROUTES", json.dumps(routes))
+    monkeypatch.setenv("TENTACULO_SERVICES_MADRE_URLS", json.dumps(urls))
+    async with running(tmp_path) as live:
+        for name, key in (("routes", "ROUTES"), ("endpoints", "URLS")):
+            refused = await live.send("DELETE", f"/services/madre/{name}/1", status=409)
+            assert [one["variable"] for one in refused["variables"]] == [f"TENTACULO_SERVICES_MADRE_{key}"]
 
 
 async def test_a_restart_keeps_the_changes(tmp_path: Path) -> None:
@@ -531,6 +580,18 @@ async def test_a_file_that_somebody_has_edited_is_not_overwritten(live: Running)
     live.changes.write_text(edited)
     assert (await live.send("PATCH", "/services/madre", {"about": "y"}, status=409))["error"] == "changes_faulty"
     assert live.changes.read_text() == edited
+
+
+async def test_a_file_that_cannot_be_read_any_more_is_left_by_taking_everything_back(live: Running) -> None:
+    """Neither a reload nor a change was possible until somebody removed the file or restarted the gateway."""
+    await live.send("PATCH", "/services/madre", {"about": "x"})
+    live.changes.write_text("{")
+    assert (await live.send("PATCH", "/services/madre", {"about": "y"}, status=409))["error"] == "changes_faulty"
+    assert live.changes.read_text() == "{"
+    await live.send("DELETE", "/changes")
+    assert live.services["madre"].about is None
+    await live.send("PATCH", "/services/madre", {"about": "z"})
+    assert read_layer(live.changes).changes == {"services": {"madre": {"about": "z"}}}
 
 
 async def test_changes_that_were_left_out_at_the_start_can_only_be_thrown_away(tmp_path: Path) -> None:

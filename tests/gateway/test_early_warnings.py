@@ -23,10 +23,11 @@ from tentaculo.model.health import Endpoint, Health, ProbeResult
 from tentaculo.model.history import HOUR, MINUTE, Histogram, Period, Tally, Uptime, bucket
 from tentaculo.store import migrate
 from tentaculo.store.client import StoreClient
-from tentaculo.store.early_warnings import read_gauges
+from tentaculo.store.early_warnings import read_gauges, save
 from tentaculo.store.errors import StoreUnavailable
 from tentaculo.store.history import add_history, history_row
 from tentaculo.tasks import TaskGroup
+from tests.support.reloading import serving
 from tests.support.waits import eventually
 
 USUAL, LIMIT = 0.1, 0.5
@@ -301,12 +302,22 @@ async def test_the_requests_have_a_limit_of_their_own() -> None:
         "both": {"url": "http://127.0.0.1:9", "slow": 2, "probe": {"slow": 1}},
         "requests": {"url": "http://127.0.0.1:9", "slow": 2},
         "off": {"url": "http://127.0.0.1:9", "slow": 2, "enabled": False},
+        "routes": {
+            "url": "http://127.0.0.1:9",
+            "routes": [{"prefix": "/a", "slow": 3}, {"prefix": "/b", "slow": 1}],
+            "probe": {"slow": 0.5},
+        },
+        "one_route": {"url": "http://127.0.0.1:9", "routes": [{"prefix": "/c", "slow": 3}, {"prefix": "/d"}]},
+        "service": {"url": "http://127.0.0.1:9", "slow": 2, "routes": [{"prefix": "/e", "slow": 3}]},
     }
     config = load_tables({"services": services}, {}, folder=Path("/")).config
     assert {name: one.latency_limits for name, one in config.services.items()} == {
         "both": {"requests": 2, "probes": 1},
         "requests": {"requests": 2},
         "off": {},
+        "routes": {"requests": 3, "probes": 0.5},
+        "one_route": {},
+        "service": {"requests": 2},
     }
 
 
@@ -398,3 +409,38 @@ async def test_the_loop_looks_at_each_bin_and_goes_over_no_warning_twice(
         assert await bench.read() == [("requests_p95", "reached")]
     finally:
         await loop.tasks.close()
+
+
+async def test_a_reload_or_a_start_without_any_limit_ends_the_open_warnings(bench: Bench, tmp_path: Path) -> None:
+    def services(name: str, **settings: Any) -> dict[str, Any]:
+        return {name: {"url": "http://127.0.0.1:9", "probe": {"kind": "none"}, **settings}}
+
+    async def has(outcomes: list[str]) -> None:
+        await eventually(lambda: bench.store.shown_problem is None)
+        for _ in range(500):
+            if [outcome for _, outcome in await bench.read()] == outcomes:
+                return
+            await asyncio.sleep(0.01)
+        assert [outcome for _, outcome in await bench.read()] == outcomes
+
+    at = datetime.now(UTC) - timedelta(minutes=10)
+    bench.now = int(at.timestamp()) + 600
+    first, second = (
+        EarlyWarning("madre", signal, at, "level", 0.4, USUAL, LIMIT, at) for signal in ("requests_p95", "probes_p95")
+    )
+    await bench.store.run(lambda connection: save(connection, [first]))
+    async with serving(
+        tmp_path,
+        services("madre", slow=LIMIT),
+        probes=True,
+        database={"url": f"sqlite:///{tmp_path / 'fleet.db'}"},
+    ) as served:
+        await eventually(lambda: served.gateway.incident_service.warning_counts.open == 1)
+        await served.reload(services=services("renamed"))
+        await has(["unknown"])
+        assert served.gateway.incident_service.warning_counts.open == 0
+    await bench.store.run(lambda connection: save(connection, [second]))
+    async with serving(
+        tmp_path, services("madre"), probes=True, database={"url": f"sqlite:///{tmp_path / 'fleet.db'}"}
+    ):
+        await has(["unknown", "unknown"])

@@ -13,6 +13,7 @@ from tests.support.waits import eventually
 
 NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
 FIRST, SECOND = ChangeLayer(1, changes={"services": {"a": None}}), ChangeLayer(2)
+THIRD = ChangeLayer(3, changes={"services": {"c": None}})
 
 
 class Elapsed:
@@ -70,9 +71,19 @@ def test_a_file_that_somebody_has_edited_is_not_overwritten(tmp_path: Path, text
     write_layer(file, FIRST)
     file.write_text(text)
     with pytest.raises(LayerConflictError) as caught:
-        KeptFile(file, FIRST).write(SECOND, NOW)
+        KeptFile(file, FIRST).write(THIRD, NOW)
     assert caught.value.is_foreign
     assert file.read_text() == text
+
+
+def test_only_a_file_that_cannot_be_read_gives_way_to_taking_everything_back(tmp_path: Path) -> None:
+    file = tmp_path / "changes.json"
+    file.write_text("{")
+    KeptFile(file, FIRST).write(SECOND, NOW)
+    assert read_layer(file) == SECOND
+    write_layer(file, ChangeLayer(9, changes={"services": {"b": None}}))
+    with pytest.raises(LayerConflictError):
+        KeptFile(file, FIRST).write(SECOND, NOW)
 
 
 def test_a_folder_that_cannot_be_written_keeps_nothing(tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -288,6 +290,23 @@ async def test_the_incident_of_a_removed_service_ends(
         (ended,) = [one for one in await incidents() if one["root"] == "madre"]
         assert ended["ending"] == "The service was removed from the configuration."
         assert ended["ending_code"] == "removed"
+
+
+async def test_the_row_of_a_removed_service_says_so(tmp_path: Path, database: dict[str, Any]) -> None:
+    def rows() -> dict[str, list[Any]]:
+        with closing(sqlite3.connect(tmp_path / "tentaculo.db")) as connection:
+            query = "SELECT service_name, status, http_code, endpoint_ok, snippet FROM copilot_runtime_services"
+            return {name: found for name, *found in connection.execute(query)}
+
+    async with upstream(answering(ok(b"fine"))) as up:
+        probed = {"url": f"http://127.0.0.1:{up.port}", "probe": {"interval": 0.05}}
+        async with serving(tmp_path, {"madre": probed, "kept": probed}, probes=True, database=database) as served:
+            fine = ["OK", 200, "/health", "fine"]
+            await eventually(lambda: [rows().get("madre"), rows().get("kept")] == [fine, fine])
+            await served.reload(services={"kept": probed})
+            gone = ["UNKNOWN", None, None, "The service was removed from the configuration."]
+            await eventually(lambda: rows()["madre"] == gone)
+            assert rows()["kept"] == fine
 
 
 @pytest.mark.thorough

@@ -116,3 +116,19 @@ async def test_only_the_newest_own_event_is_restored_and_nonsense_is_passed_over
     assert (members["service"], members["route"], members["requests"]) == ("s", "/s", 1)
     assert [one["target"] for one in members["targets"]] == ["A", "B"]
     assert members["targets"][0]["learned"] == [3, 2]
+
+
+async def test_what_was_learned_while_the_database_was_away_is_joined_with_what_was_before(start: Start) -> None:
+    live = await start({"s": {"url": "http://127.0.0.1:9", "routes": [{"prefix": "/s", "rotation": settings()}]}})
+    [group] = live.gateway.proxy.groups
+    before = {"targets": [{"target": "A", "learned": [2.9, 0]}, {"target": "B", "learned": [330.433333, 330.433333]}]}
+    own = {"service": "s", "route": "/s", "instance": "one", "worker": 2}
+    for _ in range(20):
+        group.chooser.learn(1, 1.0)
+    rotation = TargetRotation([group], lambda *_, **__: None, no_events, instance="one", worker=2)
+    rotation.restore([event_of(**own, **before)])
+    (first, nothing), (second, _) = group.chooser.state()
+    # Older requests count 0.3 % less with each later one: never more than 333 in all.
+    assert first == pytest.approx(2.9 * 0.997**20)
+    assert nothing == 0
+    assert second == pytest.approx(330.433333 * 0.997**20 + (1 - 0.997**20) / 0.003)

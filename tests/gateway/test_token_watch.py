@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog.testing
 
 from tentaculo.config.accepted_tokens import TokenSettings
 from tentaculo.config.schema import Config
@@ -63,8 +64,11 @@ def test_the_end_of_a_token_is_said_once() -> None:
     world.watch.look()
     assert world.events == []
     world.now += 10
-    for _ in range(3):
-        world.watch.look()
+    with structlog.testing.capture_logs() as lines:
+        for _ in range(3):
+            world.watch.look()
+    # A key with `token` in its name is hidden in the log.
+    assert [(line["event"], line["caller"]) for line in lines] == [("token expired", "ci")]
     assert world.events == [("token.expired", {"token": "ci", "at": "2030-01-01T00:00:00Z"})]
 
 

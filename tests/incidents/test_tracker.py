@@ -266,6 +266,18 @@ def test_flapping_is_one_incident() -> None:
     assert scenario.only.reopened == 0
 
 
+def test_a_failure_that_continues_an_incident_keeps_the_reason_that_was_announced() -> None:
+    scenario = Scenario().sees(
+        "hermes", Health.DEGRADED, kind=DegradedKind.FAILING, reason="5 of its last 10 probes failed"
+    )
+    scenario.after(5).recovers("hermes").after(5)
+    scenario.sees("hermes", Health.DEGRADED, kind=DegradedKind.FAILING, reason="3 of its last 10 probes failed")
+    assert (scenario.only.reopened, scenario.only.reason) == (1, "5 of its last 10 probes failed")
+    scenario.after(5).recovers("hermes").after(5).sees("hermes", reason="connection refused")
+    assert (scenario.only.reopened, scenario.only.reason) == (2, "connection refused"), "it is worse now"
+    assert scenario.only.severity is Health.DOWN
+
+
 def test_an_end_that_a_wrong_clock_recorded_for_tomorrow_takes_up_no_failure_of_today() -> None:
     old = Scenario().sees("hermes").after(5).recovers("hermes")
     new = restarted(old, away=-86400).sees("hermes")

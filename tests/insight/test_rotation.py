@@ -83,6 +83,11 @@ def test_its_state_continues_in_another_one() -> None:
     assert other.probability(0, (0, 1)) == rotation.probability(0, (0, 1))
 
 
+def test_a_call_of_before_counts_less_by_those_since() -> None:
+    assert Rotation(2).faded == 1
+    assert taught(2, {0: [1.0] * 10, 1: [0.0] * 10}, gamma=0.9).faded == pytest.approx(0.9**20)
+
+
 @pytest.mark.parametrize(("count", "total"), [(-1, 0), (1, 2), (1e9, 1), (float("nan"), 0), (1, float("nan"))])
 def test_a_state_that_no_calls_can_have_given_is_refused(count: float, total: float) -> None:
     with pytest.raises(ValueError, match="not a state"):

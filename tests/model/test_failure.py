@@ -140,6 +140,8 @@ def test_a_status_that_the_route_counts_as_a_failure(status: int) -> None:
 def test_an_error_without_a_whole_response(failure: Failure) -> None:
     timeouts = (Failure.CONNECT_TIMEOUT, Failure.FIRST_BYTE_TIMEOUT, Failure.IDLE_TIMEOUT)
     expected = Outcome.FAILURE if failure.blame is Blame.UPSTREAM else Outcome.NEUTRAL
+    if failure is Failure.RESPONSE_HEAD_TOO_LARGE:
+        expected = Outcome.SERVER_ERROR  # the limit is the gateway's, and the endpoint is alive
     assert outcome_of_error(failure) is (Outcome.TIMEOUT if failure in timeouts else expected)
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tentaculo.model.history import DAY, HOUR, Histogram, Period, Tally, Uptime, bucket
-from tentaculo.model.service_rates import LEAST_DAYS, usual_rates
+from tentaculo.model.service_rates import LEAST_DAYS, share_interval, usual_rates
 
 START = 20_000 * DAY + 15 * HOUR
 WHOLE = HOUR * 1000
@@ -70,3 +70,12 @@ def test_three_wrong_days_of_seven_do_not_move_it(wrong: list[int]) -> None:
     found = usual_rates(START, [*(hour(600 + number) for number in range(4)), *map(hour, wrong)])
     assert found is not None
     assert 10.0 <= found.requests_per_minute <= 10.06
+
+
+@pytest.mark.parametrize(
+    ("part", "whole", "low", "high"),
+    [(0, 20, 0, 0.161), (20, 20, 0.839, 1), (1, 20, 0.009, 0.236), (10, 1000, 0.0054, 0.0183), (0, 10**6, 0, 3.84e-6)],
+)
+def test_the_interval_of_a_share(part: int, whole: int, low: float, high: float) -> None:
+    # The values are those of Wilson's formula, as other programs print them.
+    assert share_interval(part, whole) == pytest.approx((low, high), rel=0.03)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from tentaculo.net.memory import (
     memory_limit,
     resident_memory,
     trim_memory,
+    without_collections,
 )
 from tentaculo.tasks import TaskGroup
 from tests.support.waits import eventually
@@ -54,6 +56,24 @@ def test_the_default_is_half_of_the_containers_limit(tmp_path: Path, files: dict
 def test_the_configured_limit_wins(tmp_path: Path) -> None:
     (tmp_path / "memory.max").write_text("536870912\n")
     assert memory_limit(1000, 1, tmp_path) == 1000
+
+
+@pytest.mark.parametrize(("count", "is_frozen"), [(200, True), (20, False)])
+def test_many_objects_are_frozen_and_few_are_collected(
+    monkeypatch: pytest.MonkeyPatch, count: int, is_frozen: bool
+) -> None:
+    monkeypatch.setattr(memory, "FREEZE_FROM", 100)
+    gc.collect()
+    before = gc.get_freeze_count()
+    try:
+        with without_collections():
+            made = [[number] for number in range(count)]
+        frozen = gc.get_freeze_count() - before
+        assert len(made) == count
+        assert (frozen >= count) is is_frozen
+        assert gc.isenabled()
+    finally:
+        gc.unfreeze()
 
 
 def test_free_memory_is_given_back_at_once() -> None:

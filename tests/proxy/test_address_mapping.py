@@ -181,6 +181,23 @@ class TestAuthorities:
     def test_the_service_by_its_address(self, upstream: Endpoint, reference: str) -> None:
         assert mapping(STRIP, upstream=upstream).reference_to_client(reference) == "http://gate.example:8000/s/x"
 
+    @pytest.mark.parametrize(
+        ("reference", "expected"),
+        [
+            # A follower names the leader, as Vault and Consul do.
+            ("http://10.0.0.6:8001/x", "http://gate.example:8000/s/x"),
+            ("//[FD00::7]:8001/x", "//gate.example:8000/s/x"),
+            ("http://up.example/x", "http://gate.example:8000/s/x"),
+            ("http://up.example:80/x", "http://gate.example:8000/s/x"),
+            ("https://up.example/x", "https://up.example/x"),
+            ("http://10.0.0.6/x", "http://10.0.0.6/x"),
+            ("http://10.0.0.6:8002/x", "http://10.0.0.6:8002/x"),
+        ],
+    )
+    def test_the_service_by_the_address_of_another_endpoint(self, reference: str, expected: str) -> None:
+        urls = ["http://10.0.0.5:8001", "http://10.0.0.6:8001", "http://[fd00::7]:8001", "http://up.example"]
+        assert location(STRIP, reference, url=None, urls=urls) == expected
+
     @pytest.mark.parametrize("reference", ["http://inner.example/x", "http://inner.example:8001/x"])
     def test_the_service_by_the_host_that_it_is_sent(self, reference: str) -> None:
         assert location(STRIP, reference, host="inner.example") == "http://gate.example:8000/s/x"
@@ -298,6 +315,15 @@ class TestOtherFields:
             ),
             ("www-authenticate", 'Basic realm="resource_metadata=/a"', 'Basic realm="resource_metadata=/a"'),
             ("www-authenticate", "Bearer resource_metadata=/x", "Bearer resource_metadata=/x"),
+            # Container registries say there where their clients get a token.
+            (
+                "www-authenticate",
+                'Bearer realm="http://10.0.0.5:8001/v2/token",service="http://10.0.0.5:8001/x"',
+                'Bearer realm="http://gate.example:8000/s/v2/token",service="http://10.0.0.5:8001/x"',
+            ),
+            ("www-authenticate", 'bearer Realm = "https://else.example/t"', 'bearer Realm = "https://else.example/t"'),
+            # The client computes with the realm of a Digest.
+            ("www-authenticate", 'Digest realm="http://10.0.0.5:8001/"', 'Digest realm="http://10.0.0.5:8001/"'),
             ("www-authenticate", "Negotiate", "Negotiate"),
             (
                 "report-to",

@@ -158,6 +158,23 @@ def test_every_fault_of_a_line_is_named_at_once(tmp_path: Path) -> None:
         assert key in str(caught.value)
 
 
+def test_every_faulty_line_is_named_at_once(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text(f"{ONE.hash} name=?\n{TWO.hash}\nplain-token\n")
+    with pytest.raises(TokenFileError) as caught:
+        read_tokens(tmp_path / "token")
+    assert "line 1 name must" in str(caught.value)
+    assert "line 3 hash must" in str(caught.value)
+    assert "plain-token" not in str(caught.value)
+    (tmp_path / "token").write_text(1000 * "x\n")
+    with pytest.raises(TokenFileError, match=r"line 20 .*; and 980 more$"):
+        read_tokens(tmp_path / "token")
+
+
+def test_a_file_of_notepad_is_read(tmp_path: Path) -> None:
+    (tmp_path / "token").write_bytes(b"\xef\xbb\xbf" + f"{ONE.hash} name=one\r\n{TWO.hash}\r\n".encode())
+    assert [one.hash for one in read_tokens(tmp_path / "token")] == [ONE.hash, TWO.hash]
+
+
 ADD = """
 import sys
 from pathlib import Path

@@ -202,6 +202,8 @@ async def test_every_refusal_says_whose_it_is_and_which_request_it_answers(
         ("GET", "/health", [], 200),
         ("GET", "/status", [], 200),
         ("GET", "/", [], 302),
+        ("GET", "http://localhost", [], 302),
+        ("HEAD", "http://localhost", [], 302),
         ("OPTIONS", "*", [], 200),
         ("OPTIONS", "/events/ingest", [b"Origin: " + ORIGIN, b"Access-Control-Request-Method: POST"], 204),
         ("OPTIONS", "/madre", [b"Origin: " + ORIGIN, b"Access-Control-Request-Method: POST"], 204),

@@ -108,6 +108,24 @@ def test_a_service_that_was_turned_off_says_so(url: str) -> None:
     assert as_moment(found["last_check"]) == NOW.replace(tzinfo=None), "that is when it was last probed"
 
 
+@pytest.mark.parametrize(("health", "word"), [(Health.UP, "OK"), (Health.DOWN, "BROKEN")])
+def test_a_service_that_is_not_probed_any_more_keeps_nothing_of_its_last_probe(
+    url: str, health: Health, word: str
+) -> None:
+    write_services(url, [view("hermes")], NOW)
+    write_services(url, [unprobed("hermes", health, reason="not probed; its requests decide")], LATER)
+    found = row(url, "hermes")
+    assert (found["status"], found["snippet"]) == (word, "not probed; its requests decide")
+    assert (found["http_code"], found["latency_ms"], found["endpoint_ok"]) == (None, None, None)
+
+
+def test_a_state_from_before_a_restart_keeps_what_its_probe_found(url: str) -> None:
+    write_services(url, [view("hermes")], NOW)
+    before = row(url, "hermes")
+    write_services(url, [unprobed("hermes", Health.UP, is_restored=True)], LATER)
+    assert row(url, "hermes") == before | {"health_url": row(url, "hermes")["health_url"]}
+
+
 def test_an_open_breaker_leaves_no_endpoint_that_is_ok(url: str) -> None:
     write_services(url, [view("hermes", breaker="open")], NOW)
     found = row(url, "hermes")

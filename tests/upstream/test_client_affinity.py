@@ -73,7 +73,7 @@ def test_the_cost_of_new_clients_is_in_proportion_to_the_endpoints() -> None:
         values = [(endpoint, cookie(of, endpoint)) for _ in range(10) for endpoint in endpoints]
     assert all(leads(of, value) == endpoint for endpoint, value in values)
     assert len({value for _, value in values}) == len(values)
-    assert calls.total < 300 * len(values)  # 90; 1,300 where each value is sought anew
+    assert calls.total < 300 * len(values)  # 90; 1,300 where each value is sought again
 
 
 def test_the_cost_of_a_long_cookie_is_small() -> None:

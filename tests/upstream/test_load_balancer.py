@@ -274,6 +274,21 @@ class TestWeights:
             assert of.acquire() is not None
         assert [one.in_flight for one in of.endpoints] == [30, 10]
 
+    def test_idle_ones_that_are_about_as_fast_take_turns_by_weight(self) -> None:
+        clock = Clock()
+        of = balancer(Fuse(), Fuse(), Fuse(), weights=(3, 1, 2), clock=clock)
+        assert Counter(ports(of, 60)) == {1: 30, 2: 10, 3: 20}
+        for one in of.endpoints:
+            clock.moment += 0.01
+            one.note_latency(0.0005)
+        of.endpoints[1].note_latency(0.008)  # it had to be connected to
+        assert Counter(ports(of, 60)) == {1: 30, 2: 10, 3: 20}
+        for one, seconds in zip(of.endpoints, (0.1, 0.03, 0.05), strict=True):
+            one.note_latency(seconds)
+        assert Counter(ports(of, 30)) == {2: 10, 3: 20}, "one that takes three times as long is no equal"
+        of.endpoints[1].note_latency(0.06)
+        assert Counter(ports(of, 60)) == {1: 30, 2: 10, 3: 20}
+
     def test_in_turn_by_weight(self) -> None:
         of = balancer(Fuse(), Fuse(), weights=(3, 1), in_turn=True)
         assert Counter(ports(of, 40)) == {1: 30, 2: 10}

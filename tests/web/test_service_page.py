@@ -56,7 +56,7 @@ async def test_numbers_stand_beside_what_is_usual(gateway: Gateway) -> None:
     state.route_counts = {"madre": {"/a": RouteCount(3, 2), "/b": RouteCount(40, 0)}}
     said = words(await page(gateway, "madre"))
     assert "Requests, 5 min 64 a minute, usually 60" in said
-    assert "Failed, 5 min 6.2 %" in said
+    assert "Failed, 5 min 6.2 % 95 % interval 4.1 % to 9.5 %" in said
     assert "95 % within 10 ms usually 24 ms; half within 10 ms, 99 % within 10 ms; of requests" in said
     assert "Up, 90 days 99.98 %" in said
     assert "Routes The last 3 hours /b 40 requests, 0 failed /a 5 requests, 2 failed" in said

@@ -6,7 +6,9 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
@@ -14,6 +16,7 @@ from structlog.testing import capture_logs
 from tentaculo.model.health import BreakerState, ConcurrencyView, Endpoint
 from tentaculo.upstream import concurrency_limit
 from tests.conftest import Live, Start
+from tests.support.reloading import serving
 from tests.support.wire import (
     Reader,
     Request,
@@ -253,3 +256,25 @@ async def test_an_overloaded_service_is_limited_until_it_recovers(
             assert (await ask(live.port)).status == 200
     assert 503 in statuses
     assert limit_of(live).shed == statuses.count(503)
+
+
+@pytest.mark.parametrize(("number", "more"), [(1, 0), (2, 0), (3, 1)])
+async def test_a_reload_with_another_number_counts_what_is_in_flight(tmp_path: Path, number: int, more: int) -> None:
+    def services(port: int, **settings: Any) -> dict[str, Any]:
+        route = {"prefix": "/s", "strip": True, "auth": "none"}
+        return {"s": {"url": f"http://127.0.0.1:{port}", "routes": [route], **settings}}
+
+    holding = Holding()
+    async with upstream(answering(holding.answer)) as up, serving(tmp_path, services(up.port, concurrency=2)) as served:
+        async with waiting(served.port, 2) as wires:
+            await up.until(lambda: holding.held == 2)
+            await served.reload(services=services(up.port, concurrency=number, warn=True))
+            async with waiting(served.port, more) as others:
+                await up.until(lambda: holding.held == 2 + more)
+                refused = await ask(served.port)
+                assert (refused.status, json.loads(refused.body)["in_flight"]) == (503, 2 + more)
+                assert json.loads(refused.body)["limit"] == number
+                holding.may_answer.set()
+                assert [(await wire.response()).status for wire in [*wires, *others]] == [200] * (2 + more)
+        assert served.gateway.proxy.concurrency("s") == ConcurrencyView(number, 0, 1, 1)
+        assert (await ask(served.port)).status == 200

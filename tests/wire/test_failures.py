@@ -177,15 +177,24 @@ async def test_an_open_breaker_closes_after_one_good_trial(start: Start, service
             assert (await ask(wire, "/s/")).status == 200
 
 
-async def test_one_bad_url_does_not_pause_a_service(start: Start, service: Service) -> None:
+@pytest.mark.parametrize(
+    ("bad", "status"),
+    [
+        (ok(status=b"500 Oops"), 500),
+        # More than `limits.headers`, or more addresses than are mapped: the limits are the gateway's.
+        (ok(b"", b"X: " + b"a" * 40_000), 502),
+        (ok(b"", b"Link: " + b"</a>," * 2000), 502),
+    ],
+)
+async def test_one_bad_url_does_not_pause_a_service(start: Start, service: Service, bad: bytes, status: int) -> None:
     def answer(request: Request) -> bytes:
-        return ok(status=b"500 Oops" if request.target == "/bad" else b"200 OK")
+        return bad if request.target == "/bad" else ok()
 
     async with upstream(answering(answer)) as up:
         live = await start(service(up.port, breaker={"failures": 5}))
         async with dial(live.port) as wire:
             for _ in range(30):
-                assert (await ask(wire, "/s/bad")).status == 500
+                assert (await ask(wire, "/s/bad")).status == status
             assert (await ask(wire, "/s/good")).status == 200
         view = live.gateway.health_service.board.service("s")
     assert (view.breaker.state, view.breaker.failure_count) == (BreakerState.CLOSED, 0)

@@ -358,9 +358,9 @@ async def test_look_alikes_of_known_names_are_dropped(start: Start, service: Ser
     assert {name.encode() for name, _ in up.requests[0].headers} & set(names) == set()
 
 
-ANNOUNCED = b"POST /s/ HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum,cookie, grpc-status,X_Real_IP, Content-Length, X-Gone,,x-hop\r\n"
+ANNOUNCED = b"POST /s/ HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum,cookie, grpc-status,X_Real_IP, Content-Length, Range, if-match, Content-Type, X-Gone,,x-hop\r\n"
 TRAILERS = b"X-Sum:  a\r\ngrpc-status: 0\r\n"
-HIDDEN = b"Content-Length: 3\r\nX-Unannounced: 1\r\nX-VX11-Token: x\r\nX_Forwarded_For: 1.1.1.1\r\nCookie: a=b\r\nX-Gone: 1\r\nX-Hop: 1\r\n"
+HIDDEN = b"Content-Length: 3\r\nRange: bytes=0-1\r\nIf-Match: x\r\nContent-Type: x\r\nX-Unannounced: 1\r\nX-VX11-Token: x\r\nX_Forwarded_For: 1.1.1.1\r\nCookie: a=b\r\nX-Gone: 1\r\nX-Hop: 1\r\n"
 
 
 @pytest.mark.usefixtures("both_ways")

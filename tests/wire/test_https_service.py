@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from typing import cast
 
 import pytest
 
@@ -135,14 +136,14 @@ async def test_a_transfer_that_stands_still_is_counted(
             while True:
                 writer.write(LARGE)
                 await writer.drain()
-        writer.transport.pause_reading()
+        cast(asyncio.Transport, writer.transport).pause_reading()
         await over.wait()
 
     async with upstream(script, tls=tls) as up:
         live = await start(service(up.port, scheme="https"))
         memory = live.gateway.memory
         async with dial(live.port) as wire:
-            wire.writer.transport.pause_reading()
+            cast(asyncio.Transport, wire.writer.transport).pause_reading()
             wire.writer.write(HEAD + b"Content-Length: 100000000\r\n\r\n" if way == "up" else GET)
             for _ in range(10 if way == "up" else 0):
                 wire.writer.write(LARGE)

@@ -198,6 +198,12 @@ REWARDS: dict[str, tuple[bytes, float | None]] = {
     "error status": (ok(b"{}", b"Content-Type: application/json", status=b"500 Failed"), 0.0),
     "rate limited": (ok(b"{}", status=b"429 Too Many Requests"), 0.0),
     "mad numbers": (reply(status="ok", latency_ms=-1, cost="much"), None),
+    "numbers that no limit is above": (reply(status="ok", latency_ms=10**400, cost=1e12), 1 - 0.2 - 0.5),
+    # As the json of Python writes them.
+    "NaN beside partial": (reply(status="partial", quality=float("nan")), 0.0),
+    "NaN": (reply(status="ok", latency_ms=float("nan"), cost=float("nan")), None),
+    "Infinity": (reply(status="ok", latency_ms=float("inf"), cost=0), 1 - 0.2),
+    "a number as text": (reply(status="ok", latency_ms="5000", cost="1"), None),
     "gzip": (
         ok(gzip.compress(b'{"status": "partial"}'), b"Content-Type: application/json", b"Content-Encoding: gzip"),
         0.0,
@@ -371,6 +377,33 @@ async def test_a_target_whose_breaker_is_open_is_not_chosen(start: Start, refusi
                 assert rotation_of(live) == TargetRecord("A", Chosen.LEARNED, 1.0, rotation_of(live).reward)
         [view] = [group.view() for group in live.gateway.proxy.groups]
         assert [target.probability for target in view.targets] == [1.0, 0.0]
+
+
+async def test_a_target_that_is_off_is_not_chosen_also_if_the_route_is_its_own(
+    start: Start, refusing_port: int
+) -> None:
+    async with upstream(answering(ok(b"other"))) as other:
+        services = fleet(refusing_port, other.port)
+        services["s"]["enabled"] = False
+        live = await start(services)
+        async with dial(live.port) as wire:
+            for line in (b"X-Any: 1", b"X-Tentaculo-Target: B"):
+                await wire.send(post(b"", live.auth.strip(), line))
+                assert (await wire.response()).body == b"other"
+            await wire.send(post(b"", live.auth.strip(), b"X-Tentaculo-Target: A"))
+            refused = await wire.response()
+            assert (refused.status, json.loads(refused.body)["service"]) == (503, "s")
+    services = fleet(1, refusing_port)
+    services["s"]["enabled"] = False
+    live = await start(services)
+    for error in ("connect_failed", "circuit_open"):
+        response = await exchange(live, post(b"", live.auth.strip()))
+        problem = json.loads(response.body)
+        assert (problem["error"], problem["service"]) == (error, "t"), "the target that is on says why"
+    services["t"]["enabled"] = False
+    live = await start(services)
+    refused = await exchange(live, post(b"", live.auth.strip()))
+    assert (refused.status, json.loads(refused.body)["error"]) == (503, "service_off")
 
 
 @pytest.mark.usefixtures("notices_soon")
