@@ -319,6 +319,8 @@ class ServiceRows:
     def end(self, service: ServiceSettings, at: datetime) -> None:
         """Write that a service is no longer configured since `at`: nothing else would ever change its row."""
         first = service.upstreams[0]
+        if self._board.has(first):
+            return  # a later reload has added it again
         self._record([ServiceView(service.name, first.port, Health.OFF, because("removed"), at, (), host=first.host)])
 
     def forget(self, services: Iterable[str] | None = None) -> None:

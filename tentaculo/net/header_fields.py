@@ -153,6 +153,11 @@ RESPONSE_FIELDS = (
     ),
     Field("Keep-Alive", Kind.DROPPED, _KEEP_ALIVE),
     Field("Proxy-Connection", Kind.DROPPED, ""),
+    Field(
+        "Proxy-Support",
+        Kind.REMADE,
+        "`Session-Based-Authentication` with a 401 that offers `NTLM` or another of the schemes above (RFC 4559 section 6)",
+    ),
     Field("Proxy-Authenticate", Kind.DROPPED, ""),
     Field("Proxy-Authorization", Kind.DROPPED, ""),
     Field("TE", Kind.DROPPED, ""),

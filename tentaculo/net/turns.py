@@ -19,6 +19,7 @@ messages take turns in the same queue (`TurnScheduler.turn`).
 from __future__ import annotations
 
 import asyncio
+import ssl
 import sys
 from abc import ABC, abstractmethod
 from collections import deque
@@ -55,7 +56,18 @@ class TurnScheduler:
 
     __slots__ = (
         *("_is_owed", "_last", "_light", "_number", "_waiting"),
-        *("buffer", "free", "handled", "large_buffer", "memory", "reads", "stalls"),
+        *(
+            "buffer",
+            "encrypted",
+            "free",
+            "handled",
+            "incoming",
+            "large_buffer",
+            "memory",
+            "outgoing",
+            "reads",
+            "stalls",
+        ),
     )
 
     def __init__(self, memory: MemoryBudget | None = None, stall: float = 60.0) -> None:
@@ -83,6 +95,10 @@ class TurnScheduler:
         """Where every read goes first. What was read is copied at once."""
         self.buffer = self.large_buffer[:READ_SIZE]
         """The part of it for usual reads."""
+        self.encrypted = memoryview(mmap(-1, MOST_READ))
+        """The same for what is decrypted into the other one."""
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        """What OpenSSL reads and has written for one connection with TLS. Both are empty whenever another one runs."""
 
     def __repr__(self) -> str:
         return f"<TurnScheduler: {self.reads} reads, {self.waiting} waiting>"

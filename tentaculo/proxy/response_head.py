@@ -163,6 +163,9 @@ class ResponseHeadBuilder:
         if status == 426 and fields.upgrade is not None:
             # This response must name the protocols (RFC 9110 section 15.5.22), and the gateway passes an upgrade on.
             parts.append(b"Connection: Upgrade\r\nUpgrade: %b\r\n" % fields.upgrade)
+        if status == 401 and fields.binds_connection:
+            # Without it a client does not authenticate its connection through a proxy (RFC 4559 section 6).
+            parts.append(b"Connection: Proxy-Support\r\nProxy-Support: Session-Based-Authentication\r\n")
         parts.append(self._own_lines(head))
         key = (self._plan.identity, self._method, self._minor, wanted, self._replace_cors)
         return CachedResponseHead(key, b"".join(parts), is_chunked, keep_alive)

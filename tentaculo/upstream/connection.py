@@ -27,6 +27,7 @@ from tentaculo.net.tcp import (
     unread,
     unread_events,
 )
+from tentaculo.net.tls import TRUNCATED
 from tentaculo.net.turns import READ_SIZE, STEPS, TurnReader, TurnScheduler
 from tentaculo.upstream.response_reader import ResponseHeadCache, ResponseReader
 
@@ -40,7 +41,6 @@ MAX_IDLE = 60.0
 """Seconds after which an idle connection is not used any more; most servers keep theirs for longer."""
 MAX_IDLE_UNSAFE = 1.0
 """The same for a request that cannot be repeated, where the service does not say how long it keeps a connection."""
-
 
 # Read on every proxied request: a global is a good deal cheaper than an attribute of an enum class.
 _FIRST_BYTE_TIMEOUT = Failure.FIRST_BYTE_TIMEOUT
@@ -311,8 +311,7 @@ class UpstreamConnection(TurnReader):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The connection stands."""
         self.transport = cast(asyncio.Transport, transport)
-        # Not 0: with TLS, uvloop would take an empty buffer for a full one.
-        self.transport.set_write_buffer_limits(1, 0)
+        self.transport.set_write_buffer_limits(0)
         if (sock := tcp(transport)) is not None:
             keep_alive(sock)
 
@@ -405,6 +404,8 @@ class UpstreamConnection(TurnReader):
         try:
             if exc is not None:
                 raise Http1Error("the connection was reset within the response")
+            if transport is not None and transport.get_extra_info(TRUNCATED):
+                raise Http1Error("the connection was closed without TLS's close_notify")
             response.end()
         except Http1Error as error:
             self.fail(UpstreamError(Failure.BODY_CUT if response.head else Failure.BAD_RESPONSE, str(error)))

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from tentaculo.model.health import BreakerState, Endpoint, Outcome
+from tentaculo.net.tcp import time_limit
 from tentaculo.upstream.circuit_breaker import CircuitBreaker
 from tentaculo.upstream.concurrency_limit import ConcurrencyLimit
 from tentaculo.upstream.outlier_detection import OutlierDetector
@@ -366,7 +367,7 @@ class LoadBalancer:
             # The last request in flight may have ended since, when nobody waited yet.
             self.wake_if_room()
         try:
-            async with asyncio.timeout(seconds):
+            async with time_limit(seconds):
                 await waiter
         except (TimeoutError, asyncio.CancelledError) as error:
             if waiter in self.waiting:

@@ -9,7 +9,6 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable
-from typing import Any, cast
 
 from tentaculo.config.limits import LimitSettings
 from tentaculo.model.failure import Failure, UpstreamError
@@ -17,12 +16,11 @@ from tentaculo.model.health import Endpoint
 from tentaculo.net.connecting import Addresses, LookUp, NoPortError, is_shortage
 from tentaculo.net.resolving import look_up
 from tentaculo.net.tcp import time_limit
+from tentaculo.net.tls import open_tls
 from tentaculo.net.turns import TurnScheduler
 from tentaculo.upstream.connection import MAX_IDLE, UpstreamConnection
 from tentaculo.upstream.response_reader import ResponseHeadCache
 
-TLS_READ_AHEAD = 16 * 1024
-"""Encrypted bytes that may wait where the receiver is not read; then nothing is read. A read may bring 256 KB more."""
 CLOSING_TURNS = 3
 """Turns of the event loop after which a connection that was aborted has given its descriptor back."""
 
@@ -118,18 +116,13 @@ class Pool:
         loop = asyncio.get_running_loop()
         connection = UpstreamConnection(loop, self._turns, self.limits.headers, self._heads, address, self._forget)
         try:
-            transport, _ = await loop.create_connection(
-                lambda: connection,
-                address,
-                self.upstream.port,
-                ssl=self._tls,
-                server_hostname=self.server_name if self._tls is not None else None,
-            )
+            if self._tls is None:
+                await loop.create_connection(lambda: connection, address, self.upstream.port)
+            else:
+                await open_tls(connection, self._turns, self._tls, self.server_name, address, self.upstream.port)
         except BaseException:
             connection.abort()
             raise
-        if self._tls is not None:
-            cast(Any, transport).set_read_buffer_limits(TLS_READ_AHEAD, 0)
         self.opened += 1
         self._clock = loop.time
         return connection

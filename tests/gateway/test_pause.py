@@ -14,7 +14,7 @@ import pytest
 from tests.support.certificates import self_signed
 from tests.support.gateway_process import Running, running_gateway
 from tests.support.waits import eventually
-from tests.support.wire import Reader, Upstream, Writer, answering, dial, ok, read_request, upstream
+from tests.support.wire import Reader, Request, Upstream, Writer, answering, dial, ok, read_request, upstream
 
 pytestmark = pytest.mark.command
 PAUSE = 3.5
@@ -90,6 +90,27 @@ async def test_what_a_client_sent_meanwhile_is_not_late(before: bytes, meanwhile
                 await wire.send(meanwhile)
             response = await wire.response()
     assert (response.status, response.body) == (200, b"ok")
+
+
+async def test_room_that_came_meanwhile_is_not_late() -> None:
+    may_respond = asyncio.Event()
+
+    async def answer(_: Request) -> bytes:
+        await may_respond.wait()
+        return ok()
+
+    async with upstream(answering(answer)) as up:
+        service = {"url": f"http://127.0.0.1:{up.port}", "probe": {"kind": "none"}}
+        routes = [{"prefix": "/s", "strip": True, "auth": "none"}]
+        config = {"limits": {**LIMITS, "in_flight": 1}, "services": {"s": {**service, "routes": routes}}}
+        async with running_gateway(config) as running, dial(running.port) as first, dial(running.port) as second:
+            await first.send(b"GET /s/ HTTP/1.1\r\nHost: h\r\n\r\n")
+            await up.until(lambda: len(up.requests) == 1)
+            await second.send(b"GET /s/ HTTP/1.1\r\nHost: h\r\n\r\n")
+            await asyncio.sleep(0.3)  # until it waits for room
+            async with paused(running):
+                may_respond.set()
+            assert [(await wire.response()).status for wire in (first, second)] == [200, 200]
 
 
 async def test_an_alert_that_was_taken_meanwhile_is_not_sent_again(refusing_port: int) -> None:

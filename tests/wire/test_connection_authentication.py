@@ -75,6 +75,37 @@ async def test_another_client_is_not_answered_as_its_user(
             assert (await ask(stranger, "/s/mail")).body == b"mail of nobody"
 
 
+@pytest.mark.parametrize(
+    ("lines", "supports"),
+    [
+        ([b"WWW-Authenticate: Negotiate"], True),
+        # As IIS does for a request with Via; a client on Windows then relies on what the gateway says.
+        (
+            [
+                b"WWW-Authenticate: Negotiate",
+                b"WWW-Authenticate: NTLM",
+                b"Connection: Proxy-Support",
+                b"Proxy-Support: Session-Based-Authentication",
+            ],
+            True,
+        ),
+        ([b"WWW-Authenticate: NTLM", b"Proxy-Support: Session-Based-Authentication"], True),
+        ([b"WWW-Authenticate: Basic", b"Proxy-Support: Session-Based-Authentication"], False),
+    ],
+)
+async def test_the_client_learns_that_the_authentication_of_a_connection_is_supported(
+    start: Start, service: Service, lines: list[bytes], supports: bool
+) -> None:
+    """It must not use this authentication through a proxy that does not say so (RFC 4559 section 6)."""
+    async with upstream(answering(ok(b"", *lines, status=b"401 Unauthorized"))) as up:
+        live = await start(service(up.port))
+        async with dial(live.port) as wire:
+            for _ in range(2):
+                response = await ask(wire, "/s/mail")
+                assert response.all("proxy-support") == (["Session-Based-Authentication"] if supports else [])
+                assert response.all("connection") == (["Proxy-Support"] if supports else [])
+
+
 async def test_a_handshake_stays_at_one_endpoint(start: Start, service: Service) -> None:
     async with upstream(authenticating(b"NTLM")) as one, upstream(authenticating(b"NTLM")) as two:
         live = await start(service(one.port, two.port))
