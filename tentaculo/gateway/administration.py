@@ -22,10 +22,10 @@ from tentaculo.config.changing import FaultyChangeError, SetByEnvironmentError
 from tentaculo.config.comparison import compare
 from tentaculo.config.effective import effective_values, sources_of
 from tentaculo.config.environment import process_environment
-from tentaculo.config.errors import ConfigError, ConfigFault, KeyPath
+from tentaculo.config.errors import ConfigError, ConfigFault, KeyPath, dotted
 from tentaculo.config.loader import load_sources
 from tentaculo.config.masking import masked
-from tentaculo.config.merge_patch import Table, value_at, with_value
+from tentaculo.config.merge_patch import MISSING, Table, value_at, with_value
 from tentaculo.gateway.edits import Action, Edit, NoSuchThingError, changed_keys, endpoints_of, missing
 from tentaculo.gateway.layer_keeper import (
     Adoption,
@@ -51,6 +51,7 @@ ATTEMPTS = 10
 FOLLOW_WITHIN = 3.0
 """Seconds that a change waits until this machine serves what another one has changed first."""
 _LOOK_EVERY = 0.05
+_NO_ADDRESS = "needs an address in the change itself"
 SETTLE_EVERY = 1.0
 """Seconds between two attempts to reach a database that was lost during a change."""
 
@@ -279,7 +280,11 @@ class ConfigurationAdministration:
     def _check(self, layer: ChangeLayer, sources: Sources, at: datetime) -> Sources:
         """`sources` with `layer`. Raises ConfigError with every fault of the configuration that they make."""
         after = replace(sources, layer=layer, refused=())
-        load_sources(after, self._environ, _with_new(sources, layer), now=at)
+        tables = _with_new(sources, layer)
+        load_sources(after, self._environ, tables, now=at)
+        # Only the environment has its address, which makes nothing new: the change would have no effect.
+        if added := [place for place in layer.orphans(sources.tables) if value_at(tables, place) is not MISSING]:
+            raise ConfigError([ConfigFault(dotted(place), _NO_ADDRESS) for place in added])
         return after
 
     def _others(self, error: FaultyChangeError, sources: Sources, at: datetime) -> list[ConfigFault]:

@@ -358,6 +358,17 @@ async def test_what_only_the_environment_has_is_refused_with_its_name(
         assert live.services["env"].enabled
 
 
+async def test_a_new_thing_whose_address_only_the_environment_has_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was said to be changed, and nothing was: the environment makes no service by a key of it."""
+    monkeypatch.setenv("TENTACULO_SERVICES_NEW_URL", "http://127.0.0.1:8003")
+    async with running(tmp_path) as live:
+        refused = await live.send("PUT", "/services/new", {"routes": [{"prefix": "/new"}]}, status=422)
+        assert [fault["path"] for fault in refused["faults"]] == ["services.new"]
+        assert not live.changes.exists()
+
+
 async def test_a_list_that_the_environment_replaces_is_refused_with_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
