@@ -12,7 +12,7 @@ from tentaculo.model.event import RecordOwnEvent
 from tentaculo.security.sessions import Sessions
 from tentaculo.security.sign_in import AttemptLimit, SignIn
 from tentaculo.security.tickets import Tickets
-from tentaculo.security.token_file import WatchedTokenFile
+from tentaculo.security.token_file import WatchedTokenFile, token_file
 from tentaculo.security.tokens import Tokens, TokenUse
 from tentaculo.store.client import StoreClient
 from tentaculo.store.sessions import SessionTable
@@ -60,12 +60,20 @@ class Authentication:
     def accepted(self, config: Config, tokens: AcceptedTokens) -> Tokens:
         """The accepted tokens of a configuration, which is not served yet. What is known of each of them is kept.
 
-        Those that are served where they are the same: to make a thousand takes 10 ms.
+        Those that are served where they are the same: to make a thousand takes 4 ms.
         """
         enabled, names = config.auth.enabled, config.names
         if self.tokens.is_made_of(tokens, enabled=enabled, names=names):
             return self.tokens
         return Tokens(tokens, enabled=enabled, names=names, uses=self._uses)
+
+    def with_file_of(self, tokens: Tokens, newer: Tokens, config: Config) -> Tokens:
+        """`tokens`, which are those of `config`, with what the token file has in `newer` where both are of one file."""
+        file = self.watch.file
+        if file is None or not tokens.enabled or file.path != token_file(config):
+            return tokens
+        known, others = ([settings for settings, _, _ in one.listed] for one in (tokens, newer))
+        return tokens.replaced_by(file.with_others(known, [one for one in others if file.has(one)]))
 
     @staticmethod
     def _watched_file(config: Config, tokens: Tokens) -> WatchedTokenFile | None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from math import ceil
+from math import ceil, isclose
 from statistics import median
 from typing import Final, NamedTuple
 
@@ -156,14 +156,20 @@ class EarlyWarnings:
             await self._add(names, first, number, is_past=True)
         for one in found:
             if self._open.get((one.service, one.signal)) is not one and not self._has_ended(one):
-                self._finish(one, Outcome.UNKNOWN, one.opened_at)
+                self._finish(one, Outcome.UNKNOWN, _end_of(number))
 
     def _resume(self, name: str, found: Sequence[EarlyWarning], last: int) -> None:
-        """Continue the open warnings of a service, the newest of each signal. `last` is the last complete bin."""
+        """Continue the open warnings of a service, the newest of each signal. `last` is the last complete bin.
+
+        One of another limit than the present one is not continued: whether that is reached says nothing of it.
+        """
+        limits = self._limits[name]
         for kind, watch in self._watches[name].items():
             for key, detector in watch.detectors.items():
                 signal = _signal(kind, key)
-                if (warning := next((one for one in found if one.signal == signal), None)) is not None:
+                limit = limits.gauges[key] if kind == "gauges" else limits.latencies[kind]
+                warning = next((one for one in found if one.signal == signal), None)
+                if warning is not None and isclose(warning.limit, limit):
                     self._open[name, signal] = warning
                     opened = _forecast(warning)
                     # Where the clock was set back since, it would not end before the clock is there again.

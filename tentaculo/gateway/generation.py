@@ -87,7 +87,6 @@ class Generation:
     cors: CorsPolicy
     rules: RequestRules
     """How requests are judged, and the handlers of the gateway's own paths."""
-    hashes: frozenset[str] = field(repr=False)
     steps: Sequence[Step] = field(repr=False, default=())
     """What puts its parts in place, in this order."""
     endings: list[Step] = field(repr=False, default_factory=list)
@@ -96,6 +95,8 @@ class Generation:
     """None where it does not change."""
     on_drain: Sequence[Step] = field(repr=False, default=())
     """What ends the streams of its pages."""
+    tokens_before: Tokens | None = None
+    """Those that were accepted when it began to be prepared."""
 
     def end_streams(self) -> None:
         """End the streams of its pages."""
@@ -174,7 +175,6 @@ class Generations:
         self._current = Generation(
             *(self._first_number, config, digest(config, hashes), Changes(added=tuple(config.services)), tokens, cors),
             self._rules(config, tokens, cors, routes, _handler(runner), *self._rules_of_routes(config, None)),
-            hashes,
             on_drain=on_drain,
         )
         self._parts.limits.use(self._current.rules.limits)
@@ -184,8 +184,7 @@ class Generations:
         """Accept these tokens from now on, by the configuration that is served."""
         current = self.current
         current.rules.access.tokens = tokens
-        lines = token_lines([settings for settings, _, _ in tokens.listed])
-        self._current = replace(current, tokens=tokens, hashes=lines)
+        self._current = replace(current, tokens=tokens)
         self._parts.authentication.use(tokens)
 
     async def prepare(self, config: Config, hashes: AcceptedTokens | None) -> Generation:
@@ -194,15 +193,17 @@ class Generations:
         Without `hashes` the accepted tokens stay.
         """
         current, parts = self.current, self._parts
-        if hashes is None:
-            hashes = [settings for settings, _, _ in current.tokens.listed]
-        changes, served = await beside_the_loop(
-            lambda: (compare(current.config, config), appliable(current.config, config))
-        )
-        lines = token_lines(hashes)
-        if lines != current.hashes:
-            changes = changes.with_key("auth.tokens")
-        tokens, cors = parts.authentication.accepted(served, hashes), CorsPolicy(served.cors)
+        accepted = [settings for settings, _, _ in current.tokens.listed]
+        wanted = accepted if hashes is None else hashes
+
+        def find_changes() -> tuple[Changes, Config, frozenset[str]]:
+            changes, lines = compare(current.config, config), token_lines(wanted)
+            if lines != token_lines(accepted):
+                changes = changes.with_key("auth.tokens")
+            return changes, appliable(current.config, config), lines
+
+        changes, served, lines = await beside_the_loop(find_changes)
+        tokens, cors = parts.authentication.accepted(served, wanted), CorsPolicy(served.cors)
         on_drain: list[Step] = []
         is_other_memory = served.limits.memory != current.config.limits.memory
 
@@ -224,15 +225,15 @@ class Generations:
         app, routes, steps, endings, etag, of_routes = await beside_the_loop(build)
         native = NativeHandler(app, _handler(await _running(app)))
         rules = self._rules(served, tokens, cors, routes, native, *of_routes)
-        # Other tokens may be accepted meanwhile; the watch of their file reads it again after the swap.
         if self.current.number != current.number:
             raise StaleGenerationError
         return Generation(
-            *(current.number + 1, served, etag, changes, tokens, cors, rules, lines),
+            *(current.number + 1, served, etag, changes, tokens, cors, rules),
             steps=steps,
             endings=endings,
             memory_limit=memory_limit(served.limits.memory, parts.workers) if is_other_memory else None,
             on_drain=on_drain,
+            tokens_before=current.tokens,
         )
 
     def swap(self, generation: Generation, by: str = "") -> Changes:
@@ -246,6 +247,10 @@ class Generations:
         before = self.current
         if generation.number != before.number + 1 or not generation.steps:
             raise StaleGenerationError
+        newer: Tokens | None = None
+        if before.tokens is not generation.tokens_before:
+            # The token file has changed since it was read for this generation: what was revoked stays so.
+            newer = self._parts.authentication.with_file_of(generation.tokens, before.tokens, generation.config)
         steps: tuple[Step, ...] = (*generation.steps, partial(self._follow, generation), *before.on_drain)
         for step in steps:
             try:
@@ -253,7 +258,9 @@ class Generations:
             except Exception:  # the rest must still be put in place: one part alone would serve another configuration
                 log.exception("reload step failed", step=str(step))
         # What was prepared is in place, and would keep the parts of the generation before in memory.
-        self._current = replace(generation, steps=())
+        self._current = replace(generation, steps=(), tokens_before=None)
+        if newer is not None:
+            self.use_tokens(newer)
         self._endings.extend(generation.endings)
         generation.endings.clear()
         # To free the rest of a thousand services takes some milliseconds: not in this turn too.

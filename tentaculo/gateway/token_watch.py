@@ -88,6 +88,8 @@ class TokenWatch:
         """Look once a second. Never returns."""
         while True:
             await self._read_file()
+            # A thousand tokens take some milliseconds here, and again to say what has changed of them.
+            await asyncio.sleep(0)
             self.look()
             await self._store_uses(STORED)
             await asyncio.sleep(SWEEP)

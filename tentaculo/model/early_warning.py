@@ -137,7 +137,7 @@ def outcome_sentence(warning: EarlyWarning) -> str:
         case "ended":
             return f"It ended at {at} without the limit."
         case _:
-            return f"What became of it is not known: nothing was measured until {at}."
+            return f"What became of it is not known: at {at} it was not measured any more, or had another limit."
 
 
 def _number(value: float) -> str:

@@ -129,13 +129,13 @@ class WatchedTokenFile:
     def __init__(self, config: Config, known: Iterable[TokenSettings]) -> None:
         """`known` are the accepted tokens. Those that name their source were read from the places of `config`, perhaps a
         while ago: then the file is to be read once in any case, since it may have changed after that."""
-        self._path = token_file(config)
+        self.path = token_file(config)
         self._environment = environment_tokens(config)
         self._seen = _UNREAD if any(one.source for one in known) else self._stamp()
         self._was_missing = False
 
     def __repr__(self) -> str:
-        return f"<WatchedTokenFile {self._path}>"
+        return f"<WatchedTokenFile {self.path}>"
 
     @property
     def has_changed(self) -> bool:
@@ -155,17 +155,20 @@ class WatchedTokenFile:
             self._was_missing = True
             return None
         self._seen, self._was_missing = stamp, False
-        return read_tokens(self._path)
+        return read_tokens(self.path)
 
     def with_others(self, known: Iterable[TokenSettings], now: Iterable[TokenSettings]) -> list[TokenSettings]:
         """The accepted tokens once the file has those of `now`, where `known` were accepted before."""
-        place = f"{self._path}, line "
-        others = [one for one in known if one.source != _ENVIRONMENT and not one.source.startswith(place)]
+        others = [one for one in known if one.source != _ENVIRONMENT and not self.has(one)]
         return _once([*others, *now, *self._environment])
+
+    def has(self, token: TokenSettings) -> bool:
+        """Whether an accepted token was read from it."""
+        return token.source.startswith(f"{self.path}, line ")
 
     def _stamp(self) -> Stamp:
         try:
-            found = os.stat(self._path)
+            found = os.stat(self.path)
         except OSError:
             return None
         return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino

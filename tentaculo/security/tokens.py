@@ -106,10 +106,28 @@ class Caller:
         return not self.scopes.isdisjoint(need)
 
 
+class _Callers(dict[TokenCheck, Caller]):
+    """The callers of one token, each made for the first request that it sends: of a thousand tokens few are in use."""
+
+    __slots__ = ("_of",)
+
+    def __init__(self, issuer: Tokens, token: _Token, names: Mapping[str, str]) -> None:
+        self._of = issuer, token, names
+
+    def __missing__(self, check: TokenCheck) -> Caller:
+        issuer, token, names = self._of
+        scopes = granted(token.settings.scopes, names) if check.is_authenticated else frozenset[str]()
+        ends_at = token.ends_at if check.is_authenticated else None
+        made = Caller(
+            issuer, check, token.use, name=token.name, token=token.fingerprint, scopes=scopes, ends_at=ends_at
+        )
+        return self.setdefault(check, made)
+
+
 class _Token:
     """An accepted token, with the callers that it makes."""
 
-    __slots__ = ("callers", "digest", "ends_at", "expired", "fingerprint", "name", "settings", "use")
+    __slots__ = ("callers", "digest", "ends_at", "fingerprint", "name", "settings", "use")
 
     def __init__(self, issuer: Tokens, settings: TokenSettings, names: Mapping[str, str], use: TokenUse) -> None:
         self.settings = settings
@@ -118,15 +136,7 @@ class _Token:
         self.use = use
         self.name = name_of(settings)
         self.ends_at = None if settings.expires is None else settings.expires.timestamp()
-        scopes = granted(settings.scopes, names)
-        self.callers = {
-            check: Caller(
-                issuer, check, use, name=self.name, token=self.fingerprint, scopes=scopes, ends_at=self.ends_at
-            )
-            for check in TokenCheck
-            if check.is_authenticated
-        }
-        self.expired = Caller(issuer, TokenCheck.EXPIRED, use, name=self.name, token=self.fingerprint)
+        self.callers = _Callers(issuer, self, names)
 
     def is_over(self, now: float) -> bool:
         ends_at, use = self.ends_at, self.use
@@ -261,7 +271,7 @@ class Tokens:
         found = self._find(token)
         if found is None:
             return self._wrong
-        return found.expired if found.is_over(self.clock()) else found.callers[check]
+        return found.callers[TokenCheck.EXPIRED if found.is_over(self.clock()) else check]
 
     def _find(self, token: bytes) -> _Token | None:
         digest = sha256(token).digest()

@@ -190,6 +190,23 @@ async def test_an_open_warning_of_a_service_without_a_limit_is_unknown(bench: Be
     assert await bench.read() == [("requests_p95", "unknown")]
 
 
+@pytest.mark.parametrize("limit", [LIMIT / 2, LIMIT * 10])
+async def test_a_warning_whose_limit_is_another_now_is_neither_right_nor_wrong(bench: Bench, limit: float) -> None:
+    await bench.warnings.look()
+    await bench.pass_bins(ramp(36)[:30])
+    tables = {"services": {"madre": {"url": "http://127.0.0.1:9", "slow": limit}}}
+    config = load_tables(tables, {}, folder=Path("/")).config
+    bench.warnings = EarlyWarnings(config, bench.store, bench._record, bench.time)
+    await bench.pass_bins([0.36] * 3)
+    oldest = (await warnings_reader(bench.store, bench.time)(["madre"]))[-1]
+    assert oldest.limit == pytest.approx(LIMIT)
+    assert oldest.outcome == "unknown"
+    assert oldest.ended_at == datetime.fromtimestamp(START + 31 * BIN, UTC)
+    assert bench.recorded[1]["reason"] == (
+        "What became of it is not known: at 14:35 UTC it was not measured any more, or had another limit."
+    )
+
+
 async def test_time_in_maintenance_is_a_gap(bench: Bench) -> None:
     await bench.warnings.look()
     await bench.pass_bins(ramp(36), watched=0.3)

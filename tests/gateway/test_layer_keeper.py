@@ -81,6 +81,10 @@ def test_only_a_file_that_cannot_be_read_gives_way_to_taking_everything_back(tmp
     file.write_text("{")
     KeptFile(file, FIRST).write(SECOND, NOW)
     assert read_layer(file) == SECOND
+    file.write_text("{")
+    with pytest.raises(LayerConflictError):
+        KeptFile(file, layer(a=override(60))).write(layer(), NOW)
+    assert file.read_text() == "{", "the end of an override is no reason to replace what somebody edits"
     write_layer(file, ChangeLayer(9, changes={"services": {"b": None}}))
     with pytest.raises(LayerConflictError):
         KeptFile(file, FIRST).write(SECOND, NOW)

@@ -186,6 +186,23 @@ async def test_the_file_of_a_reload_is_watched_from_then_on(tmp_path: Path) -> N
         await eventually(lambda: tokens.tokens.accepts(b"ana") and not tokens.tokens.accepts(b"ci"))
 
 
+@pytest.mark.parametrize("keeps_tokens", [False, True])
+async def test_a_token_that_is_revoked_while_a_reload_is_prepared_is_not_accepted_again(
+    tmp_path: Path, keeps_tokens: bool
+) -> None:
+    """The reload has read the file before. Until the watch read it once more the token was accepted again."""
+    keep_token(tmp_path / "data/token", CI)
+    config = configured(tmp_path)
+    async with Gateway(config, accepted_tokens(config), probes=False) as gateway:
+        prepared = await gateway.prepare(config, None if keeps_tokens else accepted_tokens(config))
+        (tmp_path / "data/token").write_text(f"{hash_token('ana')}\n")
+        authentication = gateway.authentication
+        await eventually(lambda: not authentication.tokens.accepts(b"ci"))
+        gateway.swap(prepared)
+        for tokens in (authentication.tokens, gateway.generations.current.rules.access.tokens):
+            assert (tokens.accepts(b"ci"), tokens.accepts(b"ana")) == (False, True)
+
+
 async def test_the_number_of_the_generation_is_that_of_the_other_workers(tmp_path: Path) -> None:
     reloads = NoReloads()
     reloads.last = replace(reloads.last, generation=5)
