@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from math import sqrt
 from statistics import median
 from typing import TypeVar
 
@@ -163,14 +162,6 @@ def caught(ramps: Iterable[RampResult]) -> tuple[int, int]:
     """How many ramps were warned of in time, and how many there were."""
     found = list(ramps)
     return sum(map(is_caught, found)), len(found)
-
-
-def interval(found: int, of: int) -> tuple[float, float]:
-    """Wilson's interval of 95 % for a share."""
-    share, z2 = found / of, 1.96**2
-    middle = (share + z2 / (2 * of)) / (1 + z2 / of)
-    half = 1.96 * sqrt(share * (1 - share) / of + z2 / (4 * of * of)) / (1 + z2 / of)
-    return middle - half, middle + half
 
 
 def hardest(results: Iterable[T]) -> list[T]:

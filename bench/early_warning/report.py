@@ -11,7 +11,6 @@ from bench.early_warning.evaluation import (
     Results,
     caught,
     hardest,
-    interval,
     median_ahead,
     rate,
 )
@@ -21,6 +20,7 @@ from bench.early_warning.nab import SeriesResult
 from bench.early_warning.noise import traces
 from tentaculo.insight.detector import Thresholds
 from tentaculo.insight.watches import ENOUGH
+from tentaculo.model.service_rates import share_interval
 
 _INTRODUCTION = """# Early warning: how good it is
 
@@ -98,7 +98,7 @@ def render(results: Results, *, seed: int, design: Sequence[int], nab: Sequence[
 def _bar(results: Results) -> str:
     """Whether the detector reaches the bar, in sentences."""
     found, of = caught(_long(results.ramps[OURS]))
-    low, high = interval(found, of)
+    low, high = share_interval(found, of)
     false, weeks = rate(results.calm[OURS]), len(results.calm[OURS])
     is_met = found / of >= p.BAR_CAUGHT and false <= p.BAR_FALSE
     verdict = "The detector reaches it." if is_met else "**The bar is missed.**"
@@ -155,7 +155,7 @@ def _interval_of_times(results: Results) -> str:
     found = sum(one.is_within for one in named)
     if not named:
         return ""
-    low, high = interval(found, len(named))
+    low, high = share_interval(found, len(named))
     return (
         f"A warning by its trend names a time and an interval around it, from {Thresholds().sooner:g} to"
         f" {Thresholds().later:g} times the expected time, chosen on the design seeds with the five weights of before. Here"
@@ -194,7 +194,7 @@ def _share(ramps: Sequence[RampResult]) -> str:
     found, of = caught(ramps)
     if not of:
         return "none"
-    low, high = interval(found, of)
+    low, high = share_interval(found, of)
     return f"{found / of:.0%} ({low:.0%}–{high:.0%})"
 
 

@@ -350,10 +350,13 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
             self._backlog = bytes(left)
         except ssl.SSLError as error:
             self._error = error
+        # Before the transport is called, which may report to its protocol that it is full.
+        if self._outgoing.pending:
+            records.append(self._outgoing.read())
+        if self._error is not None:
             self.abort()
-        if self._tcp is not None and not self._tcp.is_closing():
+        elif self._tcp is not None and not self._tcp.is_closing():
             self._tcp.writelines(records)
-        self._settle()
         self._report_room()
 
     def _report_room(self) -> None:

@@ -56,6 +56,10 @@ class Veto:
     def __repr__(self) -> str:
         return f"<Veto after {self._failures} of {self._limit} failures>"
 
+    def has_rules_of(self, other: Veto) -> bool:
+        """Whether both come after as many failures, and last as long."""
+        return (self._limit, self._shortest) == (other._limit, other._shortest)
+
     @property
     def holds(self) -> bool:
         """Whether the target is to get nothing now."""
@@ -235,6 +239,8 @@ class TargetGroup:
                 old = before.targets[place]
                 target.calls, target.learned, target.rewards = old.calls, old.learned, old.rewards
                 target.recent = old.recent
+                if target.veto is not None and old.veto is not None and target.veto.has_rules_of(old.veto):
+                    target.veto = old.veto
                 self.chooser.restore(number, *learned[place])
 
     def view(self) -> GroupView:

@@ -12,7 +12,19 @@ import pytest
 from tentaculo.model.health import Endpoint, Health, ProbeResult
 from tentaculo.upstream.load_balancer import EndpointState
 from tests.conftest import Live, Start
-from tests.support.wire import Reader, Request, Response, Script, Wire, Writer, answering, dial, ok, upstream
+from tests.support.wire import (
+    Reader,
+    Request,
+    Response,
+    Script,
+    Wire,
+    Writer,
+    answering,
+    dial,
+    ok,
+    read_request,
+    upstream,
+)
 from tests.support.wire import Upstream as Server
 from tests.wire.conftest import Service
 
@@ -126,9 +138,14 @@ async def test_the_pace_of_an_upload_is_not_that_of_the_endpoint(start: Start, s
             assert await bodies(wire, 2) == [b"two", b"one"]
 
 
-async def test_requests_are_shared_by_weight(start: Start, service: Service) -> None:
+@pytest.mark.parametrize("policy", ["round_robin", "least_requests"])
+async def test_requests_are_shared_by_weight(
+    start: Start, service: Service, policy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # One that takes much longer for a moment, as on a busy machine, is no equal.
+    monkeypatch.setattr(EndpointState, "note_latency", lambda *_: None)
     async with address(b"one") as (_, first), address(b"two") as (_, second):
-        live = await start(service(first.port, second.port, settings={**IN_TURN, "weights": [3, 1]}))
+        live = await start(service(first.port, second.port, settings={"policy": policy, "weights": [3, 1]}))
         async with dial(live.port) as wire:
             assert sorted(await bodies(wire, 20)) == [b"one"] * 15 + [b"two"] * 5
 
@@ -256,3 +273,35 @@ async def test_a_sticky_upgrade_goes_where_the_page_came_from(start: Start, serv
             await wire.send(GET.replace(b"\r\n\r\n", upgrade))
             head = await wire.head()
             assert (head.status, session(head)[:21]) == (101, b"tentaculo-endpoint-s=")
+
+
+async def test_a_tenth_of_the_requests_is_repeated_and_ten_at_once(start: Start, service: Service) -> None:
+    seen = 0
+
+    async def every_second(reader: Reader, writer: Writer, _: Server) -> None:
+        nonlocal seen
+        await read_request(reader)
+        seen += 1
+        if seen % 2 == 0:
+            # A connection that is kept would be repeated for free when it breaks.
+            writer.write(ok(b"", b"Connection: close"))
+
+    breaker = {"failures": 1000, "rate": 1.0, "requests": 1000}
+    async with upstream(every_second) as first, upstream(every_second) as second:
+        live = await start(service(first.port, second.port, breaker=breaker))
+        began = perf_counter()
+
+        async def ask(request: bytes) -> Response:
+            async with dial(live.port) as wire:
+                await wire.send(request)
+                return await wire.response()
+
+        found = [await ask(GET) for _ in range(100)]
+        repeated, before = seen - 100, seen
+        # Ten at once, one a second, and one for each ten that were sent.
+        assert 10 <= repeated <= 10 + seen / 10 + perf_counter() - began + 1
+        refused = [one for one in found if one.status != 200]
+        assert {one.status for one in refused} == {502}
+        assert b"it was not repeated, since about a tenth of the requests may be" in refused[-1].body
+        posted = [(await ask(GET.replace(b"GET", b"POST"))).status for _ in range(20)]
+        assert (seen - before, set(posted)) == (20, {200, 502}), "no POST is sent twice"

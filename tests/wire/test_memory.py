@@ -8,6 +8,7 @@ import re
 import resource
 import select
 import socket
+import ssl
 import sys
 import tracemalloc
 from collections.abc import Iterator
@@ -378,3 +379,30 @@ async def test_a_thousand_clients_that_never_read_a_large_page_share_it(path: st
                 assert await asyncio.to_thread(client.recv, 12, socket.MSG_PEEK)
             assert resident_megabytes(pid) - before < 64
         await eventually(lambda: resident_megabytes(pid) - before < 20)
+
+
+async def test_a_download_over_tls_that_stands_still_takes_little_resident_memory(tls: ssl.SSLContext) -> None:
+    """Most of it would be in OpenSSL's buffers, which tracemalloc does not see. 640 KB each with the loop's own TLS."""
+    need(sys.platform == "linux", "/proc, which says how much memory is resident")
+    transfers = 60
+
+    async def script(reader: Reader, writer: Writer, state: Upstream) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % LARGE)
+        while True:
+            writer.write(BLOCK)
+            await writer.drain()
+
+    async with upstream(script, tls=tls) as up, AsyncExitStack() as stack:
+        route = {"prefix": "/s", "strip": True, "auth": "none"}
+        service = {"url": f"https://127.0.0.1:{up.port}", "probe": {"kind": "none"}, "routes": [route]}
+        gateway = await stack.enter_async_context(running_gateway({"services": {"s": service}}))
+        found = list[float]()
+        for count in (10, transfers):
+            for _ in range(count):
+                client = stack.enter_context(socket.create_connection(("127.0.0.1", gateway.port), TIMEOUT))
+                client.sendall(HEAD + b"\r\n")
+                assert (await asyncio.to_thread(client.recv, 12)).endswith(b"200")
+            await asyncio.sleep(1)
+            found.append(resident_megabytes(gateway.process.pid))
+        assert (found[1] - found[0]) * 1024 / transfers < 128

@@ -7,6 +7,7 @@ import gzip
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from tentaculo.model.target_group import Chosen, TargetRecord
 from tentaculo.proxy.rotated_exchange import RotatedExchange
 from tentaculo.proxy.target_group import Veto
 from tests.conftest import Live, Start
+from tests.support.reloading import serving
 from tests.support.waits import eventually
 from tests.support.wire import Reader, Request, Response, Upstream, Writer, answering, dial, ok, upstream
 from tests.wire.conftest import Service
@@ -510,3 +512,18 @@ async def _ended(live: Live, count: int) -> None:
     async with asyncio.timeout(20):
         while len(live.records) < count:
             await asyncio.sleep(0.01)
+
+
+async def test_a_reload_ends_no_veto_unless_the_breaker_has_other_rules(tmp_path: Path) -> None:
+    def services(**settings: Any) -> dict[str, Any]:
+        routes = [{"prefix": "/s", "auth": "none", "rotation": MODELS}]
+        return {"s": {"url": "http://127.0.0.1:9", "routes": routes, **settings}}
+
+    async with serving(tmp_path, services()) as served:
+        veto = served.gateway.proxy.groups[0].targets[0].veto
+        assert veto is not None
+        for _ in range(3):
+            veto.note(is_failure=True)
+        for settings, is_kept in (({"warn": True}, True), ({"breaker": {"open_for": 1}}, False)):
+            await served.reload(services=services(**settings))
+            assert [one.has_veto for one in served.gateway.proxy.groups[0].targets] == [is_kept, False]

@@ -12,7 +12,6 @@ from bench.early_warning.evaluation import (
     caught,
     evaluate,
     hardest,
-    interval,
     of_ramp,
     rate,
     reached_at,
@@ -57,9 +56,6 @@ def test_a_warning_counts_when_it_is_ten_minutes_ahead_and_not_withdrawn() -> No
 
 
 def test_figures() -> None:
-    low, high = interval(9, 10)
-    assert low == pytest.approx(0.596, abs=0.001)
-    assert high == pytest.approx(0.982, abs=0.001)
     calm = [CalmResult(number / 10, number % 2, 0) for number in range(8)]
     assert rate(calm) == 0.5
     assert [one.difficulty for one in hardest(calm)] == [0.6, 0.7]
