@@ -69,14 +69,27 @@ class TokenUse:
         return f"<TokenUse: {self.requests} requests>"
 
 
+class Acceptance:
+    """What the callers of the same accepted tokens have in common.
+
+    They do not refer to the `Tokens`, which refers to them: reference counts alone free what a reload replaces.
+    """
+
+    __slots__ = ("clock",)
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        """`clock` gives the seconds since 1970."""
+        self.clock = clock
+
+
 class Caller:
     """Who sends a request, and what it may do. Many requests share one: it is never changed."""
 
-    __slots__ = ("check", "ends_at", "is_authenticated", "issuer", "name", "scopes", "token", "use")
+    __slots__ = ("acceptance", "check", "ends_at", "is_authenticated", "name", "scopes", "token", "use")
 
     def __init__(
         self,
-        issuer: Tokens,
+        acceptance: Acceptance,
         check: TokenCheck,
         use: TokenUse,
         *,
@@ -85,8 +98,8 @@ class Caller:
         scopes: frozenset[str] = frozenset(),
         ends_at: float | None = None,
     ) -> None:
-        self.issuer = issuer
-        """The accepted tokens by which it is known. Once others are in their place it must be looked up again."""
+        self.acceptance = acceptance
+        """That of the tokens by which it is known. Once others are in their place it must be looked up again."""
         self.check = check
         self.is_authenticated = check.is_authenticated
         self.use = use
@@ -106,37 +119,40 @@ class Caller:
         return not self.scopes.isdisjoint(need)
 
 
-class _Callers(dict[TokenCheck, Caller]):
-    """The callers of one token, each made for the first request that it sends: of a thousand tokens few are in use."""
-
-    __slots__ = ("_of",)
-
-    def __init__(self, issuer: Tokens, token: _Token, names: Mapping[str, str]) -> None:
-        self._of = issuer, token, names
-
-    def __missing__(self, check: TokenCheck) -> Caller:
-        issuer, token, names = self._of
-        scopes = granted(token.settings.scopes, names) if check.is_authenticated else frozenset[str]()
-        ends_at = token.ends_at if check.is_authenticated else None
-        made = Caller(
-            issuer, check, token.use, name=token.name, token=token.fingerprint, scopes=scopes, ends_at=ends_at
-        )
-        return self.setdefault(check, made)
-
-
 class _Token:
     """An accepted token, with the callers that it makes."""
 
-    __slots__ = ("callers", "digest", "ends_at", "fingerprint", "name", "settings", "use")
+    __slots__ = ("_acceptance", "_callers", "_names", "digest", "ends_at", "fingerprint", "name", "settings", "use")
 
-    def __init__(self, issuer: Tokens, settings: TokenSettings, names: Mapping[str, str], use: TokenUse) -> None:
+    def __init__(
+        self, acceptance: Acceptance, settings: TokenSettings, names: Mapping[str, str], use: TokenUse
+    ) -> None:
+        self._acceptance = acceptance
+        self._names = names
+        # Each made for the first request that it sends: of a thousand tokens few are in use.
+        self._callers: dict[TokenCheck, Caller] = {}
         self.settings = settings
         self.digest = bytes.fromhex(settings.hash.removeprefix(HASH_PREFIX))
         self.fingerprint = fingerprint_of(settings.hash)
         self.use = use
         self.name = name_of(settings)
         self.ends_at = None if settings.expires is None else settings.expires.timestamp()
-        self.callers = _Callers(issuer, self, names)
+
+    def caller(self, check: TokenCheck) -> Caller:
+        """The caller that was authenticated, or not, as `check` says."""
+        found = self._callers.get(check)
+        if found is None:
+            is_valid = check.is_authenticated
+            found = self._callers[check] = Caller(
+                self._acceptance,
+                check,
+                self.use,
+                name=self.name,
+                token=self.fingerprint,
+                scopes=granted(self.settings.scopes, self._names) if is_valid else frozenset(),
+                ends_at=self.ends_at if is_valid else None,
+            )
+        return found
 
     def is_over(self, now: float) -> bool:
         ends_at, use = self.ends_at, self.use
@@ -167,20 +183,22 @@ class Tokens:
         """
         self.uses = {} if uses is None else uses
         self.clock = clock
+        self.acceptance = Acceptance(clock)
+        """Another object in each `Tokens`."""
         self.enabled, self._names = enabled, names or {}
         self._by_digest: dict[bytes, _Token] = {}
         for one in tokens:
             settings = TokenSettings(hash=one) if isinstance(one, str) else one
             use = self.uses.setdefault(fingerprint_of(settings.hash), TokenUse())
-            token = _Token(self, settings, self._names, use)
+            token = _Token(self.acceptance, settings, self._names, use)
             # Where a token is listed twice the first one decides.
             self._by_digest.setdefault(token.digest, token)
         self._by_fingerprint = {token.fingerprint: token for token in self._by_digest.values()}
         nobody = self.uses.setdefault("", TokenUse())
         usual = granted(None)
-        self._open = Caller(self, TokenCheck.OPEN, nobody, scopes=usual)
-        self._missing = Caller(self, TokenCheck.MISSING, nobody)
-        self._wrong = Caller(self, TokenCheck.WRONG, nobody)
+        self._open = Caller(self.acceptance, TokenCheck.OPEN, nobody, scopes=usual)
+        self._missing = Caller(self.acceptance, TokenCheck.MISSING, nobody)
+        self._wrong = Caller(self.acceptance, TokenCheck.WRONG, nobody)
 
     def __repr__(self) -> str:
         return f"<Tokens: {len(self._by_digest)} accepted{'' if self.enabled else ', disabled'}>"
@@ -229,7 +247,7 @@ class Tokens:
     def caller(self, fingerprint: str, check: TokenCheck) -> Caller | None:
         """The caller whose token has this fingerprint; None where it is not accepted now."""
         token = self._by_fingerprint.get(fingerprint) if self.enabled else None
-        return None if token is None or token.is_over(self.clock()) else token.callers[check]
+        return None if token is None or token.is_over(self.clock()) else token.caller(check)
 
     def check(self, header: bytes | None, authorization: bytes | None) -> Caller:
         """Who sends a request, by its `X-VX11-Token` and `Authorization` values (raw bytes, None where absent).
@@ -271,7 +289,7 @@ class Tokens:
         found = self._find(token)
         if found is None:
             return self._wrong
-        return found.callers[TokenCheck.EXPIRED if found.is_over(self.clock()) else check]
+        return found.caller(TokenCheck.EXPIRED if found.is_over(self.clock()) else check)
 
     def _find(self, token: bytes) -> _Token | None:
         digest = sha256(token).digest()

@@ -71,7 +71,11 @@ class AccessControl:
         """
         fields, tokens = inbound.fields, self.tokens
         caller: Caller | None = fields.caller
-        if caller is None or caller.issuer is not tokens or (caller.ends_at is not None and is_over(caller)):
+        if (
+            caller is None
+            or caller.acceptance is not tokens.acceptance
+            or (caller.ends_at is not None and is_over(caller))
+        ):
             caller = fields.caller = tokens.check(fields.token, fields.authorization)
         if needs_token and not caller.is_authenticated:
             if caller.check is TokenCheck.MISSING:
@@ -186,7 +190,7 @@ class AccessControl:
 def is_over(caller: Caller) -> bool:
     """Whether the token of a caller has expired since it was checked."""
     ends_at = caller.ends_at
-    return ends_at is not None and (ends_at <= caller.use.passed or ends_at <= caller.issuer.clock())
+    return ends_at is not None and (ends_at <= caller.use.passed or ends_at <= caller.acceptance.clock())
 
 
 def _may_have_ticket(inbound: InboundRequest, *, is_native: bool) -> bool:

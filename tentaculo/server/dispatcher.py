@@ -123,9 +123,8 @@ class Dispatcher:
         memory, remembered = self._memory, request.remembered
         if remembered is not None and memory.held < memory.limit:  # `is_exhausted`, without a call
             caller: Caller = remembered.caller
-            is_known = (
-                remembered.inbound.client.generation is self._stamp and caller.issuer is self._rules.access.tokens
-            )
+            acceptance = self._rules.access.tokens.acceptance
+            is_known = remembered.inbound.client.generation is self._stamp and caller.acceptance is acceptance
             # What was decided for a caller holds as long as the rules and its token do.
             if is_known and (caller.ends_at is None or not is_over(caller)):
                 caller.use.requests += 1
