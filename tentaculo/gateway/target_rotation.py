@@ -129,7 +129,7 @@ class TargetRotation:
 
     def restore(self, events: Iterable[Event]) -> None:
         """Continue with the newest of `events` that this process, or the one before it, recorded of each group."""
-        open_groups = {(group.route.service.name, group.route.route.label): group for group in self._groups}
+        open_groups = {(group.key.service, group.key.route): group for group in self._groups}
         for event in events:
             payload = event.payload
             key = (payload.get("service"), payload.get("route"))
@@ -151,4 +151,4 @@ def _restore(group: TargetGroup, targets: Any) -> None:
             known, sum_known = group.chooser.state()[number]
             group.chooser.restore(number, known + faded * count, sum_known + faded * total)
         except (KeyError, TypeError, ValueError):
-            log.warning("state of a target not restored", service=group.route.service.name, target=str(one)[:100])
+            log.warning("state of a target not restored", service=group.key.service, target=str(one)[:100])

@@ -18,6 +18,7 @@ import structlog
 from tentaculo.config.schema import Config
 from tentaculo.config.services import ServiceSettings
 from tentaculo.model.health import Endpoint
+from tentaculo.model.history import RouteKey
 from tentaculo.net.turns import TurnScheduler
 from tentaculo.proxy.route import CompiledRoute
 from tentaculo.proxy.state import Learning
@@ -165,12 +166,12 @@ class ProxyGeneration:
         from tentaculo.proxy.target_group import TargetGroup
 
         before = self._before
-        known = {group.route.key: group for group in before.groups} if before is not None else {}
+        known = _by_route(before)
         for route in self.routes:
             if route.route.rotation is None:
                 continue
             old = known.get(route.key)
-            if old is not None and old.route is route and self._has_same_targets(old):
+            if old is not None and old.route is route.identity and self._has_same_targets(old):
                 self.groups.append(old)
                 continue
             group = TargetGroup(route, self.services, self.balancers, learning)
@@ -210,7 +211,7 @@ class ProxyGeneration:
             state.limit = self._config.limits.in_flight
         for balancer in self.balancers.values():
             balancer.wake_if_room()
-        learned = {group.route.key: group for group in before.groups} if before is not None else {}
+        learned = _by_route(before)
         for route, group in self._pending_groups:
             route.group = group
             if (earlier := learned.get(route.key)) is not None:
@@ -227,6 +228,10 @@ class ProxyGeneration:
         """The services with hedged routes, each with its load balancer."""
         for name in dict.fromkeys(plan.service.name for plan in self.routes if plan.hedges):
             yield name, self.balancers[name]
+
+
+def _by_route(before: ProxyGeneration | None) -> Mapping[RouteKey | None, TargetGroup]:
+    return {group.key: group for group in before.groups} if before is not None else {}
 
 
 def _concurrency_limit(service: ServiceSettings) -> ConcurrencyLimit | None:

@@ -135,7 +135,11 @@ class TargetGroup:
         """`route` is the one that has the group; `balancers` has those of the services that are on; `clock` is monotonic."""
         settings = route.route.rotation
         assert settings is not None
-        self.route = route
+        assert route.key is not None
+        # Not the route itself, which refers to its group: reference counts alone free what a reload replaces.
+        self.key = route.key
+        self.route = route.identity
+        """Identifies the route."""
         self.settings = settings
         shared = Counter(target.service or route.service.name for target in settings.targets)
         self.set_at = pointer_steps(settings.set) if settings.set is not None else None
@@ -156,7 +160,7 @@ class TargetGroup:
         self.chooser, self._worth = learning(settings)
 
     def __repr__(self) -> str:
-        return f"<TargetGroup {self.route.route.label}: {self.chooser!r}>"
+        return f"<TargetGroup {self.key.route}: {self.chooser!r}>"
 
     @property
     def reads_responses(self) -> bool:
@@ -257,7 +261,7 @@ class TargetGroup:
                     *(mean, margin, probability),
                 )
             )
-        return GroupView(self.route.service.name, self.route.route.label, tuple(views))
+        return GroupView(self.key.service, self.key.route, tuple(views))
 
 
 def unknown_target() -> Problem:

@@ -295,11 +295,39 @@ async def test_what_a_reload_replaces_needs_no_collection(tmp_path: Path, file: 
     """A large generation is frozen: what the reference counts do not free then stays for good."""
     async with upstream(answering(ok(b"one"))) as one, upstream(answering(ok(b"two"))) as two:
 
-        def services(up: Upstream, host: str) -> dict[str, Any]:
-            return {"madre": service(up), "other": {"url": f"http://{host}:{up.port}", "probe": {"kind": "none"}}}
+        def sections(number: int) -> dict[str, Any]:
+            """Another configuration for each number, with every kind of part."""
+            first, second = (f"http://127.0.0.1:{up.port}" for up in ((one, two) if number % 2 else (two, one)))
+            group = {"set": "/model", "targets": [{"name": "small"}, {"name": f"large-{number}"}]}
+            route = {"prefix": "/madre", "allow": ["127.0.0.0/8"], "limits": [{"rate": f"{99 + number}/s"}]}
+            services: dict[str, Any] = {
+                "madre": {"url": first, "routes": [{**route, "hedge": True, "slow": 1 + number}]},
+                "pair": {
+                    "urls": [first, second],
+                    "weights": [1, 1 + number],
+                    "sticky": True,
+                    "depends_on": ["madre"],
+                    "routes": [{"prefix": "/pair"}],
+                },
+                "named": {"url": f"http://{'localhost' if number % 2 else '127.0.0.1'}:{one.port}"},
+                "beat": {"url": first, "probe": {"kind": "heartbeat", "silence": 60 + number}},
+                "switch": {
+                    "url": second,
+                    "routes": [{"prefix": "/switch", "rotation": group}],
+                    "probe": {"kind": "none"},
+                },
+                **({"new": {"url": second, "concurrency": 9, "enabled": number == 3}} if number % 2 else {}),
+            }
+            webhooks = {f"ops-{number}": {"url": "http://127.0.0.1:9/x"}}
+            return {
+                "services": services,
+                "cors": {"origins": [f"https://{number}.example"]},
+                "alerts": {"webhooks": webhooks},
+                "limits": {"connections": 1000 + number},
+            }
 
         async with (
-            serving(tmp_path, services(one, "localhost"), database={"url": f"sqlite:///{file}"}) as served,
+            serving(tmp_path, probes=True, database={"url": f"sqlite:///{file}"}, **sections(0)) as served,
             dial(served.port) as wire,
             dial(served.port) as waiting,
         ):
@@ -309,12 +337,11 @@ async def test_what_a_reload_replaces_needs_no_collection(tmp_path: Path, file: 
             gc.collect()
             gc.disable()
             try:
-                for up, host in ((two, "127.0.0.1"), (one, "localhost"), (two, "127.0.0.1")):
-                    assert (await ask(wire)).status == 200
-                    assert (await ask(wire, target="/events")).status == 200
-                    served.hashes = [*served.hashes, hash_token(host)]
-                    await served.reload(served.hashes, services=services(up, host))
-                    await asyncio.sleep(0)
+                for number in range(1, 5):
+                    for target in ("/madre/x", "/pair/x", "/switch/x", "/health", "/events", "/metrics"):
+                        assert (await ask(wire, target=target)).status == 200
+                    served.hashes = [*served.hashes, hash_token(str(number))]
+                    await served.reload(served.hashes, **sections(number))
                 assert garbage() == Counter()
             finally:
                 gc.enable()
