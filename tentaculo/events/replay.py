@@ -10,13 +10,14 @@ client takes it, however much of it there is.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, Protocol
 
 from tentaculo.events.hub import Subscriber
 from tentaculo.events.query import Position
-from tentaculo.events.tail import EventTail
+from tentaculo.events.tail import CLOCK_DIFFERENCE, EventTail
 from tentaculo.model.event import MAX_EVENT_ID, Event, EventFilter, FoundEvents
 from tentaculo.model.failure import Failure, Problem
 
@@ -104,10 +105,21 @@ class LogReader:
                 wanted, after=after, before=before, limit=limit, newest_first=newest_first
             )
 
-    async def begin(self, position: Position | None, wanted: EventFilter, client: Client) -> Beginning:
+    def now(self) -> int | None:
+        """An id that no later event has, as far as it is known without the database; None where nothing is.
+
+        All of this process are published. Of another one, whose clock may differ, an event of the last second may be later.
+        """
+        mark = self._tail.mark
+        return None if mark is None else max(mark, time.time_ns() // 1000 - CLOCK_DIFFERENCE)
+
+    async def begin(
+        self, position: Position | None, wanted: EventFilter, client: Client, now: int | None = None
+    ) -> Beginning:
         """Where a reader of `position` begins: there, or now. Waits for the database.
 
-        Without a position a reader whose filter has a `since` begins with the log.
+        `now` was taken before the client knew that it is connected: what it sends from then on is not skipped. Without a
+        position a reader whose filter has a `since` begins with the log.
         """
         while True:
             try:
@@ -119,7 +131,7 @@ class LogReader:
                 break
             await self._pause(client)
         if position is None:
-            return Beginning(name, 0 if wanted.since is not None else last)
+            return Beginning(name, 0 if wanted.since is not None else last if now is None else min(last, now))
         if position.name not in (None, name):
             return Beginning(name, last, "The position is one of another log: this database was restored or replaced.")
         if position.event_id > last:

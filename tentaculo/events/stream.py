@@ -57,14 +57,14 @@ class EventStream:
         if request.method == "HEAD":
             await response.prepare(request)
             return response
-        subscriber = self._hub.subscribe("stream", wanted, is_live=False)
+        subscriber, now = self._hub.subscribe("stream", wanted, is_live=False), self._reader.now()
         forget = when_signed_out(request, lambda: subscriber.finish(End.SIGNED_OUT), EVENTS_READ)
         try:
             async with StreamConnection.open(request, response) as connection:
                 client = _StreamClient(connection, subscriber)
                 try:
                     if not connection.has_left:
-                        await self._serve(client, position)
+                        await self._serve(client, position, now)
                 finally:
                     client.close()
         finally:
@@ -72,12 +72,12 @@ class EventStream:
             self._hub.unsubscribe(subscriber)
         return response
 
-    async def _serve(self, client: _StreamClient, position: Position | None) -> None:
+    async def _serve(self, client: _StreamClient, position: Position | None, now: int | None) -> None:
         subscriber, loop = client.subscriber, asyncio.get_running_loop()
         try:
             async with asyncio.timeout(None) as scope:
                 subscriber.when_ended(lambda: scope.reschedule(loop.time()))
-                await self._send(client, position)
+                await self._send(client, position, now)
         except TimeoutError:
             pass  # The hub ended the subscription; the scope has no other limit.
         finally:
@@ -85,11 +85,11 @@ class EventStream:
         assert subscriber.end is not None
         await client.connection.end(_control("end", {"reason": subscriber.end.value}))
 
-    async def _send(self, client: _StreamClient, position: Position | None) -> None:
+    async def _send(self, client: _StreamClient, position: Position | None, now: int | None) -> None:
         subscriber = client.subscriber
         await client.write(RETRY)
         client.start_heartbeat()
-        begin = await self._reader.begin(position, subscriber.wanted, client)
+        begin = await self._reader.begin(position, subscriber.wanted, client, now)
         subscriber.encode = self._encoder(begin.name)
         client.position = lambda: cursor(begin.name, max(self._reader.mark, subscriber.after))
         await client.write(_first(begin))

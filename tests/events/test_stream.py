@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -67,6 +68,31 @@ async def test_it_begins_now_and_says_where(gateway: Gateway) -> None:
         id_ = await ingest(gateway)
         assert ids(await listener.events(1)) == [id_]
     assert listener.last_id == f"{NAME}-{id_}"
+
+
+async def test_an_event_that_comes_after_the_head_belongs_to_the_stream(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page takes an open stream for one that listens, while the gateway asks its database where the log ends."""
+    stored(gateway, 5, 6)
+    last_event_id, may_read = gateway.ledger.last_event_id, asyncio.Event()
+
+    async def last_event_id_later() -> int:
+        await may_read.wait()
+        return await last_event_id()
+
+    monkeypatch.setattr(gateway.ledger, "last_event_id", last_event_id_later)
+    async with gateway.session.get(f"{gateway.url}/events/stream") as response:
+        assert response.status == 200
+        id_ = time.time_ns() // 1000
+        stored(gateway, id_)
+        may_read.set()
+        listener = EventStream(response)
+        _, first = await listener.frame(), await listener.frame()
+        assert first is not None
+        assert first.name == "start"
+        assert ids(await listener.events(1)) == [id_]
+        assert [await ingest(gateway)] == ids(await listener.events(1))
 
 
 @pytest.mark.thorough
