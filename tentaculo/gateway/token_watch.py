@@ -169,7 +169,7 @@ class TokenWatch:
             self._stored.update(dict.fromkeys(due, now))
 
     def _say_ends(self, tokens: Tokens) -> None:
-        now = tokens.clock()
+        now = tokens.acceptance.clock()
         for settings, fingerprint, _ in tokens.listed:
             if settings.expires is None:
                 continue

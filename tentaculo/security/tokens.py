@@ -182,7 +182,6 @@ class Tokens:
         seconds since 1970.
         """
         self.uses = {} if uses is None else uses
-        self.clock = clock
         self.acceptance = Acceptance(clock)
         """Another object in each `Tokens`."""
         self.enabled, self._names = enabled, names or {}
@@ -228,17 +227,17 @@ class Tokens:
 
     def replaced_by(self, tokens: Iterable[TokenSettings]) -> Tokens:
         """Others for the same configuration. What is known of each token is kept."""
-        return Tokens(tokens, enabled=self.enabled, names=self._names, uses=self.uses, clock=self.clock)
+        return Tokens(tokens, enabled=self.enabled, names=self._names, uses=self.uses, clock=self.acceptance.clock)
 
     def accepts(self, token: bytes) -> bool:
         """Whether `token` is accepted now."""
         found = self._find(token)
-        return found is not None and not found.is_over(self.clock())
+        return found is not None and not found.is_over(self.acceptance.clock())
 
     def fingerprint(self, token: bytes) -> str | None:
         """What stands for `token` in the tables of sessions and tickets, None where it is not accepted now."""
         found = self._find(token)
-        return None if found is None or found.is_over(self.clock()) else found.fingerprint
+        return None if found is None or found.is_over(self.acceptance.clock()) else found.fingerprint
 
     def has_fingerprint(self, fingerprint: str) -> bool:
         """Whether the token of a fingerprint is accepted now."""
@@ -247,7 +246,7 @@ class Tokens:
     def caller(self, fingerprint: str, check: TokenCheck) -> Caller | None:
         """The caller whose token has this fingerprint; None where it is not accepted now."""
         token = self._by_fingerprint.get(fingerprint) if self.enabled else None
-        return None if token is None or token.is_over(self.clock()) else token.caller(check)
+        return None if token is None or token.is_over(self.acceptance.clock()) else token.caller(check)
 
     def check(self, header: bytes | None, authorization: bytes | None) -> Caller:
         """Who sends a request, by its `X-VX11-Token` and `Authorization` values (raw bytes, None where absent).
@@ -289,7 +288,7 @@ class Tokens:
         found = self._find(token)
         if found is None:
             return self._wrong
-        return found.caller(TokenCheck.EXPIRED if found.is_over(self.clock()) else check)
+        return found.caller(TokenCheck.EXPIRED if found.is_over(self.acceptance.clock()) else check)
 
     def _find(self, token: bytes) -> _Token | None:
         digest = sha256(token).digest()

@@ -114,7 +114,7 @@ class TestProxiedServices:
         async with serving(start, token("one", "proxy", expires=FAR)) as (live, up):
             tokens = live.gateway.authentication.tokens
             now = MOMENT.timestamp()
-            tokens.clock = lambda: now
+            tokens.acceptance.clock = lambda: now
             async with dial(live.port) as wire:
                 for _ in range(4):
                     assert (await send(wire, "/madre", by("one"))).status == 200
@@ -148,7 +148,7 @@ class TestProxiedServices:
         async with serving(start, token("ci", "events:write", expires=FAR)) as (live, _):
             tokens = live.gateway.authentication.tokens
             now = MOMENT.timestamp()
-            tokens.clock = lambda: now
+            tokens.acceptance.clock = lambda: now
             async with dial(live.port) as wire:
                 for _ in range(3):
                     assert (await send(wire, "/events/ingest", by("ci"), method="POST")).status in (400, 415)
@@ -160,7 +160,7 @@ class TestProxiedServices:
         async with serving(start, token("one", "proxy:madre", expires=FAR)) as (live, up):
             tokens = live.gateway.authentication.tokens
             now = MOMENT.timestamp()
-            tokens.clock = lambda: now
+            tokens.acceptance.clock = lambda: now
 
             async def ticket() -> str:
                 response = await ask(live, "/auth/ticket", by("one"), method="POST")
