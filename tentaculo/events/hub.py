@@ -146,12 +146,18 @@ class Subscriber:
             callback()
 
     def offer(self, frame: bytes) -> bool:
-        """Queue `frame`; False when the queue is full."""
-        if len(self._frames) >= self._size or (self._frames and self._bytes + len(frame) > QUEUE_BYTES):
-            return False
+        """Queue `frame`; False when the queue is full of what the client does not take."""
+        if not self._has_room(frame):
+            # Perhaps all of it came in this turn, before `Hub.deliver`.
+            self.flush()
+            if not self._has_room(frame):
+                return False
         self._frames.append(frame)
         self._bytes += len(frame)
         return True
+
+    def _has_room(self, frame: bytes) -> bool:
+        return not self._frames or (len(self._frames) < self._size and self._bytes + len(frame) <= QUEUE_BYTES)
 
     def finish(self, end: End) -> None:
         """End the subscription, and drop what is queued."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tentaculo.events.hub import SHARE, WRITE_BYTES, End, Hub
+from tentaculo.events.hub import QUEUE_BYTES, SHARE, WRITE_BYTES, End, Hub
 from tentaculo.model.event import Event
 from tentaculo.model.failure import Failure, Problem
 from tests.events.conftest import Sink, next_frame
@@ -107,6 +107,18 @@ async def test_a_write_has_a_bounded_size_unless_one_event_alone_has_more() -> N
     await hub.deliver()
     assert sink.ids == [1, 2, 3, 4, 5, 6]
     assert [len(one) > WRITE_BYTES for one in sink.written] == [False, False, True, False]
+
+
+async def test_a_large_event_behind_small_ones_of_the_same_turn_cuts_off_no_client_that_reads() -> None:
+    hub, sinks = Hub(limit=2, queue=1000), (Sink(), Sink())
+    for name, sink in zip(("reads", "stalls"), sinks, strict=True):
+        hub.subscribe(name).attach(sink)
+    sinks[1].is_paused = True
+    for number, size in enumerate((10, 10, QUEUE_BYTES, 10), 1):
+        hub.publish(event(number, pad="x" * size))
+    await hub.deliver()
+    assert sinks[0].ids == [1, 2, 3, 4]
+    assert (sinks[1].written, hub.cut_off) == ([], 1)
 
 
 async def test_a_client_that_takes_no_more_keeps_its_queue_until_it_does() -> None:
