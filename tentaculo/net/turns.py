@@ -5,7 +5,7 @@ timers, tasks, new connections. A few peers that send without a pause would so f
 connection of the gateway, with a client, with a service or through a tunnel, is a `TurnReader`:
 
 - one read brings at most `READ_SIZE` bytes; while nobody waits, up to `MOST_READ` of what the socket of the receiver
-  has room for, which counts as so many reads;
+  has room for, which counts as so many reads; where that has less room, no more than it has, and at least `SMALL_READ`;
 - one turn handles at most `MOST` reads, and no more than `LOOK` of one connection that sends without a pause;
 - a connection over this is not read until its turn comes, first come, first served;
 - one that had no turn while all others that wait had theirs, or while one of them took as long as that, goes before
@@ -33,6 +33,8 @@ from tentaculo.net.stalls import StallWatch
 
 READ_SIZE = 16 * 1024
 """Bytes of one read, where nothing says that more would not have to wait in this process."""
+SMALL_READ = 2 * 1024
+"""Bytes of one read, where the receiver takes fewer at the moment: the rest waits in this process."""
 MOST_READ = 256 * 1024
 """Bytes of one read of a body, or through a tunnel, whose receiver takes them at once. A read costs as much as copying these."""
 MOST_WRITTEN = 8 * 1024
@@ -216,9 +218,12 @@ class TurnReader(asyncio.BufferedProtocol, ABC):
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where the next bytes go."""
         turns = self.turns
-        if self._is_full and self.read_room is not None and turns.reads < LOOK and not turns.waiting:
-            return turns.large_buffer[: max(self.read_room(), READ_SIZE)]
-        return turns.buffer
+        if self.read_room is None:
+            return turns.buffer
+        room = self.read_room()
+        if room > READ_SIZE and self._is_full and turns.reads < LOOK and not turns.waiting:
+            return turns.large_buffer[:room]
+        return turns.buffer[: max(room, SMALL_READ)]
 
     def buffer_updated(self, nbytes: int) -> None:
         """The peer has sent `nbytes`."""

@@ -12,7 +12,7 @@ from tentaculo.net.http1 import LAST_CHUNK, chunked
 from tentaculo.net.inbound_request import Body, ClientConnection
 from tentaculo.net.memory import MemoryBudget
 from tentaculo.net.tcp import send_room, time_limit
-from tentaculo.net.turns import TurnReader
+from tentaculo.net.turns import READ_SIZE, TurnReader
 from tentaculo.proxy.route import CompiledRoute
 from tentaculo.telemetry.request_log import RequestRecord
 from tentaculo.upstream.connection import UpstreamConnection
@@ -193,12 +193,13 @@ class Upload:
     def _read_more(self, connection: UpstreamConnection) -> None:
         """From now on read as much of the body at once as the socket of `connection` takes."""
         length, body, client, upstream = self._length, self._body, self._client.transport, connection.transport
-        if length is None or client is None or upstream is None:
+        if client is None or upstream is None:
             return
         room, reader = send_room(upstream), client.get_protocol()
         if room is not None and isinstance(reader, TurnReader):
             self._reader = reader
-            reader.read_room = lambda: min(length - body.total_bytes, room())
+            # A large read could hold many tiny chunks.
+            reader.read_room = lambda: min(READ_SIZE if length is None else length - body.total_bytes, room())
 
     def _keep(self, data: bytes, *, keeps: bool) -> None:
         if self._kept is None:

@@ -27,12 +27,12 @@ from tentaculo.telemetry.request_log import RequestLog
 
 log = structlog.get_logger(__name__)
 
-HELD_WHILE_PAUSED = 2 * READ_SIZE
-"""Bytes that are counted for a client that is not read: one read in the parser, and one in the body."""
 SMALL_HEAD = 4 * 1024
 """Bytes of a head that may be incomplete although the memory budget is exhausted: those of a request for /livez."""
 BODY_BUFFER = 4 * 1024
 """Half of the bytes of a body that wait for their reader before the client is no longer read."""
+HELD_WHILE_PAUSED = 2 * BODY_BUFFER + READ_SIZE
+"""Bytes that are counted for a client that is not read: what its body holds, and the read that was too much."""
 WATCH = 1.0
 """Seconds between looks at whether a client that closed its sending half has gone altogether."""
 FIRST_PROBE, PROBE = 3, 15

@@ -337,7 +337,9 @@ class FastPathConnection(RequestReceiver):
     def count_head(self, data: bytes) -> None:
         """Count what `data`, in which a head begins or continues, takes until every request has been answered."""
         end = data.find(HEAD_END) + 1 or len(data)
-        size = len(data) + HEAD_COST * end + FIELD_COST * data.count(b"\n", 0, end)
+        is_upload = self._body is not None and not self._body.is_eof() and data.find(HEAD_END, end) < 0
+        # The beginning of a body is counted where it waits.
+        size = (end if is_upload else len(data)) + HEAD_COST * end + FIELD_COST * data.count(b"\n", 0, end)
         self.count_bytes(self.counted + size)
 
     def count_bytes(self, size: int) -> None:
