@@ -345,8 +345,8 @@ class Exchange(ResponseRelay, ABC):
         if self.is_over:
             return
         self.is_over = True
-        self._release(_SUCCESS if self._tunnel is not None else Outcome.NEUTRAL, "")
-        if self._tunnel is None:  # a tunnel that its client ends has ended well
+        self._release(_SUCCESS if self.record.is_endless else Outcome.NEUTRAL, "")
+        if not self.record.is_endless:
             self.record.status, self.record.error = Failure.CLIENT_LEFT.status, Failure.CLIENT_LEFT.error
         if self._upload is not None:
             self._upload.forget()
