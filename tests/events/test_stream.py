@@ -233,9 +233,7 @@ async def test_heartbeats_go_on_while_the_database_is_away_and_history_follows(
         assert (start.name, ids(found)) == ("start", [6, 7])
 
 
-async def test_heartbeats_go_on_while_history_is_searched(
-    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_heartbeats_go_on_while_history_is_searched(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream, "HEARTBEAT_SECONDS", 0.05)
     stored(gateway, 5, 6, 7)
     await eventually(lambda: gateway.tail.mark == 7)
