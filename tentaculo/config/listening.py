@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from tentaculo.config.request_limits import ClientNetwork
+from tentaculo.config.request_limits import AllowedNetworks, ClientNetwork
 from tentaculo.config.section import Doc, Section, at_least, at_most
 from tentaculo.config.types import (
     InstanceName,
@@ -39,7 +39,7 @@ class ServerSettings(Section, frozen=True):
         ),
     ] = ()
     allow: Annotated[
-        tuple[ClientNetwork, ...],
+        AllowedNetworks,
         Doc(
             "Networks whose clients may use the gateway's own paths, `/livez` and `/metrics` included. Routes have keys"
             " of their own.",

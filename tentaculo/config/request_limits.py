@@ -55,8 +55,16 @@ def _as_client_network(value: Any) -> Network:
     return network
 
 
+def _check_allowed(networks: Any) -> Any:
+    if not networks:
+        # Who writes it may mean that nobody is allowed, and it must not let everybody through.
+        raise ValueError("is empty: leave it out for all networks, or list all of them in `deny` to refuse everybody")
+    return networks
+
+
 RateText = Annotated[str, Check(_check_rate, {"pattern": f"^{_RATE.pattern}$"})]
 ClientNetwork = Annotated[Network, Parse(_as_client_network, {"type": "string"})]
+AllowedNetworks = Annotated[tuple[ClientNetwork, ...], Check(_check_allowed, {"minItems": 1})]
 
 
 class RequestLimitSettings(Section, frozen=True):

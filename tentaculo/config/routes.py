@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from tentaculo.config.probes import Statuses
-from tentaculo.config.request_limits import ClientNetwork, RequestLimits
+from tentaculo.config.request_limits import AllowedNetworks, ClientNetwork, RequestLimits
 from tentaculo.config.rotation import RotationSettings
 from tentaculo.config.section import Doc, Section, more_than
 from tentaculo.config.types import (
@@ -83,7 +83,7 @@ class RouteSettings(Section, frozen=True):
         bool, Doc("Whether the token of the service is also sent for callers without an accepted token.")
     ] = False
     allow: Annotated[
-        tuple[ClientNetwork, ...],
+        AllowedNetworks,
         Doc(
             "Networks whose clients may send requests. The client is the one that trusted proxies name.",
             default="all networks",

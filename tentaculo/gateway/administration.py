@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
@@ -26,7 +26,16 @@ from tentaculo.config.errors import ConfigError, ConfigFault, KeyPath, dotted
 from tentaculo.config.loader import load_sources
 from tentaculo.config.masking import masked
 from tentaculo.config.merge_patch import MISSING, Table, value_at, with_value
-from tentaculo.gateway.edits import Action, Edit, NoSuchThingError, changed_keys, endpoints_of, missing
+from tentaculo.gateway.edits import (
+    UNDO_ALL,
+    Action,
+    Edit,
+    NoSuchThingError,
+    changed_keys,
+    endpoints_of,
+    faults_of,
+    missing,
+)
 from tentaculo.gateway.layer_keeper import (
     Adoption,
     LayerConflictError,
@@ -35,6 +44,7 @@ from tentaculo.gateway.layer_keeper import (
     NotNowError,
     NotServedError,
     UncertainError,
+    is_kept,
 )
 from tentaculo.gateway.loading import beside_the_loop
 from tentaculo.model.failure import Failure, Problem
@@ -107,16 +117,20 @@ class ConfigurationAdministration:
         sources = await self._sources()
         return self._generation(), await beside_the_loop(lambda: self._shown_service(sources, name))
 
-    async def edit(self, action: str, place: Place, *, by: Author, value: Any = None) -> tuple[str, dict[str, Any]]:
-        """Replace, merge, remove, append or take what is at a place; returns the new generation and what changed."""
-        return await self._change(Edit(Action(action), place, value), by)
+    async def edit(
+        self, action: str, place: Place, *, by: Author, value: Any = None, faults: Mapping[str, str] = {}
+    ) -> tuple[str, dict[str, Any]]:
+        """Replace, merge, remove, append or take what is at a place; returns the new generation and what changed.
+
+        `faults` are those of the body beside `value`, messages by their paths: all are reported together.
+        """
+        return await self._change(Edit(Action(action), place, value, faults=faults_of(faults)), by)
 
     async def switch(
-        self, name: str, *, by: Author, enabled: bool, length: timedelta | None, reason: str
+        self, name: str, *, by: Author, faults: Mapping[str, str] = {}, **how: Any
     ) -> tuple[str, dict[str, Any]]:
-        """Switch a service on or off, for a time or for good."""
-        edit = Edit(Action.SWITCH, ("services", name), enabled=enabled, length=length, reason=reason)
-        return await self._change(edit, by)
+        """Switch a service on or off, for a time or for good: `enabled`, `length`, `reason` of an edit; `faults` as above."""
+        return await self._change(Edit(Action.SWITCH, ("services", name), faults=faults_of(faults), **how), by)
 
     async def release(self, name: str, *, by: Author) -> tuple[str, dict[str, Any]]:
         """End the override of a service."""
@@ -192,7 +206,7 @@ class ConfigurationAdministration:
             # Behind it: another generation may have come meanwhile, and what it was made of with it.
             self._check_generation(by)
             generation = self._generation()
-            if sources.refused and edit != Edit(Action.UNDO, ()):
+            if sources.refused and edit != UNDO_ALL:
                 raise Problem(
                     Failure.CHANGES_FAULTY,
                     "The changes from before are not applied, since they are faulty: correct them, or undo all changes.",
@@ -265,6 +279,9 @@ class ConfigurationAdministration:
                 layer = edit.apply(sources, self._environ, at=at, by=by)
             except FaultyChangeError as error:
                 raise ConfigError([*error.faults, *self._others(error, sources, at)]) from None
+            if layer is sources.layer and edit == UNDO_ALL and not is_kept(sources.changes_file, layer, at):
+                # It would fail every later change.
+                layer = layer.next(at=at, by=by)
             after = self._check(layer, sources, at)
         except NoSuchThingError as error:
             raise Problem(Failure.NOT_FOUND, str(error)) from None

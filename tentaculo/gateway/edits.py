@@ -9,7 +9,7 @@ from enum import Enum
 from typing import Annotated, Any
 
 from tentaculo.config.change_layer import ChangeLayer
-from tentaculo.config.changing import SetByEnvironmentError, released, replaced, switched, undone
+from tentaculo.config.changing import FaultyChangeError, SetByEnvironmentError, released, replaced, switched, undone
 from tentaculo.config.errors import ConfigError, ConfigFault, ConfigFaults, KeyPath, dotted
 from tentaculo.config.layers import Layered, Origin, Sources
 from tentaculo.config.merge_patch import MISSING, Table, difference, leaves, merged, value_at
@@ -65,6 +65,8 @@ class Edit:
     length: timedelta | None = None
     """How long a service is switched; None for good."""
     reason: str = ""
+    faults: tuple[ConfigFault, ...] = ()
+    """Of what was sent, beside `value`. They are reported once what is to be changed is there."""
 
     @property
     def subject(self) -> str:
@@ -79,6 +81,10 @@ class Edit:
         layer = sources.layer
         if self.action is Action.UNDO:
             is_in_file = value_at(sources.tables, self.place) is not MISSING
+            if not is_in_file and value_at(layer.changes, self.place) is MISSING:
+                layered = sources.layered(environ, at)
+                if value_at(layered.overlay.data, self.place) is MISSING:
+                    raise NoSuchThingError(missing(layered, self.place))
             return undone(layer, self.place, at=at, by=by, is_in_file=is_in_file)
         layered = sources.layered(environ, at)
         base, inner = (self.place[:2], self.place[2:]) if self.place[0] == "services" else (self.place, ())
@@ -87,13 +93,15 @@ class Edit:
             if base[1] not in layered.overrides:
                 raise NoSuchThingError("No override of this service is in force.")
             return released(layer, str(base[1]), at=at, by=by)
-        if self._is_for_a_time:
+        if self.action is Action.SWITCH and (self.length is not None or self.faults):
             # Above the environment: what that has, or leaves out, counts.
             before = value_at(layered.overlay.data, base)
         if before is MISSING and (inner or self.action is not Action.REPLACE) and base != ("maintenance",):
             if value_at(layered.overlay.data, base) is not MISSING:
                 _refuse_of_environment(layered, base)
             raise NoSuchThingError(missing(layered, base))
+        if self.faults and (self.action is Action.SWITCH or self.value is None):
+            raise ConfigError(self.faults)
         if self.action is Action.SWITCH:
             return switched(
                 sources,
@@ -112,11 +120,17 @@ class Edit:
             for place in [(*base, one) for one in lists] or [base]:
                 _refuse_of_environment(layered, place)
             raise
-        return replaced(sources, base, value, environ, at=at, by=by)
-
-    @property
-    def _is_for_a_time(self) -> bool:
-        return self.action is Action.SWITCH and self.length is not None
+        try:
+            layer = replaced(sources, base, value, environ, at=at, by=by)
+        except FaultyChangeError as error:
+            raise FaultyChangeError([*self.faults, *error.faults], error.layer) from None
+        except SetByEnvironmentError:
+            if self.faults:
+                raise ConfigError(self.faults) from None
+            raise
+        if self.faults:
+            raise FaultyChangeError(self.faults, layer)
+        return layer
 
     def _value(self, before: Any, inner: KeyPath) -> Any:
         if inner:
@@ -149,6 +163,15 @@ class Edit:
             "urls": [one["url"] for one in endpoints],
             "weights": [one.get("weight", 1) for one in endpoints] if has_weights else None,
         }
+
+
+UNDO_ALL = Edit(Action.UNDO, ())
+"""Takes back all changes."""
+
+
+def faults_of(messages: Mapping[str, str]) -> tuple[ConfigFault, ...]:
+    """The faults of a body, of which `messages` has the texts by their paths."""
+    return tuple(ConfigFault(path, message) for path, message in messages.items())
 
 
 def missing(layered: Layered, place: KeyPath) -> str:

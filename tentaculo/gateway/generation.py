@@ -216,6 +216,7 @@ class Generations:
                 parts.incident_service.prepare(served, changes),
                 parts.clocks.prepare(served),
                 parts.leading.prepare(served),
+                parts.slow_watch.prepare(served),
             ]
             app = parts.application(served, cors, on_drain)
             routes = self._routes(served, app, proxy.routes, proxy.health_routes)
@@ -291,7 +292,6 @@ class Generations:
         parts.hub.use(limit=limits.subscribers, queue=limits.subscriber_queue)
         if generation.memory_limit is not None:
             parts.memory.limit = generation.memory_limit
-        parts.slow_watch.use(config)
         parts.usual.use(tuple(config.services))
         parts.listeners.limit_stall(limits.stall)
         parts.stalls.use(limits.stall)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence, Set
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from functools import partial
@@ -18,8 +18,9 @@ from tentaculo.gateway.state_repository import ServiceRows, StateRepository
 from tentaculo.gateway.traffic_evaluation import TrafficEvaluation
 from tentaculo.gateway.turn_queue import TurnQueue
 from tentaculo.health.board import Board, ProbeUpdate
+from tentaculo.health.heartbeat_monitor import HeartbeatMonitor
 from tentaculo.health.probe_log import ProbeLog
-from tentaculo.health.probe_scheduler import HeartbeatMonitor, ProbeScheduler
+from tentaculo.health.probe_scheduler import ProbeScheduler
 from tentaculo.health.prober import Prober
 from tentaculo.health.steady_clock import Correct, PauseDetector, SteadyClock, time_since_boot
 from tentaculo.model.health import Endpoint, Health, ProbeDetails, ProbeResult, ServiceView, StateChange, Transition
@@ -72,7 +73,8 @@ class HealthService:
         self._prober: Prober | None = None
         self._scheduler: ProbeScheduler | None = None
         self._leader: Leader | None = None
-        self._is_following = False
+        self.is_following = False
+        """Whether another machine is the leader."""
         self._is_in_charge = True
         self._traffic = TrafficEvaluation(
             self.board,
@@ -123,7 +125,8 @@ class HealthService:
     def prepare(self, config: Config, changes: Changes) -> PreparedHealth:
         """Make what a configuration needs beside what there is. Changes nothing, and may run in a thread."""
         breakers, board = self.breakers.prepare(config), self.board.prepare(config)
-        steps = {one: one.prepare(config) for one in (self._prober, self._scheduler) if one is not None}
+        notes = [partial(self._note_switched, name) for name in board.touched]
+        steps = {one: one.prepare(config) for one in self._parts()}
         probes = [
             partial(self.probe_endpoint_now, upstream)
             for name in changes.changed
@@ -134,16 +137,14 @@ class HealthService:
         def use() -> None:
             removed, self._config = [self._config.services[name] for name in changes.removed], config
             self.breakers.use(breakers)
-            transitions = board()
-            for one in [one for one in (self._prober, self._scheduler) if one is not None]:
+            board.use()
+            for one in self._parts():
                 # Those of a machine that has begun to lead meanwhile are not prepared yet.
                 (steps.get(one) or one.prepare(config))()
-            self.heartbeats.use(config)
             self.probe_log.use(config.services, self.board.has)
             self.states.keep_for(timedelta(days=config.incidents.keep))
-            self._forget(changes.removed)
-            if self._decides:
-                self._steps.extend([partial(self._report_transition, transition, 0.0) for transition in transitions])
+            self._forget(frozenset(changes.removed))
+            self._steps.extend(notes)
             if self._scheduler is not None and self._decides and self._is_in_charge:
                 # No probe writes the rows of those that are off, or removed.
                 self._rows.write((*changes.added, *changes.changed))
@@ -154,12 +155,17 @@ class HealthService:
 
         return PreparedHealth(breakers.breakers, use)
 
-    def _forget(self, services: Collection[str]) -> None:
+    def _parts(self) -> list[Prober | ProbeScheduler | HeartbeatMonitor]:
+        return [one for one in (self._prober, self._scheduler, self.heartbeats) if one is not None]
+
+    def _note_switched(self, service: str) -> None:
+        for transition in self.board.note_change(service):
+            self._report_transition(transition, 0.0)
+
+    def _forget(self, services: Set[str]) -> None:
         """Forget what is known of services that were removed, and of endpoints that are gone."""
-        services = frozenset(services)
         self._traffic.forget()
-        for upstream in [one for one in self._contradicted_since if not self.board.has(one)]:
-            del self._contradicted_since[upstream]
+        self._contradicted_since = {at: since for at, since in self._contradicted_since.items() if self.board.has(at)}
         self._rows.forget(services)
         self.history.forget_endpoints(self.board.has)
         if services:
@@ -190,7 +196,7 @@ class HealthService:
             self._scheduler = self._prober = None
             await tasks.close()
             self._steps.finish()
-            if self._is_following:
+            if self.is_following:
                 self._rows.forget()
             self._rows.finish()
 
@@ -218,19 +224,19 @@ class HealthService:
             yield
         finally:
             await tasks.close()
-            if not self._is_following:
+            if not self.is_following:
                 with suppress(StoreUnavailable):
                     await self.states.save()
 
     def follow_fleet(self) -> None:
         """Another machine is the leader from now on. Its changes come in through `accept_changes`."""
-        self._is_following = True
+        self.is_following = True
         self.states.reset()
         self.set_in_charge(False)
 
     def lead_fleet(self) -> None:
         """This machine probes from now on."""
-        self._is_following = False
+        self.is_following = False
 
     def set_in_charge(self, is_in_charge: bool) -> None:
         """Whether this machine records history of health and the services' rows, or only probes for itself."""
@@ -261,14 +267,9 @@ class HealthService:
             listener(new)
 
     @property
-    def is_following(self) -> bool:
-        """Whether another machine is the leader."""
-        return self._is_following
-
-    @property
     def _decides(self) -> bool:
         """Whether changes that are found here are those that count."""
-        return self._leader is None and not self._is_following
+        return self._leader is None and not self.is_following
 
     def _note_all_health(self) -> None:
         for view in self.board.snapshot():

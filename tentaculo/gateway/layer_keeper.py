@@ -157,6 +157,14 @@ class KeptFile:
             return None
 
 
+def is_kept(path: Path, layer: ChangeLayer, now: datetime) -> bool:
+    """Whether the file has what gateways keep of `layer`: nobody has edited it, and it can be read. It blocks."""
+    try:
+        return read_layer(path).is_kept_of(layer, now)
+    except ConfigError:
+        return False
+
+
 class OverrideTimer:
     """Notices the ends of overrides. An override lasts as long as it was asked for, whatever happens to the system clock."""
 

@@ -49,19 +49,27 @@ class SlowWatch:
         self._usual = usual
         self._now = now
         self._clock = clock
-        self.use(config)
+        self.prepare(config)()
 
-    def use(self, config: Config) -> None:
-        """Follow a configuration. A service with the same limit keeps what is known of it; others are not slow."""
-        before, self._limits = self._limits, {one.name: one.slow for one in config.services.values() if one.routes}
-        known = self._rules
-        self._rules = {
+    def prepare(self, config: Config) -> Callable[[], None]:
+        """What follows a configuration. A service with the same limit keeps what is known of it; others are not slow.
+
+        May run in a thread.
+        """
+        before, known = self._limits, self._rules
+        limits = {one.name: one.slow for one in config.services.values() if one.routes}
+        rules = {
             name: known[name] if name in known and before[name] == slow else SlowRequests(slow)
-            for name, slow in self._limits.items()
+            for name, slow in limits.items()
         }
-        for name in self._health_service.board.slow:
-            if name not in self._rules:
-                self._health_service.set_slow(name, None)
+
+        def use() -> None:
+            self._limits, self._rules = limits, rules
+            for name in self._health_service.board.slow:
+                if name not in rules:
+                    self._health_service.set_slow(name, None)
+
+        return use
 
     def __repr__(self) -> str:
         return f"<SlowWatch of {len(self._rules)} services>"

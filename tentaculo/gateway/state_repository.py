@@ -19,7 +19,7 @@ import structlog
 
 from tentaculo.config.services import ServiceSettings
 from tentaculo.health.board import Board
-from tentaculo.health.probe_scheduler import HeartbeatMonitor
+from tentaculo.health.heartbeat_monitor import HeartbeatMonitor
 from tentaculo.health.steady_clock import Correct, SteadyClock
 from tentaculo.model.health import GATEWAY_NAME, Health, LastHeartbeat, ServiceView, StateChange
 from tentaculo.model.reason import because

@@ -30,7 +30,7 @@ class UsualCache:
 
     def use(self, services: Sequence[str]) -> None:
         """Read those of these services, at the next call where some of them are new."""
-        if not set(services) <= set(self._services):
+        if services != self._services and not set(services) <= set(self._services):
             self._hour = None
         self._services = services
 

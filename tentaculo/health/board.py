@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from tentaculo.config.schema import Config
 from tentaculo.health.service_state import ServiceState, initial_state
@@ -70,6 +71,15 @@ class ProbeUpdate:
     """
 
 
+class PreparedBoard(NamedTuple):
+    """What the states of a configuration need."""
+
+    use: Callable[[], None]
+    """Puts it in place."""
+    touched: tuple[str, ...]
+    """Services that may have another health then, or another root cause: `Board.note_change` finds out."""
+
+
 class Board:
     """The state of each service of the configuration.
 
@@ -93,14 +103,13 @@ class Board:
         start = now()
         self._entries = {name: initial_state(service, start) for name, service in config.services.items()}
 
-    def prepare(self, config: Config) -> Callable[[], tuple[Transition, ...]]:
+    def prepare(self, config: Config) -> PreparedBoard:
         """Make what a configuration needs beside what there is. Changes nothing, and may run in a thread.
 
-        The result puts it in place and returns what changed: services that were switched on or off, and whose parents are
-        others. What is known of a service and of each endpoint that stays is kept.
+        What is known of a service and of each endpoint that stays is kept.
         """
         dependencies, start = Dependencies(config), self._now()
-        entries, changed = dict[str, ServiceState](), list[tuple[ServiceState, Callable[[], None]]]()
+        entries, touched, follows = dict[str, ServiceState](), list[str](), list[Callable[[], None]]()
         for name, service in config.services.items():
             known = self._entries.get(name)
             if known is None:
@@ -108,20 +117,24 @@ class Board:
                 continue
             entries[name] = known
             if known.service != service:
-                changed.append((known, known.prepare(initial_state(service, start))))
+                follows.append(known.prepare(initial_state(service, start)))
+                touched.append(name)
+        explains = bool(self._dependencies or dependencies)
 
-        def use() -> tuple[Transition, ...]:
-            explains = bool(self._dependencies or dependencies)
+        def use() -> None:
             self._dependencies, self._entries = dependencies, entries
-            for _, follow in changed:
+            for follow in follows:
                 follow()
             if explains:
                 self._explain()
-            # Where no service explains another one, only those that changed can have another health.
-            touched = entries.values() if explains else [known for known, _ in changed]
-            return self._note_published(touched, self._now())
 
-        return use
+        # Where no service explains another one, only those that changed can have another health.
+        return PreparedBoard(use, tuple(entries) if explains else tuple(touched))
+
+    def note_change(self, service: str) -> tuple[Transition, ...]:
+        """What a configuration that was put in place has changed of a service, and nobody has noted yet."""
+        entry = self._entries.get(service)
+        return () if entry is None else self._note_published((entry,), self._now())
 
     def has(self, upstream: Endpoint) -> bool:
         """Whether an endpoint is configured."""

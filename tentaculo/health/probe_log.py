@@ -26,11 +26,14 @@ class ProbeLog:
     def use(self, services: Iterable[str], has: Callable[[Endpoint], bool]) -> None:
         """Keep the probes of these services, and the certificates of the endpoints that `has` is True of."""
         names, before = tuple(services), self._probes
-        most = max(2, min(_MOST, _MOST_IN_ALL // max(1, len(names))))
-        self._probes = {}
-        for name in names:
-            kept = before.get(name)
-            self._probes[name] = kept if kept is not None and kept.maxlen == most else deque(kept or (), maxlen=most)
+        if names != tuple(before):
+            most = max(2, min(_MOST, _MOST_IN_ALL // max(1, len(names))))
+            self._probes = {}
+            for name in names:
+                kept = before.get(name)
+                self._probes[name] = (
+                    kept if kept is not None and kept.maxlen == most else deque(kept or (), maxlen=most)
+                )
         self._certificates = {endpoint: seen for endpoint, seen in self._certificates.items() if has(endpoint)}
 
     def __repr__(self) -> str:

@@ -21,7 +21,7 @@ from tentaculo.proxy.client_view import ClientView, split_port
 from tentaculo.proxy.content_security_policy import has_addresses, map_policy
 from tentaculo.proxy.route import CompiledRoute
 
-_ABSOLUTE = re.compile(r"(?:(https?):)?//([^/?#]*)(.*)", re.IGNORECASE | re.DOTALL)
+_ABSOLUTE = re.compile(r"(?:(https?):)?//([^/?#]*@)?([^/?#]*)(.*)", re.IGNORECASE | re.DOTALL)
 _BEFORE_PATH = re.compile(r"(?:[a-z][a-z0-9+.\-]*:)?(//[^/?#]*)?", re.IGNORECASE)
 _HOST_AHEAD = re.compile(r"/[\t\r\n]*[/\\]")
 """Browsers take what follows for a host, and skip these control characters (URL standard, "basic URL parser")."""
@@ -97,14 +97,16 @@ class AddressMapping:
         match = _ABSOLUTE.fullmatch(reference)
         if match is None:
             return reference
-        base = self._base(match[1], match[2])
+        scheme, user, authority, tail = match.groups()
+        base = self._base(scheme, authority)
         if base is None:
             return reference
-        tail = self._tail_to_client(match[3])
+        mapped = self._tail_to_client(tail)
         if not base:
-            return _as_path(tail)
-        is_same = base + match[3] == reference and tail in (match[3], "/" + match[3])
-        return reference if is_same else base + tail
+            return _as_path(mapped)
+        base = base.replace("//", f"//{user or ''}", 1)
+        is_same = base + tail == reference and mapped in (tail, "/" + tail)
+        return reference if is_same else base + mapped
 
     def _tail_to_client(self, tail: str) -> str:
         """Path, query and fragment, where the path is absolute or empty."""
@@ -315,16 +317,16 @@ class AddressMapping:
         if match is None:
             return reference
         view = self._view
-        scheme, authority = (match[1] or view.scheme).lower(), match[2]
+        scheme, user, authority = (match[1] or view.scheme).lower(), match[2] or "", match[3]
         if _plain(scheme, authority) not in (_plain(scheme, view.host), _plain(scheme, view.received)):
             return reference
-        tail = self._tail_to_service(match[3])
+        tail = self._tail_to_service(match[4])
         plan = self._plan
         host = plan.host.decode() if plan.host is not None else view.received
         spoken = "https" if plan.service.upstreams[0].tls else "http"
         if scheme == spoken and _plain(scheme, authority) == _plain(scheme, host):
             host = authority
-        base = (f"{spoken}://" if match[1] else "//") + host
+        base = (f"{spoken}://" if match[1] else "//") + user + host
         return base + tail if tail is not None else None
 
     def _tail_to_service(self, tail: str) -> str | None:

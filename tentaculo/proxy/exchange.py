@@ -190,6 +190,8 @@ class Exchange(ResponseRelay, ABC):
             if lease is None and plan.sticky is not None:
                 wanted = plan.sticky.endpoint_in(self.inbound.fields.lines)
                 lease = balancer.acquire_sticky(wanted, self._tried) if wanted is not None else None
+                if lease is None and wanted is not None:
+                    self.keeps_session = balancer.lacks_room_at(wanted, self._tried)
             lease = self._lease = lease or balancer.acquire(self._tried)
             self._has_turn = None
             if lease is not None:
@@ -292,9 +294,10 @@ class Exchange(ResponseRelay, ABC):
             return True
         self._failed = error
         self._release(outcome_of_error(error.failure), error.reason)
-        is_allowed = not may or lease.balancer.may_retry()
+        tried = (*self._tried, lease.endpoint)
+        is_allowed = not may or lease.balancer.may_retry(tried)
         if may and is_allowed:
-            self._tried += (lease.endpoint,)
+            self._tried = tried
             return True
         if not self.is_started:
             raise attempt_failed(self.admitted.plan.service.name, error, may_retry=is_allowed)
@@ -342,8 +345,8 @@ class Exchange(ResponseRelay, ABC):
         if self.is_over:
             return
         self.is_over = True
-        self._release(_SUCCESS if self._tunnel is not None else Outcome.NEUTRAL, "")
-        if self._tunnel is None:  # a tunnel that its client ends has ended well
+        self._release(_SUCCESS if self.record.is_endless else Outcome.NEUTRAL, "")
+        if not self.record.is_endless:
             self.record.status, self.record.error = Failure.CLIENT_LEFT.status, Failure.CLIENT_LEFT.error
         if self._upload is not None:
             self._upload.forget()

@@ -198,6 +198,10 @@ class ProxyGeneration:
 
     def replace(self, before: ProxyGeneration | None) -> None:
         """Put this generation in place of the one it was built upon."""
+        limit = self._config.limits.in_flight
+        has_other_limit = before is not None and before._config.limits.in_flight != limit
+        for state in self.states.values() if has_other_limit else ():
+            state.limit = limit
         for balancer, old, service in self._made:
             if not balancer.is_joined:
                 for state, weight in zip(balancer.endpoints, service.shares, strict=True):
@@ -207,9 +211,8 @@ class ProxyGeneration:
                 balancer.concurrency.limit = service.concurrency
             if old is not None:
                 balancer.continue_from(old)
-        for state in self.states.values():
-            state.limit = self._config.limits.in_flight
-        for balancer in self.balancers.values():
+                balancer.wake_if_room()
+        for balancer in self.balancers.values() if has_other_limit else ():
             balancer.wake_if_room()
         learned = _by_route(before)
         for route, group in self._pending_groups:

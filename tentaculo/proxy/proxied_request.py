@@ -98,6 +98,7 @@ class ProxiedRequest:
         "is_admitted",
         "is_started",
         "keep_alive",
+        "keeps_session",
         "record",
         "request",
         "request_id",
@@ -118,6 +119,8 @@ class ProxiedRequest:
         self.is_admitted = False
         self.is_started = False
         """Whether the client has been sent the final head, or part of it."""
+        self.keeps_session = False
+        """Whether the client's sticky session stays where it is, although another endpoint serves this request."""
         self.record = record
         self.request_id = request_id = record.request_id
         value = self.id_value = request_id.encode()
@@ -179,7 +182,7 @@ class ProxiedRequest:
 
     def session_line(self, sticky: StickySessions) -> bytes:
         """The `Set-Cookie` line for a client whose cookie does not lead to the endpoint that served it."""
-        if sticky.endpoint_in(self.inbound.fields.lines) == self.upstream:
+        if self.keeps_session or sticky.endpoint_in(self.inbound.fields.lines) == self.upstream:
             return b""
         return sticky.line(self.upstream, is_encrypted=client_view(self.inbound).scheme == "https")
 

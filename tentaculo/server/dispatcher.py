@@ -367,9 +367,10 @@ class Dispatcher:
             return response
         finally:
             record.received = request.content.total_bytes
-            if native.get(STARTED) == 101:
-                # The client of an upgraded connection is the one that ends it.
-                record.status = 101
+            started = native.get(STARTED)
+            if started is not None and (started == 101 or cast(ClientConnection, native.protocol).is_endless):
+                # The client of an upgraded connection or of an event stream is the one that ends it.
+                record.status = started
             self._requests.finish(record, is_counted=False)
 
     async def _call_native(self, judged: JudgedRequest, request: web.Request) -> web.StreamResponse:

@@ -48,7 +48,7 @@ class RequestRecord(msgspec.Struct, eq=False):
     target: str
     """Raw, without its query: queries hold secrets."""
     status: int
-    """What the client got; 499 if it left, 101 for a tunnel."""
+    """What the client got; 499 if it left before the end, 101 for a tunnel."""
     seconds: float
     peer: str
     request_id: str
@@ -83,6 +83,11 @@ class RequestRecord(msgspec.Struct, eq=False):
     """The name of the token that it was sent with, or that its ticket or session was made with."""
     admitted: AdmittedRequest | None = None
     """What limits have let it pass; None where its route has none, and once it is closed."""
+
+    @property
+    def is_endless(self) -> bool:
+        """Whether it ends as it should when its client leaves: a tunnel, or an event stream."""
+        return self.status == 101 or (self.is_event_stream and self.status < 400)
 
 
 LogRecord = Callable[[RequestRecord], None]

@@ -341,6 +341,8 @@ class PreparedBreakers(NamedTuple):
 
     breakers: dict[Endpoint, CircuitBreaker]
     changed: dict[Endpoint, services.BreakerSettings]
+    gone: list[CircuitBreaker]
+    """Those of endpoints that it does not have."""
 
 
 class CircuitBreakers:
@@ -367,7 +369,7 @@ class CircuitBreakers:
         rules = {one: service.breaker for service in config.services.values() for one in service.upstreams}
         made = {one: self._breakers.get(one) or self._make(one, rules[one]) for one in rules}
         changed = {one: rules[one] for one, breaker in made.items() if breaker.rules != rules[one]}
-        return PreparedBreakers(made, changed)
+        return PreparedBreakers(made, changed, [one for at, one in self._breakers.items() if at not in made])
 
     def _make(self, upstream: Endpoint, rules: services.BreakerSettings) -> CircuitBreaker:
         note = self._note_change
@@ -375,8 +377,8 @@ class CircuitBreakers:
 
     def use(self, prepared: PreparedBreakers) -> None:
         """Put what was prepared in place."""
-        for upstream in self._breakers.keys() - prepared.breakers.keys():
-            self._breakers[upstream].retire()
+        for breaker in prepared.gone:
+            breaker.retire()
         for upstream, rules in prepared.changed.items():
             prepared.breakers[upstream].follow(rules)
         self._breakers = prepared.breakers

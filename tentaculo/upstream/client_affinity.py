@@ -90,37 +90,52 @@ class BoundConnections:
     __slots__ = ("_kept",)
 
     def __init__(self) -> None:
-        self._kept: dict[LoadBalancer, tuple[EndpointState, UpstreamConnection]] = {}
+        # By the endpoint, which a reload keeps where the connections would be the same, other than the load balancer.
+        self._kept: dict[EndpointState, UpstreamConnection] = {}
 
     def __repr__(self) -> str:
         return f"<BoundConnections: {len(self._kept)}>"
 
     def acquire(self, balancer: LoadBalancer) -> Lease | None:
         """A place at the endpoint that the kept connection leads to; None where none is kept, or it can take none."""
-        kept = self._kept.get(balancer)
-        return balancer.acquire_at(kept[0]) if kept is not None and kept[1].is_open else None
+        for endpoint in balancer.endpoints:
+            kept = self._kept.get(endpoint)
+            if kept is not None and kept.is_open:
+                return balancer.acquire_at(endpoint)
+        return None
 
     def take(self, lease: Lease) -> UpstreamConnection | None:
         """The kept connection if it leads to the endpoint of `lease` and is open; it is closed if not."""
-        endpoint, connection = self._kept.pop(lease.balancer, (None, None))
-        if connection is None:
-            return None
-        if endpoint is lease.endpoint and connection.is_open and connection.is_quiet():
-            return connection
-        connection.abort()
-        return None
+        found = None
+        for endpoint in lease.balancer.endpoints:
+            connection = self._kept.pop(endpoint, None)
+            if connection is None:
+                continue
+            endpoint.pool.bound.discard(connection)
+            if endpoint is lease.endpoint and connection.is_open and connection.is_quiet():
+                found = connection
+            else:
+                connection.abort()
+        return found
 
     @classmethod
     def keep(cls, client: ClientConnection, lease: Lease, connection: UpstreamConnection) -> None:
         """Keep `connection` for the next request of `client` if it is whole and the client is there, else close it."""
-        if client.transport is None or not connection.rest():
+        pool = lease.endpoint.pool
+        if client.transport is None or pool.is_retired or not connection.rest():
             connection.abort()
             return
         if type(client.bound) is not cls:
             client.bound = cls()
-        client.bound._kept[lease.balancer] = lease.endpoint, connection
+        kept = client.bound._kept
+        for endpoint in [one for one in kept if one.pool.is_retired]:
+            del kept[endpoint]  # its connection was closed
+        kept[lease.endpoint] = connection
+        pool.bound.add(connection)
 
     def close(self) -> None:
         """Close all of them."""
         while self._kept:
-            self._kept.popitem()[1][1].abort()
+            endpoint, connection = self._kept.popitem()
+            endpoint.pool.bound.discard(connection)
+            connection.abort()

@@ -280,6 +280,14 @@ class LoadBalancer:
                 return self.acquire_at(endpoint)
         return None
 
+    def lacks_room_at(self, upstream: Endpoint, tried: Sequence[EndpointState]) -> bool:
+        """Whether `acquire_sticky` gave no place only since `upstream` is full, for a moment."""
+        return any(
+            one.pool.upstream == upstream and one.is_full and one.breaker.would_admit() and one.outliers.refresh()
+            for one in self.endpoints
+            if one not in tried
+        )
+
     def _try_each(self, tried: Sequence[EndpointState]) -> Lease | None:
         """By all rules, until a breaker lets the request through."""
         left = [endpoint for endpoint in self.endpoints if not endpoint.is_full and endpoint not in tried]
@@ -317,9 +325,13 @@ class LoadBalancer:
         if self.waiting and any(not one.is_full and one.breaker.would_admit() for one in self.endpoints):
             self.wake_next()
 
-    def may_retry(self) -> bool:
-        """Whether the budget allows to send one more request to a second endpoint."""
-        return self._only is not None or self._retries.take(self._choices)
+    def may_retry(self, tried: Sequence[EndpointState]) -> bool:
+        """Whether the budget allows to send one more request to an endpoint that is not in `tried`.
+
+        Where none is left that would take it, nothing is taken from the budget.
+        """
+        is_left = any(one not in tried and one.breaker.would_admit() for one in self.endpoints)
+        return not is_left or self._retries.take(self._choices)
 
     def acquire_hedge(self, first: EndpointState, *, is_silent: bool = False) -> Lease | None:
         """A place for a request that waits at `first` already, or None where another request would pay for it.

@@ -54,6 +54,10 @@ class Pool:
         self.limits = limits
         self._most_idle = limits.pool
         self._idle: deque[UpstreamConnection] = deque()
+        self.bound: set[UpstreamConnection] = set()
+        """Idle connections that each belong to one client connection, which holds them."""
+        self.is_retired = False
+        """Whether the endpoint is no longer configured as it was."""
         self._heads = ResponseHeadCache()
         self._tls = (tls or ssl.create_default_context()) if upstream.tls else None
         self.server_name = server_name or upstream.host.partition("%")[0]
@@ -159,16 +163,20 @@ class Pool:
     def _forget(self, connection: UpstreamConnection) -> None:
         if connection in self._idle:
             self._idle.remove(connection)
+        self.bound.discard(connection)
 
     def retire(self) -> None:
         """Close the idle connections, and each other one when its exchange ends: the endpoint is no longer configured."""
         self._most_idle = 0
+        self.is_retired = True
         self.close()
 
     def close(self) -> None:
         """Close the idle connections."""
         while self._idle:
             self._idle.pop().abort()
+        while self.bound:
+            self.bound.pop().abort()
 
 
 def _closing_others(pool: weakref.ref[Pool]) -> Callable[[list[str]], None]:

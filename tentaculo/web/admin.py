@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
-from typing import Any, Final, NoReturn, Protocol
+from typing import Any, Final, Protocol
 
 from aiohttp import hdrs, web
 
@@ -23,6 +23,8 @@ _DURATION = re.compile(r"([0-9]{1,9})([smhd]?)")
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _MOST_SECONDS: Final = 366 * 86400
 _MOST_REASON: Final = 200
+_NO_ITEM: Final = -1
+"""The number of no item of a list."""
 
 Place = tuple[str, ...]
 
@@ -38,11 +40,26 @@ class Administration(Protocol):
         """The same of one service."""
         ...
 
-    async def edit(self, action: str, place: Place, *, by: Author, value: Any = None) -> tuple[str, dict[str, Any]]:
-        """Replace, merge, remove, append or take what is at a place; returns the new generation and what changed."""
+    async def edit(
+        self, action: str, place: Place, *, by: Author, value: Any = None, faults: Mapping[str, str] = {}
+    ) -> tuple[str, dict[str, Any]]:
+        """Replace, merge, remove, append or take what is at a place; returns the new generation and what changed.
+
+        `faults` are those of the body beside `value`, messages by their paths: all are reported together, once what is to
+        be changed is there.
+        """
         ...
 
-    async def switch(self, name: str, *, by: Author, enabled: bool, length: timedelta | None, reason: str) -> Any:
+    async def switch(
+        self,
+        name: str,
+        *,
+        by: Author,
+        enabled: bool,
+        length: timedelta | None,
+        reason: str,
+        faults: Mapping[str, str] = {},
+    ) -> Any:
         """Switch a service on or off, for a time or for good; as above."""
 
     async def release(self, name: str, *, by: Author) -> Any:
@@ -104,12 +121,10 @@ def routes(
     async def put_apprise(request: web.Request) -> web.Response:
         by = author(request)
         body = await read_json_body(request, dict[str, Any])
-        faults = [{"path": _printable(name), "message": "unknown key"} for name in sorted(body.keys() - {"url"})]
-        if body.get("url") is None:
-            faults.append({"path": "url", "message": "is required"})
-        if faults:
-            _refuse(faults)
-        return _respond(*await administration.edit("replace", _apprise(request), by=by, value=body["url"]))
+        faults = _unknown_keys(body, "url")
+        if (url := body.get("url")) is None:
+            faults["url"] = "is required"
+        return _respond(*await administration.edit("replace", _apprise(request), by=by, value=url, faults=faults))
 
     def list_editor(place: Callable[[web.Request], Place]) -> Handler:
         async def edit(request: web.Request) -> web.Response:
@@ -122,10 +137,9 @@ def routes(
     def taker(place: Callable[[web.Request], Place]) -> Handler:
         async def take(request: web.Request) -> web.Response:
             by = author(request)
-            number = request.match_info["number"]
-            if not (number.isascii() and number.isdigit()) or len(number) > 6:
-                raise Problem(Failure.NOT_FOUND, "There is no such item.")
-            return _respond(*await administration.edit("take", place(request), by=by, value=int(number)))
+            digits = request.match_info["number"]
+            number = int(digits) if digits.isascii() and digits.isdigit() and len(digits) <= 6 else _NO_ITEM
+            return _respond(*await administration.edit("take", place(request), by=by, value=number))
 
         return take
 
@@ -133,9 +147,9 @@ def routes(
         async def switch(request: web.Request) -> web.Response:
             by = author(request)
             body = await read_json_body(request, dict[str, Any])
-            length, reason = _switch_body(body)
-            name = request.match_info["name"]
-            return _respond(*await administration.switch(name, by=by, enabled=enabled, length=length, reason=reason))
+            return _respond(
+                *await administration.switch(request.match_info["name"], by=by, enabled=enabled, **_switch_body(body))
+            )
 
         return switch
 
@@ -217,18 +231,21 @@ def _if_match(request: web.Request) -> frozenset[str] | None:
     return frozenset(tag[1:-1] for tag in tags if len(tag) > 2 and tag.startswith('"') and tag.endswith('"'))
 
 
-def _switch_body(body: Mapping[str, Any]) -> tuple[timedelta | None, str]:
-    unknown = sorted(body.keys() - {"for", "reason"})
-    faults = [{"path": _printable(name), "message": "unknown key"} for name in unknown]
+def _switch_body(body: Mapping[str, Any]) -> dict[str, Any]:
+    """What a body says of a switch: `length`, `reason`, and `faults` by their paths."""
+    faults = _unknown_keys(body, "for", "reason")
     length, reason = body.get("for"), body.get("reason", "")
     seconds = _seconds(length)
     if length is not None and seconds is None:
-        faults.append({"path": "for", "message": 'must be a time from 1 second to 366 days, such as "1h", "30m" or 90'})
+        faults["for"] = 'must be a time from 1 second to 366 days, such as "1h", "30m" or 90'
     if not isinstance(reason, str) or len(reason) > _MOST_REASON or not reason.isprintable():
-        faults.append({"path": "reason", "message": f"must be a line of text, at most {_MOST_REASON} characters"})
-    if faults:
-        _refuse(faults)
-    return None if seconds is None else timedelta(seconds=seconds), reason
+        faults["reason"] = f"must be a line of text, at most {_MOST_REASON} characters"
+    return {"length": None if seconds is None else timedelta(seconds=seconds), "reason": reason, "faults": faults}
+
+
+def _unknown_keys(body: Mapping[str, Any], *known: str) -> dict[str, str]:
+    """A fault for each other key, by its path."""
+    return {_printable(name): "unknown key" for name in sorted(body.keys() - {*known})}
 
 
 def _seconds(value: Any) -> int | None:
@@ -244,10 +261,6 @@ def _seconds(value: Any) -> int | None:
 
 def _printable(text: str) -> str:
     return "".join(c if c.isprintable() else " " for c in text)[:64]
-
-
-def _refuse(faults: list[dict[str, str]]) -> NoReturn:
-    raise Problem(Failure.CONFIGURATION_REJECTED, "Nothing was changed.", {"faults": faults})
 
 
 def _respond(generation: str, members: Mapping[str, Any], status: int = 200) -> web.Response:

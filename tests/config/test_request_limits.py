@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tentaculo.config.errors import ConfigError
+from tentaculo.config.loader import load_tables
 from tentaculo.config.request_limits import Rate, parse_rate
 from tentaculo.config.schema import Config
 
@@ -87,6 +89,18 @@ def test_networks() -> None:
 def test_a_bad_network_is_a_fault(network: object) -> None:
     with pytest.raises(ConfigError, match=r"services\.a\.routes\[0\]\.allow\[0\]"):
         config(allow=[network])
+
+
+def test_an_empty_list_of_allowed_networks_is_a_fault() -> None:
+    """It may mean nobody, and everybody was let through."""
+    words = r"allow: is empty: leave it out for all networks, or list all of them in `deny` to refuse everybody"
+    with pytest.raises(ConfigError, match=rf"services\.a\.routes\[0\]\.{words}"):
+        config(allow=[])
+    with pytest.raises(ConfigError, match=rf"server\.{words}"):
+        Config.of({"server": {"allow": []}})
+    with pytest.raises(ConfigError, match=rf"server\.{words}"):
+        load_tables({}, {"TENTACULO_SERVER_ALLOW": "[]"}, folder=Path())
+    assert config(deny=[]).services["a"].routes[0].allow == ()
 
 
 def test_defaults_for_all_routes_and_the_own_paths() -> None:

@@ -158,7 +158,11 @@ async def test_a_million_numbers_are_413(gateway: Gateway) -> None:
     assert (await gateway.post(body, content_type="application/json"))[0] == 413
 
 
-async def test_others_get_turns_while_a_batch_is_read(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("faulty", [False, True])
+async def test_others_get_turns_while_a_batch_is_read(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch, *, faulty: bool
+) -> None:
+    """Faulty events take a turn to be read and one more for their results."""
     monkeypatch.setattr(native_routes, "SLICE_SECONDS", 0)
     turns, is_done = 0, False
 
@@ -170,10 +174,10 @@ async def test_others_get_turns_while_a_batch_is_read(gateway: Gateway, monkeypa
 
     async with owned_tasks() as tasks:
         tasks.start(other(), "other")
-        status, _ = await gateway.ingest([event(number) for number in range(500)])
+        status, _ = await gateway.ingest([{} if faulty else event(number) for number in range(500)])
         is_done = True
-    assert status == 201
-    assert turns > 500
+    assert status == (422 if faulty else 201)
+    assert turns > (1000 if faulty else 500)
 
 
 @asynccontextmanager

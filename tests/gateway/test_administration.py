@@ -274,10 +274,71 @@ async def test_all_faults_at_once_and_nothing_is_changed(live: Running) -> None:
     for channel in ({"URL": "json://h", "x": 1}, {"URL": "json://h", "x": 1, "url": None}):
         refused = await live.send("PUT", "/alerts/apprise/duty", channel, status=422)
         assert [fault["path"] for fault in refused["faults"]] == ["URL", "x", "url"]
+    refused = await live.send("PUT", "/alerts/apprise/duty", {"url": "no address", "x": 1}, status=422)
+    assert [fault["path"] for fault in refused["faults"]] == ["x", "alerts.apprise.duty"]
+    refused = await live.send("PUT", "/alerts/apprise/duty", {"url": MASK, "x": 1}, status=422)
+    assert [fault["path"] for fault in refused["faults"]] == ["x", "alerts.apprise.duty"]
     assert await live.generation() == before
     assert not live.changes.exists()
     bad = await live.send("POST", "/services/madre/disable", {"for": "1w", "reason": 3, "until": "x"}, status=422)
     assert [fault["path"] for fault in bad["faults"]] == ["until", "for", "reason"]
+
+
+MAKES_NEW = ("PUT /services/{name}", "PUT /alerts/webhooks/{name}", "PUT /alerts/apprise/{name}")
+"""What makes a thing that is not there."""
+LISTS = ("PUT /maintenance", "PUT /services/{name}/routes", "PUT /services/{name}/endpoints")
+
+
+def changing_paths() -> list[str]:
+    """Method and path of all that a change can be asked for."""
+    routes = admin.routes(None, lambda request: "", lambda request: None)  # type: ignore[arg-type]
+    return [f"{one.method} {one.path.removeprefix(BASE)}" for one in routes if one.method != "GET"]
+
+
+async def test_what_is_not_there_is_said_before_the_faults_of_a_body(live: Running) -> None:
+    """Some paths told the faults of the body, some the missing service, and one neither."""
+    without_name = {"POST /maintenance", "PUT /maintenance", "DELETE /changes"}
+    for one in sorted({*changing_paths()} - {*MAKES_NEW, *without_name}):
+        method, path = one.split()
+        path = path.replace("{name}", "nobody").replace("{number}", "x")
+        faulty: Any = [{"unheard_of": 1}] if one in LISTS else {"unheard_of": 1, "for": "1w", "url": "ftp://h"}
+        body = None if method == "DELETE" or path.endswith("/undo") else faulty
+        found = await live.send(method, path, body, status=404)
+        assert found["error"] == "not_found", one
+        # Which generation a change is for comes before what is in it, and how it is asked for before both.
+        await live.send(method, path, body, status=412, headers={"If-Match": '"other"'})
+        await live.send(method, path, body, status=428, headers={})
+    for one in MAKES_NEW:
+        method, path = one.split()
+        await live.send(method, path.replace("{name}", "new"), {"unheard_of": 1}, status=422)
+    assert not live.changes.exists()
+
+
+async def test_an_alias_is_named_also_where_changes_are_taken_back(live: Running) -> None:
+    await live.send("PATCH", "/services/madre", {"aliases": ["mother"]})
+    found = await live.send("POST", "/services/mother/undo", status=404)
+    assert found["detail"] == "There is no such service. mother is an alias of madre."
+    assert (await live.send("POST", "/services/shub/undo"))["changed"] is False
+    await live.send("DELETE", "/services/shub")
+    await live.send("POST", "/services/shub/undo")
+    assert "shub" in live.services
+
+
+async def test_starting_over_mends_a_file_that_was_broken_before_any_change(live: Running) -> None:
+    """It said that nothing was changed, and every later change failed."""
+    live.changes.parent.mkdir(exist_ok=True)
+    live.changes.write_text("broken")
+    await live.send("PATCH", "/services/madre", {"about": "x"}, status=409)
+    made = await live.send("DELETE", "/changes")
+    assert (made["changed"], made["keys"]) == (True, [])
+    assert live.events[-1]["subject"] == "everything"
+    await live.send("PATCH", "/services/madre", {"about": "x"})
+    await live.send("DELETE", "/changes")
+    assert (await live.send("DELETE", "/changes"))["changed"] is False
+    # What can be read may be wanted: it is reloaded first.
+    write_layer(live.changes, ChangeLayer(7, changes={"services": {"madre": {"about": "by hand"}}}))
+    await live.send("DELETE", "/changes", status=409)
+    assert read_layer(live.changes).revision == 7
 
 
 @pytest.mark.parametrize(

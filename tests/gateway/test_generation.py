@@ -22,6 +22,7 @@ from tentaculo.security.tokens import hash_token
 from tentaculo.server.request_limits import RequestLimits
 from tentaculo.server.route_networks import RouteNetworks
 from tests.conftest import TOKEN
+from tests.support.calls import counting_calls
 from tests.support.reloading import OTHER, ask, service, serving
 from tests.support.waits import eventually
 from tests.support.wire import Upstream, answering, dial, ok, upstream
@@ -389,6 +390,24 @@ async def test_a_turn_of_the_loop_reports_a_few_of_the_services_that_a_reload_ha
         await eventually(lambda: len(reported) == len(names) and {name for _, name in stored} == set(names))
         assert [name for _, name in reported] == names, "in their order"
         assert max(Counter(turn for turn, _ in reported).values()) <= 2 * TURN
+
+
+@pytest.mark.parametrize(
+    ("other", "most"), [({"url": "http://127.0.0.1:10"}, 8), ({"enabled": False}, 2)], ids=["other URLs", "off"]
+)
+async def test_a_swap_does_little_for_each_service_that_it_changes(
+    tmp_path: Path, other: dict[str, Any], most: float
+) -> None:
+    """With a thousand services it shall hold the event loop for less than 10 ms: what can wait is done in later turns."""
+    found = []
+    for count in (50, 250):
+        services = {f"s{number}": {"url": "http://127.0.0.1:9", "probe": {"kind": "none"}} for number in range(count)}
+        async with serving(tmp_path, services, probes=True) as served:
+            generation = await served.prepare(services={name: {**one, **other} for name, one in services.items()})
+            with counting_calls() as calls:
+                served.gateway.swap(generation)
+            found.append(calls.total)
+    assert 0 < (found[1] - found[0]) / 200 <= most
 
 
 async def test_the_end_reports_what_waits(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from tentaculo.health.probe_scheduler import HeartbeatMonitor
+from tentaculo.health.heartbeat_monitor import HeartbeatMonitor
 from tests.support.health import Clock, fleet
 from tests.support.waits import eventually
 

@@ -127,6 +127,10 @@ class TestAuthorities:
             ("http://gate.example:8001/x/", "http://gate.example:8000/s/x/"),
             ("http://0.0.0.0:8001/x", "http://gate.example:8000/s/x"),
             ("http://[::]:8001/x", "http://gate.example:8000/s/x"),
+            # With a name, and a password, for who asks.
+            ("http://ana@gate.example:8000/x", "http://ana@gate.example:8000/s/x"),
+            ("http://ana:a%40@10.0.0.5:8001", "http://ana:a%40@gate.example:8000/s/"),
+            ("//a@b@10.0.0.5:8001/x@y", "//a@b@gate.example:8000/s/x@y"),
         ],
     )
     def test_what_names_the_gateway_or_the_service(self, reference: str, expected: str) -> None:
@@ -137,7 +141,8 @@ class TestAuthorities:
         "reference",
         [
             *("", "x", "../x", "?q", "#f", "//else.example/x", "http://else.example/x", "http://gate.example/x"),
-            *("http://gate.example:80001/x", "http://10.0.0.5:8002/x", "http://user@gate.example:8000/x"),
+            *("http://gate.example:80001/x", "http://10.0.0.5:8002/x"),
+            *("http://user@else.example:8000/x", "http://gate.example:8000@else.example/x", "//10.0.0.5:8001@/x"),
             *("http://gate.example:8000.else.example/x", "http://gate.example:8000\\@else.example/x", "http:/x"),
             *("http:///x", "///x", "http://[::1/x", "ftp://10.0.0.5:8001/x", "mailto:x@gate.example", "javascript:x"),
             *("http://localhost:8001/x", "http://:8001/x", "http://10.0.0.5:٨٠٠١/x"),
@@ -417,6 +422,10 @@ class TestToTheService:
             (STRIP, "/s/b%20c.txt", "/b%20c.txt"),
             (STRIP, "//gate.example:8000/s/b", "//gate.example:8000/b"),
             (STRIP, "http://gate.example:8000/s", "http://gate.example:8000/"),
+            # As file managers send it whose address has the user's name.
+            (STRIP, "http://ana@gate.example:8000/s/b", "http://ana@gate.example:8000/b"),
+            (TO, "//ana:@gate.example:8000/madre/tasks/b", "//ana:@gate.example:8000/tasks/b"),
+            (STRIP, "http://gate.example:8000@else.example/s/b", "http://gate.example:8000@else.example/s/b"),
             (STRIP, "http://else.example/s/b", "http://else.example/s/b"),
             (STRIP, "b.txt", "b.txt"),
             (STRIP, "s3://bucket/b", "s3://bucket/b"),

@@ -95,14 +95,16 @@ async def test_a_move_reaches_the_service_in_its_own_view(start: Start) -> None:
                 ("Destination: http://proxy.test/p/b.txt", "If: </p/b.txt> (<urn:uuid:1>)"),
                 ("Destination: /p/b.txt", "If: <http://proxy.test/p/b.txt> (<urn:uuid:1>)"),
                 (*TLS, "Destination: https://public.test/p/b.txt"),
+                ("Destination: http://ana@proxy.test/p/b.txt",),
             ):
                 assert (await asked(wire, "MOVE /p/a.txt", *lines)).status == 200
             response = await asked(wire, "MOVE /p/a.txt", "Destination: http://proxy.test/p/%2e%2e/b.txt")
-            assert (response.status, len(up.requests)) == (400, 3)
+            assert (response.status, len(up.requests)) == (400, 4)
         assert [request.get("destination") for request in up.requests] == [
             "http://proxy.test/b.txt",
             "/b.txt",
             "http://proxy.test/b.txt",
+            "http://ana@proxy.test/b.txt",
         ]
         assert [request.get("if") for request in up.requests[:2]] == [
             "</b.txt> (<urn:uuid:1>)",

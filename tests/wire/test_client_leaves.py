@@ -14,9 +14,16 @@ from tentaculo.proxy.handler import DrivenExchange, Proxy, WholeRequest
 from tentaculo.proxy.proxied_request import JudgedRequest
 from tests.conftest import Start
 from tests.support.waits import eventually
-from tests.support.wire import TIMEOUT, answering, dial, upstream
+from tests.support.wire import TIMEOUT, Reader, Writer, answering, dial, read_request, upstream
+from tests.support.wire import Upstream as Server
 from tests.wire.conftest import Service
 
+ENDS = [
+    (b"200 OK", b"text/event-stream", (200, None)),
+    (b"200 OK", b"text/plain", (499, "client_left")),
+    (b"500 Oh", b"text/event-stream", (499, "client_left")),
+]
+"""Status and type of a response that its client ends, and what is logged of it."""
 CLOSES = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
@@ -71,3 +78,35 @@ async def test_from_a_stream_of_the_gateway_itself(start: Start, file: Path, pat
                     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 client.close()
             await eventually(lambda: live.gateway._admission.open == 0, "the connection is gone", seconds=10)
+    # Nobody else can end it well. It was logged as 499, as a client that did not wait for its response.
+    assert [(record.status, record.error) for record in live.records] == [(200, None)] * 2
+
+
+@pytest.mark.parametrize(("status", "kind", "logged"), ENDS)
+@pytest.mark.parametrize("end", ["half", "whole", "reset"])
+async def test_from_a_stream_of_a_service(
+    start: Start, service: Service, end: str, status: bytes, kind: bytes, logged: tuple[int, str | None]
+) -> None:
+    async def script(reader: Reader, writer: Writer, _: Server) -> None:
+        await read_request(reader)
+        writer.write(b"HTTP/1.1 %b\r\nContent-Type: %b\r\nContent-Length: 99\r\n\r\ndata: 1\n\n" % (status, kind))
+        await reader.read(1)
+
+    async with upstream(script) as up:
+        live = await start(service(up.port))
+        loop = asyncio.get_running_loop()
+        with socket.create_connection(("127.0.0.1", live.port)) as client:
+            client.setblocking(False)
+            await loop.sock_sendall(client, b"GET /s/stream HTTP/1.1\r\nHost: h\r\n\r\n")
+            found = b""
+            async with asyncio.timeout(TIMEOUT):
+                while not found.endswith(b"data: 1\n\n"):
+                    found += await loop.sock_recv(client, 4096)
+            if end == "half":
+                client.shutdown(socket.SHUT_WR)
+            else:
+                if end == "reset":
+                    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                client.close()
+            await eventually(lambda: live.gateway._admission.open == 0, "the connection is gone", seconds=20)
+    assert [(record.status, record.error, record.sent) for record in live.records] == [(*logged, 9)]

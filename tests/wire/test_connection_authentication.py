@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from tests.conftest import Start
+from tests.support.reloading import serving
 from tests.support.wire import Reader, Script, Upstream, Wire, Writer, answering, dial, ok, read_request, upstream
 from tests.wire.asking import ask
 from tests.wire.conftest import Service
@@ -137,3 +141,41 @@ async def test_other_authentication_shares_connections(start: Start, service: Se
             async with dial(live.port) as wire:
                 assert (await ask(wire, "/s/", line)).status == 200
     assert up.connections == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "limits"),
+    [({"policy": "round_robin"}, {}), ({"weights": [2, 1]}, {}), ({"concurrency": 9}, {}), ({}, {"queue": 7})],
+)
+async def test_a_reload_that_keeps_the_endpoint_keeps_the_user(
+    tmp_path: Path, service: Service, settings: dict[str, Any], limits: dict[str, Any]
+) -> None:
+    async with (
+        upstream(authenticating(b"NTLM")) as up,
+        upstream(authenticating(b"NTLM")) as other,
+        serving(tmp_path, service(up.port, other.port)) as served,
+        dial(served.port) as ana,
+    ):
+        assert await log_in(ana, b"NTLM", b"ana") == [401, 401, 200]
+        await served.reload(services=service(up.port, other.port, settings=settings), limits=limits)
+        assert (await ask(ana, "/s/mail")).body == b"mail of ana"
+        async with dial(served.port) as stranger:
+            assert (await ask(stranger, "/s/mail")).body == b"mail of nobody"
+
+
+async def test_a_reload_that_removes_the_endpoint_closes_the_connections_of_its_users(
+    tmp_path: Path, service: Service
+) -> None:
+    async with (
+        upstream(authenticating(b"NTLM")) as up,
+        upstream(authenticating(b"NTLM")) as other,
+        serving(tmp_path, service(up.port)) as served,
+        dial(served.port) as ana,
+        dial(served.port) as bob,
+    ):
+        for wire, user in ((ana, b"ana"), (bob, b"bob")):
+            assert await log_in(wire, b"NTLM", user) == [401, 401, 200]
+        await served.reload(services=service(other.port))
+        await up.until(lambda: up.gone == 2)
+        assert (await ask(ana, "/s/mail")).body == b"mail of nobody"
+        assert await log_in(bob, b"NTLM", b"bob") == [401, 401, 200]

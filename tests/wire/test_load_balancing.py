@@ -247,6 +247,30 @@ async def test_a_sticky_client_moves_when_its_endpoint_fails_and_stays_there(sta
                 assert (again.body, session(again)) == (moved.body, b"")
 
 
+async def test_a_sticky_client_returns_to_an_endpoint_that_was_full(start: Start, service: Service) -> None:
+    """It got a new cookie, and its session in the memory of the application was lost for good."""
+    async with address(b"one") as first, address(b"two") as second:
+        services = service(first[1].port, second[1].port, settings={"sticky": True})
+        live = await start(services, limits={"in_flight": 1})
+        async with dial(live.port) as wire, dial(live.port) as waiting:
+            await wire.send(GET)
+            before = await wire.response()
+            moody, up = first if before.body == b"one" else second
+            moody.holds = True
+            await waiting.send(work(session(before)))
+            await up.until(lambda: asked(up) >= 2)
+            for _ in range(3):
+                await wire.send(work(session(before)))
+                elsewhere = await wire.response()
+                assert elsewhere.body != before.body
+                assert session(elsewhere) == b""
+            moody.may_go_on.set()
+            assert (await waiting.response()).body == before.body
+            await wire.send(work(session(before)))
+            again = await wire.response()
+            assert (again.body, session(again)) == (before.body, b"")
+
+
 async def test_a_sticky_upgrade_goes_where_the_page_came_from(start: Start, service: Service) -> None:
     switch = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
 
@@ -305,3 +329,24 @@ async def test_a_tenth_of_the_requests_is_repeated_and_ten_at_once(start: Start,
         assert b"it was not repeated, since about a tenth of the requests may be" in refused[-1].body
         posted = [(await ask(GET.replace(b"GET", b"POST"))).status for _ in range(20)]
         assert (seen - before, set(posted)) == (20, {200, 502}), "no POST is sent twice"
+
+
+async def test_a_retry_is_counted_only_where_an_endpoint_is_left(start: Start, service: Service) -> None:
+    """A request that all endpoints had failed took one more from the retries of the others."""
+    seen = 0
+
+    async def breaks(reader: Reader, _writer: Writer, _: Server) -> None:
+        nonlocal seen
+        await read_request(reader)
+        seen += 1
+
+    breaker = {"failures": 1000, "rate": 1.0, "requests": 1000}
+    async with upstream(breaks) as first, upstream(breaks) as second:
+        live = await start(service(first.port, second.port, breaker=breaker))
+        for _ in range(10):
+            async with dial(live.port) as wire:
+                await wire.send(GET)
+                found = await wire.response()
+            assert found.status == 502
+            assert b"it was not repeated" not in found.body
+        assert seen == 20
