@@ -295,12 +295,31 @@ class Ingest:
         if not is_array(body):
             raise _rejection(listed([FieldError("body", "must be a list")]))
         try:
-            found: Any = self._array.decode(body)
+            items = self._split(body)
         except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
             reason = "is nested too deep" if isinstance(error, RecursionError) else f"is not acceptable JSON: {error}"
             raise Problem(Failure.BAD_REQUEST, f"The body {reason}.") from None
-        places: tuple[Any, ...] = msgspec.structs.astuple(found)
-        return self._counted([memoryview(raw) for raw in places[: len(places) - places.count(None)]])
+        return self._counted(items)
+
+    def _split(self, body: bytes) -> list[bytes | memoryview]:
+        try:
+            return [memoryview(raw) for raw in self._raw_items(body)]
+        except msgspec.DecodeError:
+            # Where that is only an escape such as a lone surrogate, the other events are not refused for it: the items
+            # are looked for in a text of the same size without such escapes.
+            plain = body.replace(b"\\\\", b"__").replace(b"\\u", b"__")
+            if plain == body:
+                raise
+            items, whole, end = list[bytes | memoryview](), memoryview(body), 0
+            for raw in self._raw_items(plain):
+                start = plain.index(raw, end)
+                end = start + len(memoryview(raw))
+                items.append(whole[start:end])
+            return items
+
+    def _raw_items(self, body: bytes) -> tuple[Any, ...]:
+        places: tuple[Any, ...] = msgspec.structs.astuple(self._array.decode(body))
+        return places[: len(places) - places.count(None)]
 
     def _lines(self, body: bytes) -> list[bytes | memoryview]:
         # Empty lines count too, all but those at the end: a body of nothing else costs no more than one of events.

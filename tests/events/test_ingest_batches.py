@@ -62,6 +62,19 @@ async def test_a_faulty_event_does_not_stop_the_others(gateway: Gateway) -> None
     assert [(await listener.receive_json(timeout=5))["n"] for _ in range(2)] == [0, 4]
 
 
+async def test_a_lone_surrogate_in_an_array_does_not_stop_the_others(gateway: Gateway) -> None:
+    texts = (rb"\ud83d", rb"\\ud83d", rb"\\\ud83d", rb"\ud83d\ude00", rb"a\\", rb"\u00e9,]", rb"\u12", b"\xc3\xa9")
+    items = [b'{"source":"madre" , "type":"t","payload":{"text":"%b"}}' % text for text in texts]
+    status, answer = await gateway.post(b" [ " + b" ,\r\n".join(items) + b"\t] ", content_type="application/json")
+    assert status == 207
+    refused = [number for number, result in enumerate(answer["results"]) if result["status"] == "rejected"]
+    assert refused == [0, 2, 6]
+    assert answer["results"][0]["errors"][0]["field"] == "body"
+    assert [one.payload["text"] for one in gateway.ledger.events] == ["\\ud83d", "\U0001f600", "a\\", "\xe9,]", "\xe9"]
+    status, _ = await gateway.post(b"[" + items[0] + b",]", content_type="application/json")
+    assert status == 400
+
+
 async def test_a_batch_of_nothing_but_faults_is_422_with_the_index_of_each(gateway: Gateway) -> None:
     status, answer = await gateway.ingest([1, event(0, broadcast=5), {}])
     assert (status, answer["status"], answer["reason"]) == (422, "rejected", "schema_validation_failed")
