@@ -83,7 +83,7 @@ class EventSettings(Section, frozen=True):
         int,
         at_least(1024 * 1024),
         Doc(
-            "Size of all events together. It counts the rows, not the file.",
+            "Size of the events of producers together. It counts the rows, not the file.",
             unit="bytes",
             beyond="the oldest events are deleted",
         ),

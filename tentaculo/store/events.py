@@ -96,7 +96,7 @@ _LAST = (
     f"SELECT (SELECT last_id FROM {event_sequence.name} WHERE id = {_ONLY_ROW}),"  # noqa: S608
     f" (SELECT total_bytes FROM {event_sequence.name} WHERE id = {_ONLY_ROW}), (SELECT max(id) FROM {events.name})"
 )
-"""The last id that was given, the bytes of all rows, and the greatest id of a row; None where there is none."""
+"""The last id that was given, the bytes that count, and the greatest id of a row; None where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +106,9 @@ class EventRetention:
     before: datetime | None
     """Those received earlier are deleted; None deletes none for its age, while the clock may be wrong."""
     most_bytes: int
-    """While all have more bytes, the oldest are deleted."""
+    """While those of producers have more bytes, the oldest are deleted."""
     own_before: datetime | None = None
-    """As `before`, for the gateway's own events, which are not deleted for their size."""
+    """As `before`, for the gateway's own events, which are neither counted nor deleted for their size."""
     now: datetime | None = None
     """Events with a later receipt, from a time when the clock was ahead, stay; older ones behind them do not."""
 
@@ -189,7 +189,7 @@ def append_events(connection: Connection, rows: Sequence[EventRow]) -> list[Stor
         if greatest < row.id <= MAX_CLOCK_ID:
             greatest = row.id
         new.append((greatest, *row[1:]))
-        added += row.size
+        added += _counted_bytes(row.source, row.size)
         results.append(StoredEvent(greatest, StoreOutcome.STORED))
         if key is not None:
             known[row.source, key] = (greatest, row.digest)
@@ -279,14 +279,14 @@ def _trim_some(connection: Connection, kept: EventRetention, after: int) -> int 
     if total is None:
         total = _stored_bytes(connection)
     before = None if kept.before is None else naive_utc(kept.before)
-    query = select(events.c.id, events.c.received_at, _row_bytes(connection))
+    query = select(events.c.id, events.c.received_at, events.c.source, _row_bytes(connection))
     may_go = events.c.source != GATEWAY_NAME
     if kept.own_before is not None:
         may_go |= events.c.received_at < naive_utc(kept.own_before)
     query = query.where(events.c.id > after, may_go)
     now = None if kept.now is None else naive_utc(kept.now)
     gone, freed, is_over = list[int](), 0, True
-    for id_, received_at, size in connection.execute(query.order_by(events.c.id).limit(TRIM_ROWS)):
+    for id_, received_at, source, size in connection.execute(query.order_by(events.c.id).limit(TRIM_ROWS)):
         has_room = total - freed <= kept.most_bytes
         is_ahead = has_room and now is not None and received_at > now
         is_over = has_room and not is_ahead and (before is None or received_at >= before)
@@ -296,7 +296,7 @@ def _trim_some(connection: Connection, kept: EventRetention, after: int) -> int 
         if is_ahead:
             continue
         gone.append(id_)
-        freed += size
+        freed += _counted_bytes(source, size)
     if gone:
         connection.execute(delete(events).where(events.c.id.in_(gone)))
         # The few events of ours that are left there are read without the index.
@@ -388,9 +388,16 @@ def _row_bytes(connection: Connection) -> ColumnElement[int]:
 
 
 def _stored_bytes(connection: Connection) -> int:
-    """The bytes of all rows; reads the whole table, for a log that an older version wrote."""
-    total: int | None = connection.execute(select(func.sum(_row_bytes(connection)))).scalar()
+    """The bytes that count; reads the whole table, for a log that an older version wrote."""
+    query = select(func.sum(_row_bytes(connection))).where(events.c.source != GATEWAY_NAME)
+    total: int | None = connection.execute(query).scalar()
     return int(total or 0)
+
+
+def _counted_bytes(source: str, size: int) -> int:
+    """Those that count for the size of the log. The gateway's own events do not: they stay while that is exceeded, so that
+    every other event would be deleted instead."""
+    return 0 if source == GATEWAY_NAME else size
 
 
 def _to_json(value: Mapping[str, Any]) -> bytes:

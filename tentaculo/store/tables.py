@@ -93,7 +93,7 @@ event_sequence = Table(
     # The random name of this log, and what identifies the database that it was given in: a copy gets a new name.
     Column("name", String(32)),
     Column("home", Text),
-    # Bytes of all rows of events. NULL until the first event is stored after an update.
+    # Bytes of the rows that producers sent. NULL until the first event is stored after an update.
     Column("total_bytes", BigInteger),
 )
 
