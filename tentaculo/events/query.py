@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from multidict import MultiMapping
 
-from tentaculo.events.schemas import LATEST_MS
+from tentaculo.events.schemas import LATEST_MS, NAME_LENGTH
 from tentaculo.model.event import MAX_EVENT_ID, EventFilter
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.server.query_parameters import Parameter
@@ -124,11 +124,16 @@ def parse_page_filter(query: MultiMapping[str]) -> EventFilter:
 
 
 def values(query: MultiMapping[str], parameter: str) -> tuple[str, ...]:
-    """The values of a parameter that may be repeated, and may have several with commas. Raises `Problem` (400)."""
-    found = tuple(dict.fromkeys(_split(query.getall(parameter, []))))
+    """The values of a parameter that may be repeated, and may have several with commas. Raises `Problem` (400).
+
+    A name may have commas itself, as the URI of a CloudEvent's source: such a text is one of its values too.
+    """
+    texts = query.getall(parameter, [])
+    found = dict.fromkeys(_split(texts))
     if len(found) > MOST_VALUES or any(len(value) > MOST_TEXT for value in found):
         _refuse(f"{parameter} may have {MOST_VALUES} values of {MOST_TEXT} characters.")
-    return found
+    found.update(dict.fromkeys(text for text in texts if len(text) <= NAME_LENGTH and "," in text.strip(",")))
+    return tuple(found)
 
 
 def _split(texts: list[str]) -> Iterator[str]:
