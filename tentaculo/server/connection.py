@@ -15,7 +15,7 @@ from tentaculo.model.failure import Failure, Problem
 from tentaculo.net.inbound_request import Closable
 from tentaculo.net.memory import exhausted
 from tentaculo.net.response_bytes import SENT_CLOSES, SentResponse
-from tentaculo.net.tcp import acknowledged, is_gone, is_sent
+from tentaculo.net.tcp import PAUSE, acknowledged, is_gone, is_sent
 from tentaculo.net.turns import MOST_WRITTEN, READ_SIZE, TurnReader, TurnScheduler
 from tentaculo.server.aiohttp_handler import MAX_FIELDS, refusal
 from tentaculo.server.fast_path import LARGE_READ, SMALL_READ, FastPathConnection, TryServe, steps_of_head
@@ -107,15 +107,12 @@ class ClientConnection(FastPathConnection):
             max_field_size=max_head + 1,
             max_headers=MAX_FIELDS,
         )
-        self._limit = max_head
-        self._responses = responses
-        self._requests = requests
+        self._limit, self._head_time = max_head, limits.head_time
+        self._responses, self._requests = responses, requests
         self._admission = admission
         self._peer: str | None = None
-        self._head_time = limits.head_time
-        self._dropped = 0
+        self._dropped = self._looks = self._quiet = self._sent = 0
         self._is_ending = self._is_lingering = False
-        self._looks = self._quiet = self._sent = 0
         self._watch: asyncio.TimerHandle | None = None
         self._head_timer: asyncio.TimerHandle | None = None
         self.client_info: object | None = None
@@ -276,8 +273,11 @@ class ClientConnection(FastPathConnection):
             self._head_timer = None
 
     def _head_is_late(self) -> None:
-        self._head_timer = None
-        if self.transport is not None:
+        timer, self._head_timer = self._head_timer, None
+        if timer is not None and self.event_loop.time() - timer.when() >= PAUSE:
+            # This process was paused. What came meanwhile is read first.
+            self._head_timer = self.event_loop.call_later(PAUSE, self._head_is_late)
+        elif self.transport is not None:
             words = f"The request's head did not arrive within {self._head_time:g} s."
             self._refuse_head(self.transport, Problem(Failure.REQUEST_TIMEOUT, words))
 
