@@ -15,6 +15,7 @@ import sys
 from contextlib import suppress
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
+from stat import S_ISREG
 from tempfile import gettempdir
 from urllib.parse import urlsplit
 
@@ -40,10 +41,25 @@ def own_url() -> str:
         server = load_usable(IMAGE_CONFIG if not named and IMAGE_CONFIG.exists() else None).config.server
     except ConfigError as error:
         try:
-            return LAST_URL.read_text(encoding="utf-8")
+            with open(_own_file(os.O_RDONLY), encoding="utf-8") as file:
+                return file.read()
         except OSError:
             raise ValueError(str(error)) from error
     return f"{local_url(*server.addresses[0])}/livez"
+
+
+def _own_file(flags: int) -> int:
+    """The descriptor of `LAST_URL`, which stands in a folder that all users share. Raises `OSError`.
+
+    So it does where others can have made or changed the file: they could send the check anywhere.
+    """
+    descriptor = os.open(LAST_URL, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+    found = os.fstat(descriptor)
+    is_own = S_ISREG(found.st_mode) and found.st_uid == os.geteuid() and found.st_nlink == 1
+    if not is_own or found.st_mode & 0o022:
+        os.close(descriptor)
+        raise PermissionError(f"{LAST_URL} is not this user's alone")
+    return descriptor
 
 
 def status_of(url: str, token: str) -> int:
@@ -72,8 +88,10 @@ def main() -> str | int:
     if status != 200:
         return f"its status is {status}"
     if not named:
-        with suppress(OSError):  # nothing can be written there
-            LAST_URL.write_text(url, encoding="utf-8")
+        # Nothing can be written there, or the file is another's.
+        with suppress(OSError), open(_own_file(os.O_WRONLY | os.O_CREAT), "w", encoding="utf-8") as file:
+            file.truncate()
+            file.write(url)
     return 0
 
 

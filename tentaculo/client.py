@@ -7,7 +7,7 @@
 
 It may be copied into another project as it is. The calls of `EventClient` block; it may be used by several threads, as
 each call has a connection of its own. `AsyncEventClient` is the same for a program with an event loop, where aiohttp is
-installed.
+installed. Where the gateway's certificate is not valid, all of them raise `ssl.SSLCertVerificationError` at once.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ import time
 import uuid
 from base64 import b64encode
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import aclosing, closing
-from ssl import SSLContext
+from contextlib import aclosing, closing, suppress
+from ssl import SSLCertVerificationError, SSLContext
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlencode, urlsplit
 
@@ -89,7 +89,9 @@ class _Attempts:
         self._failures = 0
 
     def delay(self, error: Exception) -> float:
-        """Seconds until the next attempt after `error`. Raises `EventNotSentError` where that would be too late."""
+        """Seconds until the next attempt after `error`. Raises `error`, or `EventNotSentError`, where none may follow."""
+        if isinstance(error, SSLCertVerificationError):  # aiohttp's own is one too
+            raise error
         reason, after = f"{type(error).__name__}: {error}", 0.0
         if isinstance(error, _TryAgainError):
             reason, after = str(error), min(error.after, MOST_DELAY)
@@ -144,8 +146,7 @@ class _Listening:
     def begin(self) -> dict[str, str]:
         """The header fields of the request that begins or resumes the stream."""
         self.failure = _TryAgainError("the stream has ended")
-        headers = {"Accept": "text/event-stream"}
-        return {**headers, "Last-Event-ID": self._position} if self._position else headers
+        return {"Accept": "text/event-stream", **({"Last-Event-ID": self._position} if self._position else {})}
 
     def take(self, name: str, id_: str, data: str) -> Received | None:
         """The event of a frame, if it has one."""
@@ -390,10 +391,9 @@ def _body(value: Any) -> bytes:
 
 def _read(status: int, retry_after: str, content: bytes) -> dict[str, Any]:
     """The object in the body of a response. Raises `EventRefusedError` for a refusal, `_TryAgainError` for a passing one."""
-    try:
+    value: Any = None
+    with suppress(ValueError):
         value = json.loads(content)
-    except ValueError:
-        value = {}
     body = value if isinstance(value, dict) else {}
     after = float(retry_after) if retry_after.isascii() and retry_after.isdigit() else 0.0
     if status in RETRY_STATUSES:

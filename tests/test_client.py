@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, closing, suppress
 from pathlib import Path
+from ssl import SSLCertVerificationError
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ import pytest
 import tentaculo.client
 from tentaculo.client import FIRST_DELAY, AsyncEventClient, EventClient, EventNotSentError, EventRefusedError, Received
 from tests.conftest import TOKEN, Live, Start, living
+from tests.support.certificates import self_signed
 from tests.support.databases import sqlite
 from tests.support.waits import free_port
 
@@ -28,6 +30,10 @@ def event(number: int, **more: Any) -> dict[str, Any]:
 
 def no_sleep(_seconds: float) -> None:
     pass
+
+
+def fail_to_sleep(_seconds: float) -> None:
+    raise AssertionError("it was to be tried again")
 
 
 async def no_wait(_seconds: float) -> None:
@@ -192,6 +198,29 @@ async def test_a_gateway_that_is_away_is_given_up(refusing_port: int) -> None:
     client = EventClient(f"http://127.0.0.1:{refusing_port}/below", give_up=0.2)
     with pytest.raises(EventNotSentError, match="ConnectionRefusedError"):
         await in_thread(client.send, event(1))
+
+
+async def test_an_invalid_certificate_is_final(tmp_path: Path) -> None:
+    """A listener tried again for ever, and said nothing."""
+
+    async def serve(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    certificate = self_signed(tmp_path, "IP:127.0.0.1")
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=certificate.server_context())
+    async with server:
+        url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        client = EventClient(url, TOKEN, sleep=fail_to_sleep)
+        with pytest.raises(SSLCertVerificationError, match="self-signed"):
+            await in_thread(client.send, event(1))
+        with pytest.raises(SSLCertVerificationError), closing(client.listen()) as stream:
+            await in_thread(next, stream)
+        async with AsyncEventClient(url, TOKEN, sleep=no_wait, give_up=1) as events:
+            with pytest.raises(SSLCertVerificationError):
+                await events.send(event(1))
+            async with asyncio.timeout(20):
+                with pytest.raises(SSLCertVerificationError):
+                    await anext(events.listen())
 
 
 @pytest.mark.parametrize("url", ["", "127.0.0.1:8000", "ftp://gateway", "http://", "http://g/?a", "http://g/#a"])

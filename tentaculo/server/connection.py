@@ -46,10 +46,7 @@ LINGER = 2.0
 
 
 class _LingeringClose(SentResponse):
-    """Keeps the connection until the client has closed its side, at most `LINGER` seconds.
-
-    The kernel resets a connection that is closed with unread bytes, and the client may lose the response.
-    """
+    """Keeps the connection until the client has closed its side, at most `LINGER` seconds: a reset may cost the response."""
 
     async def write_eof(self, data: bytes = b"") -> None:
         """Wait. The end of the connection cancels this."""
@@ -107,12 +104,15 @@ class ClientConnection(FastPathConnection):
             max_field_size=max_head + 1,
             max_headers=MAX_FIELDS,
         )
-        self._limit, self._head_time = max_head, limits.head_time
-        self._responses, self._requests = responses, requests
+        self._limit = max_head
+        self._responses = responses
+        self._requests = requests
         self._admission = admission
         self._peer: str | None = None
-        self._dropped = self._looks = self._quiet = self._sent = 0
+        self._head_time = limits.head_time
+        self._dropped = 0
         self._is_ending = self._is_lingering = False
+        self._looks = self._quiet = self._sent = 0
         self._watch: asyncio.TimerHandle | None = None
         self._head_timer: asyncio.TimerHandle | None = None
         self.client_info: object | None = None
@@ -264,19 +264,19 @@ class ClientConnection(FastPathConnection):
         if self.has_ended and taker is not parser:
             taker.feed_eof()
 
-    def _await_head(self) -> None:
-        self._head_timer = self.event_loop.call_later(self._head_time, self._head_is_late)
+    def _await_head(self, seconds: float = 0.0) -> None:
+        due = self.event_loop.time() + (seconds or self._head_time)
+        self._head_timer = self.event_loop.call_at(due, self._head_is_late, due)
 
     def _stop_head_timer(self) -> None:
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
 
-    def _head_is_late(self) -> None:
-        timer, self._head_timer = self._head_timer, None
-        if timer is not None and self.event_loop.time() - timer.when() >= PAUSE:
-            # This process was paused. What came meanwhile is read first.
-            self._head_timer = self.event_loop.call_later(PAUSE, self._head_is_late)
+    def _head_is_late(self, due: float) -> None:
+        self._head_timer = None
+        if self.event_loop.time() - due >= PAUSE:
+            self._await_head(PAUSE)  # what the client sent in a pause of this process is read first
         elif self.transport is not None:
             words = f"The request's head did not arrive within {self._head_time:g} s."
             self._refuse_head(self.transport, Problem(Failure.REQUEST_TIMEOUT, words))

@@ -16,6 +16,8 @@ import pytest_asyncio
 from tests.support.gateway_process import ROOT, TOKEN, Running, running_gateway
 from tests.support.wire import answering, ok, upstream
 
+FOREIGN = ["link", "writable by others", "second name", "fifo", *(["of another user"] if os.geteuid() == 0 else [])]
+"""Files that others may have made or changed. Only root can give one away."""
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
@@ -67,6 +69,39 @@ async def test_a_fault_that_gets_into_the_file_makes_no_running_gateway_unhealth
     file.write_text("[server]\nport = 9\n")
     code, printed = await check(**env)
     assert (code, "refused" in printed) == (1, True), "a configuration without faults counts"
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+async def test_an_address_that_others_may_have_left_is_not_asked(gateway: Running, tmp_path: Path, kind: str) -> None:
+    """The check was sent to whatever address stood in a file of a name that everybody knows, in a folder for all."""
+    file, mine, last = tmp_path / "gateway.toml", tmp_path / "mine", tmp_path / "tentaculo-healthcheck-url"
+    env = {"TENTACULO_CONFIG": str(file), "TMPDIR": str(tmp_path)}
+    (mine if kind in ("link", "second name") else last).touch(0o600)
+    if kind == "link":
+        last.symlink_to(mine)
+    elif kind == "second name":
+        last.hardlink_to(mine)
+    elif kind == "fifo":
+        last.unlink()
+        os.mkfifo(last, 0o600)
+    elif kind == "of another user":
+        os.chown(last, 12345, 12345)
+    else:
+        last.chmod(0o666)
+    file.write_text(f"[server]\nport = {gateway.port}\n")
+    assert await check(**env) == (0, "")
+    if kind != "fifo":
+        assert last.read_text() == "", "it is not written either"
+        (mine if mine.exists() else last).write_text(f"{gateway.url}/livez")
+    file.write_text("[server")
+    code, printed = await check(**env)
+    assert (code, "ConfigError" in printed or "gateway.toml" in printed) == (1, True)
+
+
+async def test_the_address_is_kept_for_this_user_alone(gateway: Running, tmp_path: Path) -> None:
+    assert await check(TENTACULO_SERVER_PORT=str(gateway.port), TMPDIR=str(tmp_path)) == (0, "")
+    kept = tmp_path / "tentaculo-healthcheck-url"
+    assert (kept.stat().st_mode & 0o777, kept.read_text()) == (0o600, f"http://127.0.0.1:{gateway.port}/livez")
 
 
 async def test_changes_with_faults_are_left_out_as_the_gateway_does(gateway: Running, tmp_path: Path) -> None:
