@@ -144,14 +144,21 @@ def _frames(response: HTTPResponse) -> Iterator[tuple[str, str, dict[str, Any]]]
 
 
 def _print(event: dict[str, Any], *, as_json: bool) -> None:
-    if as_json:
-        # JSON escapes control characters, and ASCII has no others.
-        click.echo(json.dumps(event))
-        return
+    # JSON escapes control characters, and ASCII has no others.
+    line = json.dumps(event) if as_json else _line(event)
+    try:
+        click.echo(line)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise click.ClickException(f"the output cannot be written: {error.strerror}") from None
+
+
+def _line(event: dict[str, Any]) -> str:
     received = datetime.fromisoformat(event["received_at"]).astimezone(UTC)
     names = [printable(event["source"]), printable(event["type"]), printable(event["severity"] or "")]
     payload = printable(json.dumps(event["payload"], ensure_ascii=False), _LONGEST)
-    click.echo("  ".join([f"{received:%Y-%m-%d %H:%M:%S}", *filter(None, names), payload]))
+    return "  ".join([f"{received:%Y-%m-%d %H:%M:%S}", *filter(None, names), payload])
 
 
 def _detail(response: HTTPResponse) -> str:

@@ -160,6 +160,15 @@ async def test_it_ends_as_soon_as_nobody_reads_its_output(file: Path, tmp_path: 
                 await process.wait()
 
 
+async def test_a_full_disk_is_named(file: Path, tmp_path: Path) -> None:
+    async with serving(file, 0) as gateway:
+        await ingest(gateway)
+        with Path("/dev/full").open("wb") as full:
+            process = await start(tmp_path, "--url", gateway.url, "--source", "me", output=full.fileno())
+            _, errors = await asyncio.wait_for(process.communicate(), WAIT)
+    assert errors.decode().startswith("Error: the output cannot be written: No space left on device\n")
+
+
 async def test_follow_ends_at_the_next_event_when_nobody_reads_its_output(file: Path, tmp_path: Path) -> None:
     async with serving(file, 0) as gateway:
         await ingest(gateway)
