@@ -97,7 +97,7 @@ REQUEST_FIELDS = (
     Field(
         "X-Forwarded-Port",
         Kind.FORWARDING,
-        "the port of the gateway, or the value of a trusted peer; if that peer names only host or scheme, the port that these imply",
+        "the port of the gateway, or the value of a trusted peer; if that peer names only host or scheme, the port that these or the `Host` imply",
     ),
     Field(
         "X-Forwarded-Prefix",
