@@ -63,10 +63,11 @@ def show(file: Path | None, with_sources: bool, with_defaults: bool, as_json: bo
     layered = _layered(_load(file))
     values = effective_values(layered)
     values = masked(with_all_defaults(values) if with_defaults else values)
-    found = sources_of(layered, values)
     if as_json:
-        shown = {"config": values, "from": {name: str(source) for name, source in found.items()}}
-        click.echo(json.dumps(shown if with_sources else values, ensure_ascii=False, indent=2, default=str))
+        shown: Any = values
+        if with_sources:
+            shown = {"config": values, "from": {key: str(one) for key, one in sources_of(layered, values).items()}}
+        click.echo(json.dumps(shown, ensure_ascii=False, indent=2, default=str))
         return
 
     def comment(place: KeyPath) -> str:

@@ -76,22 +76,41 @@ def sources_of(layered: Layered, values: Table) -> dict[str, Source]:
 
 def with_all_defaults(values: Table) -> Table:
     """`values` with the default of each key that is not set, where the key has one."""
-    services = values.get("services")
-    names = [name for name, table in services.items() if isinstance(table, dict)] if isinstance(services, dict) else []
+    own, each = _defaults()
+    filled = _filled(values, own)
+    if isinstance(services := filled.get("services"), dict):
+        filled["services"] = {
+            name: _filled(table, each) if isinstance(table, dict) else table for name, table in services.items()
+        }
+    return filled
+
+
+@cache
+def _defaults() -> tuple[Table, Table]:
+    """The defaults of the sections, and those of one service, as tables."""
+    own: Table = {}
+    each: Table = {}
     for key in walk():
         default = MISSING if key.is_section else _default(key)
         if default is MISSING:
             continue
         if ANY not in key.path:
-            places: list[KeyPath] = [key.path]
+            own = with_value(own, key.path, default)
         elif key.path[:2] == ("services", ANY) and ANY not in key.path[2:]:
-            places = [("services", name, *key.path[2:]) for name in names]
-        else:
-            continue
-        for place in places:
-            if value_at(values, place) is MISSING:
-                values = with_value(values, place, default)
-    return values
+            each = with_value(each, key.path[2:], default)
+    return own, each
+
+
+def _filled(values: Table, defaults: Table) -> Table:
+    """`values` with what only `defaults` have, in the tables inside too."""
+    filled = dict(values)
+    for name, default in defaults.items():
+        found = values.get(name, MISSING)
+        if found is MISSING:
+            filled[name] = default
+        elif isinstance(found, dict) and isinstance(default, dict):
+            filled[name] = _filled(found, default)
+    return filled
 
 
 def export_text(layered: Layered, *, with_secrets: bool) -> str:

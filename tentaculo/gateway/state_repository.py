@@ -21,9 +21,9 @@ from tentaculo.config.services import ServiceSettings
 from tentaculo.health.board import Board
 from tentaculo.health.heartbeat_monitor import HeartbeatMonitor
 from tentaculo.health.steady_clock import Correct, SteadyClock
-from tentaculo.model.health import GATEWAY_NAME, Health, LastHeartbeat, ServiceView, StateChange
+from tentaculo.model.health import GATEWAY_NAME, Health, LastHeartbeat, ServiceView, StateChange, words_of
 from tentaculo.model.reason import because
-from tentaculo.store import states
+from tentaculo.store import runtime_table, states
 from tentaculo.store.client import StoreClient
 from tentaculo.store.errors import StoreUnavailable
 
@@ -70,6 +70,8 @@ class StateRepository:
         self._seen: dict[str, LastHeartbeat] | None = None
         """The heartbeats in the database as they were last read or written; None before the first read."""
         self._has_changed = asyncio.Event()
+        self._gone: list[StateChange] = []
+        """The last changes of services that were there before a restart, and may not be configured any more."""
         self._is_restored = False
         self._is_unsure = False
         """Whether an attempt to store changes failed: the database may have stored them after all."""
@@ -131,6 +133,7 @@ class StateRepository:
         self._changes.clear()
         self._storing = 0
         self._known.clear()
+        self._gone.clear()
         self._is_restored = False
 
     async def exchange_heartbeats(self) -> None:
@@ -170,6 +173,7 @@ class StateRepository:
                 await self._restore()
                 await self.save()
                 await self._forget()
+                await self._end_gone()
             except StoreUnavailable:
                 # The store client logs the reason, and the page shows it.
                 pass
@@ -233,6 +237,7 @@ class StateRepository:
         changes: Sequence[StateChange] = await self._store.run(states.latest_changes)
         beats: dict[str, LastHeartbeat] = await self._store.run(states.read_heartbeats)
         self._is_restored = True
+        self._gone = [change for change in changes if not change.endpoint and not _is_removal(change)]
         stored = {(change.service, change.endpoint): change.after for change in changes}
         self._known = stored | self._known
         # What is new since the start is compared with what was there before it.
@@ -260,6 +265,24 @@ class StateRepository:
                 at = now - timedelta(seconds=silent)
                 self._beats.setdefault(service, LastHeartbeat(service, at, beat.body))
 
+    async def _end_gone(self) -> None:
+        """Write that services which an earlier process had are no longer configured: nothing else changes their rows."""
+        views = self._board.snapshot()
+        known = {GATEWAY_NAME, *(view.name for view in views), *(alias for view in views for alias in view.aliases)}
+        gone, self._gone = [change for change in self._gone if change.service not in known], []
+        if not gone:
+            return
+        why, words = because("removed"), {change.service: words_of(change.after).truth for change in gone}
+        try:
+            await self._store.run_as_holder(partial(runtime_table.end_rows, words=words, snippet=str(why)))
+        except StoreUnavailable:
+            self._gone = gone
+            raise
+        # So that the next start leaves the rows alone: another producer may write them from now on.
+        for change in gone:
+            self._append(StateChange(change.service, "", change.after, Health.OFF, str(why), self._now(), None, why))
+        self._has_changed.set()
+
     async def _forget(self) -> None:
         moment = time.monotonic()
         if moment < self._next_forget or not self._may_delete():
@@ -268,6 +291,10 @@ class StateRepository:
         # The rest is removed with the next writes, a batch each.
         if not removed:
             self._next_forget = moment + FORGET_EVERY
+
+
+def _is_removal(change: StateChange) -> bool:
+    return change.after is Health.OFF and change.cause is not None and change.cause.code == "removed"
 
 
 WRITING_GAP = 0.5

@@ -127,6 +127,20 @@ class RuntimeTable:
             self._insert(connection, [row for row in chosen if row[KEY] not in known], names)
         return Written(len(rows), self.columns)
 
+    def end(self, connection: Connection, words: Mapping[str, str], snippet: str) -> None:
+        """See `end_rows`."""
+        if "status" not in self.columns:
+            return
+        c, status = self._table.c, self._fit["status"]
+        values = dict.fromkeys(self._outdated) | {"status": words_of(Health.OFF).truth, "snippet": snippet}
+        fitting = {name: self._fit[name](value) for name, value in values.items() if name in self.columns}
+        # An open breaker makes the row of a service that its probes find up BROKEN.
+        statement = self._table.update().where(
+            c[KEY] == bindparam("the_key"), c["status"].in_((bindparam("word"), status(words_of(Health.DOWN).truth)))
+        )
+        parameters = [{"the_key": name, "word": status(word)} for name, word in sorted(words.items())]
+        connection.execute(statement.values(fitting), parameters)
+
     def _known_of(self, view: ServiceView) -> tuple[str, ...]:
         """The columns that the view of a service says something about."""
         if _is_unprobed(view):
@@ -189,6 +203,19 @@ def _is_unprobed(view: ServiceView) -> bool:
     """Whether no probe finds anything out about a service: it is off, or its requests alone decide."""
     is_decided = view.health.is_healthy or view.health is Health.DOWN
     return view.health is Health.OFF or (view.checked_at is None and is_decided and not view.is_restored)
+
+
+def end_rows(connection: Connection, words: Mapping[str, str], snippet: str) -> None:
+    """Write `snippet` to the rows of services that are no longer configured, within the caller's transaction.
+
+    `words` are the words of VX11 7.0 for their last states, by name. A row that says another one is left alone, as another
+    producer has written it since; so is a table that cannot hold the rows.
+    """
+    try:
+        found = RuntimeTable.find(connection)
+    except StoreUnavailable:
+        return
+    found.end(connection, words, snippet)
 
 
 _DETAILS = ("checked_at", "http_code", "latency_ms", "endpoint_ok", "snippet")

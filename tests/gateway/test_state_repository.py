@@ -125,6 +125,61 @@ async def test_a_restart_in_maintenance_is_no_change_of_the_state(url: str) -> N
         assert "before the restart" not in ended.reason
 
 
+def rows(url: str) -> dict[str, list[Any]]:
+    """Status, code, body and time of each row of the services' table."""
+    with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as connection:
+        query = "SELECT service_name, status, http_code, snippet, last_check FROM copilot_runtime_services"
+        return {name: found for name, *found in connection.execute(query)}
+
+
+def write_row(url: str, name: str) -> None:
+    """As another producer does."""
+    with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as connection, connection:
+        connection.execute("DELETE FROM copilot_runtime_services WHERE service_name = ?", (name,))
+        values = "(service_name, host, port, status, http_code) VALUES (?, 'h', 1, 'OK', 204)"
+        connection.execute(f"INSERT INTO copilot_runtime_services {values}", (name,))
+
+
+async def test_the_row_of_a_service_that_was_removed_while_nothing_ran_says_so(url: str) -> None:
+    """It said OK 200 for ever. Rows that this gateway did not write stay."""
+    async with service() as (table, _):
+        async with running(url, madre=table, old=table, kept=table):
+            await eventually(lambda: {name for name, row in rows(url).items() if row[0] == "OK"} >= {"old", "kept"})
+            await eventually(lambda: once(url, latest_changes) and rows(url).get("madre", [""])[0] == "OK")
+        write_row(url, "other")
+        checked_at = rows(url)["madre"][3]
+        async with running(url, kept={**table, "aliases": ["old"]}) as fleet:
+            gone = ["UNKNOWN", None, "The service was removed from the configuration.", checked_at]
+            await eventually(lambda: rows(url)["madre"] == gone)
+            await eventually(lambda: not fleet.board.service("kept").is_restored)
+        assert (rows(url)["other"][:2], rows(url)["old"][0], rows(url)["kept"][0]) == (["OK", 204], "OK", "OK")
+        (said,) = [one for one in once(url, latest_changes) if (one.service, one.endpoint) == ("madre", "")]
+        assert (said.after, said.why.code) == (Health.OFF, "removed")  # type: ignore[attr-defined]
+        # Whoever has written it since, it is theirs now.
+        write_row(url, "madre")
+        async with running(url, kept=table) as fleet:
+            await eventually(lambda: not fleet.board.service("kept").is_restored)
+            await eventually(lambda: rows(url)["old"][0] == "UNKNOWN")
+        assert rows(url)["madre"][:2] == ["OK", 204]
+        async with running(url, madre=table):
+            await eventually(lambda: rows(url)["madre"][:2] == ["OK", 200])
+
+
+async def test_a_table_of_another_shape_stays_as_it_is(url: str) -> None:
+    async with service() as (table, _):
+        async with running(url, madre=table):
+            await eventually(lambda: len(once(url, latest_changes)) == 2)
+        with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as connection, connection:
+            connection.execute("DROP TABLE copilot_runtime_services")
+            connection.execute("CREATE TABLE copilot_runtime_services (service_name TEXT, note TEXT)")
+            connection.execute("INSERT INTO copilot_runtime_services VALUES ('madre', 'mine')")
+        async with running(url, kept=table) as fleet:
+            await eventually(lambda: not fleet.board.service("kept").is_restored)
+            await eventually(lambda: any(one.service == "kept" for one in once(url, latest_changes)))
+        with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as connection:
+            assert connection.execute("SELECT * FROM copilot_runtime_services").fetchall() == [("madre", "mine")]
+
+
 async def test_a_heartbeat_survives_a_restart(url: str) -> None:
     async with running(url, job=JOB) as fleet:
         fleet.beat("job", b'{"status": "degraded"}')

@@ -11,9 +11,9 @@ import pytest
 
 from tentaculo.model.health import Health
 from tentaculo.store import migrate
-from tentaculo.store.database import write_services
+from tentaculo.store.database import once, write_services
 from tentaculo.store.errors import StoreUnavailable
-from tentaculo.store.runtime_table import RuntimeTable, read_details, word_of
+from tentaculo.store.runtime_table import RuntimeTable, end_rows, read_details, word_of
 from tests.support.runtime_tables import SERVICES, SHAPES, columns_of, make_services, opened, rows_of
 from tests.support.store_samples import NOW, unprobed, view
 
@@ -117,6 +117,31 @@ def test_a_service_that_is_not_probed_any_more_keeps_nothing_of_its_last_probe(
     found = row(url, "hermes")
     assert (found["status"], found["snippet"]) == (word, "not probed; its requests decide")
     assert (found["http_code"], found["latency_ms"], found["endpoint_ok"]) == (None, None, None)
+
+
+@pytest.mark.thorough
+def test_the_row_of_a_service_that_is_gone_is_ended_in_every_shape(shape_url: tuple[str, str]) -> None:
+    url, shape = shape_url
+    write_services(url, [view("madre"), view("other")], NOW)
+    before = {one["id"]: one for one in rows(url)}
+    # The row of the other says another word than this gateway has last found.
+    words = {"madre": "OK", "absent": "OK", "other": "UNKNOWN"}
+    once(url, lambda connection: end_rows(connection, words, "Gone."))
+    after = {one["id"]: one for one in rows(url)}
+    changed = [one for key, one in after.items() if one != before[key]]
+    assert [(one["service_name"], one["status"]) for one in changed] == [("madre", "UNKNOWN")]
+    if shape != "a":
+        (ended,) = changed
+        assert (ended["http_code"], ended["endpoint_ok"], ended["snippet"]) == (None, None, "Gone.")
+
+
+def test_a_table_that_is_none_has_no_row_to_end(empty_url: str) -> None:
+    with opened(empty_url) as connection:
+        end_rows(connection, {"madre": "OK"}, "Gone.")
+        connection.exec_driver_sql(f"CREATE TABLE {SERVICES} (id INTEGER PRIMARY KEY, service_name VARCHAR(9) UNIQUE)")
+        connection.exec_driver_sql(f"INSERT INTO {SERVICES} VALUES (1, 'madre')")
+    once(empty_url, lambda connection: end_rows(connection, {"madre": "OK"}, "Gone."))
+    assert rows(empty_url) == [{"id": 1, "service_name": "madre"}]
 
 
 def test_a_state_from_before_a_restart_keeps_what_its_probe_found(url: str) -> None:
