@@ -138,7 +138,8 @@ fill_own_venv() {
     if cmp -s "$2" "$venv/requirements.txt" && venv_works; then return; fi
     make_venv
     say "Installing $2 …"
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$2" || return
+    # Most of its modules are never imported; the others are compiled then.
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile -r "$2" || return
     cp "$2" "$venv/requirements.txt"
 }
 

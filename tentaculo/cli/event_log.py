@@ -26,6 +26,8 @@ WAIT = 30.0
 FIRST_RETRY, LAST_RETRY = 0.5, 10.0
 """Seconds between two attempts to connect; doubled each time."""
 PAGE = 1000
+_PASSING = (502, 503, 504)
+"""Statuses of a gateway that starts or has no database yet, the first and the last of a proxy in front of it."""
 _LONGEST = 400
 
 
@@ -51,7 +53,7 @@ class Gateway:
             headers["X-VX11-Token"] = self._token
         connection.request("GET", f"{self._path}{path}?{urlencode(query)}", headers=headers)
         response = connection.getresponse()
-        if response.status == 503:
+        if response.status in _PASSING:
             raise HTTPException(_detail(response))
         if response.status != 200:
             raise FaultError(f"the gateway at {self.url} responds {response.status}: {_detail(response)}")
@@ -79,14 +81,17 @@ def show_events(
         last = next(iter(_stored(gateway, [], 1)), None)
         position = 0 if last is None else last["event_id"]
         if since is not None:
-            query = [*query, ("from", str(round((time.time() - since) * 1000)))]
-        for event in reversed(list(_stored(gateway, [*query, ("before", str(position + 1))], limit))):
-            _print(event, as_json=as_json)
+            query = [*query, ("from", str(max(0, round((time.time() - since) * 1000))))]
+        stored = list(_stored(gateway, [*query, ("before", str(position + 1))], limit))
     except (OSError, HTTPException) as error:
         gateway.no_response(error)
+    # Outside: an output that nobody reads is no failure of the gateway. Click ends the command then.
+    for event in reversed(stored):
+        _print(event, as_json=as_json)
     if follow:
         try:
-            _follow(gateway, query, str(position), as_json=as_json)
+            for event in _followed(gateway, query, str(position)):
+                _print(event, as_json=as_json)
         except KeyboardInterrupt:
             return
 
@@ -107,7 +112,8 @@ def _stored(gateway: Gateway, query: Query, limit: int) -> Iterator[dict[str, An
         query = [*(pair for pair in query if pair[0] != "before"), ("before", following)]
 
 
-def _follow(gateway: Gateway, query: Query, position: str, *, as_json: bool) -> None:
+def _followed(gateway: Gateway, query: Query, position: str) -> Iterator[dict[str, Any]]:
+    """Each new event after `position`, without end."""
     delay = FIRST_RETRY
     while True:
         try:
@@ -117,7 +123,7 @@ def _follow(gateway: Gateway, query: Query, position: str, *, as_json: bool) -> 
                 if name == "reset":
                     warn(f"events may be missing: {event['reason']}")
                 elif "event_id" in event:
-                    _print(event, as_json=as_json)
+                    yield event
         except (OSError, HTTPException):
             pass
         # The stream ended, or the gateway is away.

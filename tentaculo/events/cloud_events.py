@@ -105,6 +105,9 @@ def read_binary(headers: Iterable[tuple[str, str]], body: bytes, now_ms: int) ->
                 faults.append(FieldError(_shown(name), "is not percent-encoded UTF-8"))
     if media_type is not None:
         attributes["datacontenttype"] = media_type
+        if any("\ud800" <= letter <= "\udfff" for letter in media_type):
+            # Bytes that are not UTF-8: no JSON could hold them.
+            faults.append(FieldError("datacontenttype", "is not UTF-8"))
     return _event(attributes, _content(body, media_type), now_ms, faults)
 
 

@@ -83,7 +83,9 @@ def facts_of(event: Event, keys: Sequence[str]) -> Iterator[tuple[str, str, str]
 def _member(event: Event, name: str) -> object:
     if name.startswith("payload."):
         return event.payload.get(name.removeprefix("payload."))
-    return event.payload[name] if name in event.payload else event.metadata.get(name)
+    value = event.payload.get(name)
+    # Many producers write null for what they do not have.
+    return event.metadata.get(name) if value is None else value
 
 
 def _strength(value: object) -> float:

@@ -48,7 +48,7 @@ class Client(Protocol):
         """Wait until the send buffer has room."""
 
     async def idle(self) -> None:
-        """Called now and then while the database is away."""
+        """Called now and then while nothing is sent: the database is away, or a search finds nothing."""
 
 
 class Beginning(NamedTuple):
@@ -161,6 +161,9 @@ class LogReader:
             # What the client did not take is read again: a reader that stalls must not hold a page.
             limit = min(max(2 * sent, LEAST_PAGE), MOST_PAGE)
             del page, found
+            if not sent:
+                # A search may find nothing for long.
+                await client.idle()
             await client.wait_writable()
 
     async def _send(self, page: list[Event], subscriber: Subscriber, client: Client) -> int:

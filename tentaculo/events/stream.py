@@ -124,7 +124,7 @@ class _StreamClient:
         return self.connection.is_paused
 
     async def idle(self) -> None:
-        """Send the heartbeat, if it is due: without history the queue has nothing else."""
+        """Send the heartbeat, if it is due: before the stream is live the queue has nothing else."""
         if (waiting := self.subscriber.take(WRITE_BYTES)) and not self.is_paused:
             await self.write(waiting)
 

@@ -97,7 +97,7 @@ REQUEST_FIELDS = (
     Field(
         "X-Forwarded-Port",
         Kind.FORWARDING,
-        "the port of the gateway, or the value of a trusted peer; if that peer names only host or scheme, the port that these imply",
+        "the port of the gateway, or the value of a trusted peer; if that peer names only host or scheme, the port that these or the `Host` imply",
     ),
     Field(
         "X-Forwarded-Prefix",
@@ -183,7 +183,7 @@ RESPONSE_FIELDS = (
     Field(
         "WWW-Authenticate",
         Kind.ADDRESS,
-        "`resource_metadata` (RFC 9728), and the `realm` of `Bearer` where it is a URL, as of container registries; also read here: with `NTLM` or another of the schemes above the connection to the service belongs to one client connection",
+        "`resource_metadata` (RFC 9728), and the `realm` of `Bearer` where it is a URL, as of container registries, and each reference in the `domain` of `Digest`; also read here: with `NTLM` or another of the schemes above the connection to the service belongs to one client connection",
     ),
     Field(
         "Persistent-Auth",
@@ -214,7 +214,7 @@ RESPONSE_FIELDS = (
     Field("Speculation-Rules", Kind.ADDRESS, "each string"),
     Field("Upload-Concat", Kind.ADDRESS, "each reference (tus)"),
     Field("HX-Redirect", Kind.ADDRESS, "a reference (htmx)"),
-    Field("HX-Location", Kind.ADDRESS, "a reference (htmx); JSON stays"),
+    Field("HX-Location", Kind.ADDRESS, "a reference, or JSON with one in `path`, `push` or `replace` (htmx)"),
     Field("HX-Push-Url", Kind.ADDRESS, "a reference (htmx)"),
     Field("HX-Replace-Url", Kind.ADDRESS, "a reference (htmx)"),
     Field("X-Inertia-Location", Kind.ADDRESS, "a reference (Inertia)"),

@@ -70,6 +70,12 @@ def parse_target(method: str, raw: str) -> Target:
     return Target(path, query, authority)
 
 
+def split_path(tail: str) -> tuple[str, str]:
+    """The path, and the query and fragment behind it."""
+    cut = min((i for i in (tail.find("?"), tail.find("#")) if i >= 0), default=len(tail))
+    return tail[:cut], tail[cut:]
+
+
 def check_path(path: str) -> None:
     """Raise `Problem` (400) if `path` holds a `..` segment in any encoding, a backslash, NUL, `#` or a control byte.
 

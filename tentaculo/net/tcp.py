@@ -191,7 +191,7 @@ def local_url(host: str, port: int) -> str:
 
 
 NEVER = float("inf")
-_PAUSE = 1.0
+PAUSE = 1.0
 """Seconds by which a timer is late after a pause of this process, such as SIGSTOP; then a limit ends that much later."""
 
 
@@ -248,9 +248,9 @@ class Deadline:
         if self.at == NEVER:
             return
         now = self._loop.time()
-        if now - self.at >= _PAUSE:
+        if now - self.at >= PAUSE:
             # This process was paused. What the service sent meanwhile is read before the limit counts.
-            self.at = now + _PAUSE
+            self.at = now + PAUSE
         if now < self.at:
             self._start_timer(self.at)
             return

@@ -16,9 +16,10 @@ from collections.abc import Callable, Mapping
 from tentaculo.config.types import DEFAULT_PORTS
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.health import Endpoint
-from tentaculo.net.http1 import check_path
-from tentaculo.proxy.client_view import ClientView, split_port
+from tentaculo.net.http1 import check_path, split_path
+from tentaculo.proxy.client_view import ClientView, is_within, plain_authority, split_port
 from tentaculo.proxy.content_security_policy import has_addresses, map_policy
+from tentaculo.proxy.json_value import with_texts
 from tentaculo.proxy.route import CompiledRoute
 
 _ABSOLUTE = re.compile(r"(?:(https?):)?//([^/?#]*@)?([^/?#]*)(.*)", re.IGNORECASE | re.DOTALL)
@@ -30,8 +31,10 @@ _REFRESH = re.compile(r"[ \t]*[0-9.]*[ \t]*[;,]?[ \t]*(?:url[ \t]*=[ \t]*)?", re
 _LINK = re.compile(r'(;[ \t]*anchor[ \t]*=[ \t]*")([^"\\]*)(")|"(?:[^"\\]|\\.)*"?|(<)([^<>]*)(>)', re.IGNORECASE)
 _STRING = re.compile(r'(")([^"]*)"')
 _CHALLENGE = re.compile(
-    r'(\b(?:resource_metadata[ \t]*=[ \t]*"|Bearer[ \t]+realm[ \t]*=[ \t]*"(?=https?://)))([^"\\]*)"', re.IGNORECASE
+    r'(\b(?<!-)(?:(?:resource_metadata|domain)[ \t]*=[ \t]*"|Bearer[ \t]+realm[ \t]*=[ \t]*"(?=https?://)))([^"\\]*)"',
+    re.IGNORECASE,
 )
+_HTMX = ("path", "push", "replace")
 _REPORT_URL = re.compile(r'("url"[ \t]*:[ \t]*")([^"\\]*)"')
 _SOURCE = re.compile(r"(?:(https?|wss?)://)?([^/*'?#]*[^/*'?#:])(/.*)?", re.IGNORECASE)
 # A list in parentheses, with etags in quotation marks, or the resource that the next lists are about.
@@ -41,9 +44,10 @@ MOST_REFERENCES = 256
 MOST_MAPPED = 1024
 """Addresses in the head of one response. More would keep the event loop for longer than 5 ms."""
 _POLICIES = (b"content-security-policy", b"content-security-policy-report-only")
-_QUOTED = (b"report-to", b"reporting-endpoints", b"speculation-rules", b"www-authenticate")
+_QUOTED = (b"report-to", b"reporting-endpoints", b"speculation-rules")
 _DELIMITERS = {b"link": (b"<", b"anchor"), b"set-cookie": (b";",), b"upload-concat": (b" ",)}
-_DELIMITERS |= dict.fromkeys(_QUOTED, (b'"',)) | dict.fromkeys(_POLICIES, (b" ", b"\t", b";", b","))
+_DELIMITERS |= dict.fromkeys(_QUOTED, (b'"',)) | {b"www-authenticate": (b'"', b" ")}
+_DELIMITERS |= dict.fromkeys(_POLICIES, (b" ", b"\t", b";", b","))
 """What stands before each address, or attribute, of a response field that carries several."""
 _LOOPBACK = frozenset(("localhost", "127.0.0.1", "[::1]"))
 _ANY_ADDRESS = frozenset(("0.0.0.0", "[::]"))  # noqa: S104 - no socket is bound
@@ -110,7 +114,7 @@ class AddressMapping:
 
     def _tail_to_client(self, tail: str) -> str:
         """Path, query and fragment, where the path is absolute or empty."""
-        path, rest = _split_path(tail)
+        path, rest = split_path(tail)
         mapped = self.path_to_client(path or "/")
         # Where a whole prefix falls away, what is left must not turn into the name of another host.
         return (mapped if mapped == path else _as_path(mapped)) + rest
@@ -121,11 +125,11 @@ class AddressMapping:
         typed = f"{scheme}://{authority}" if scheme else f"//{authority}"
         public = (f"{view.scheme}://" if scheme else "//") + view.host if view.host else ""
         lower = (scheme or view.scheme).lower()
-        if view.host and _plain(lower, authority) == _plain(lower, view.host):
+        if view.host and plain_authority(lower, authority) == plain_authority(lower, view.host):
             # The scheme stays: an application that sends its client from http to https means it. The other way
             # round it does not know of the TLS in front of the gateway.
             return public if lower == "http" and view.scheme == "https" else typed
-        if view.received and _plain(lower, authority) == _plain(lower, view.received):
+        if view.received and plain_authority(lower, authority) == plain_authority(lower, view.received):
             return public
         name, port = split_port(authority.lower())
         return public if self._names_service(lower, name, port) else None
@@ -179,8 +183,11 @@ class AddressMapping:
         return value if "\\" in value else _STRING.sub(self._string_address, value)
 
     def challenge(self, value: str) -> str:
-        """Where the resource is described (RFC 9728 section 5.1), and where a registry's client gets its token."""
-        return _CHALLENGE.sub(self._string_address, value)
+        """Where the resource is described (RFC 9728), what a Digest is for, and where a registry's client gets its token."""
+        return _CHALLENGE.sub(lambda found: f'{found[1]}{self._references(found[2])}"', value)
+
+    def _references(self, value: str) -> str:
+        return " ".join([self.reference_to_client(one) for one in value.split(" ")])
 
     def _string_address(self, match: re.Match[str]) -> str:
         return match[1] + self.reference_to_client(match[2]) + '"'
@@ -219,7 +226,12 @@ class AddressMapping:
     def concatenation(self, value: str) -> str:
         """`final;/files/a /files/b`: the uploads of which another one consists (tus 1.0, "Concatenation")."""
         kind, mark, references = value.partition(";")
-        return kind + mark + " ".join([self.reference_to_client(one) for one in references.split(" ")])
+        return kind + mark + self._references(references)
+
+    def htmx_location(self, value: str) -> str:
+        """A reference, or JSON that has some (htmx)."""
+        is_json = value[:1] == "{"
+        return with_texts(value, _HTMX, self.reference_to_client) if is_json else self.reference_to_client(value)
 
     def cookie(self, value: str) -> str:
         """The Path and the Domain of a cookie (RFC 6265)."""
@@ -253,12 +265,12 @@ class AddressMapping:
         """Whether a cookie's Domain covers a name of the service, but not the client's name for the gateway."""
         domain = domain.removeprefix(".").lower()
         public = split_port(self._view.host.lower())[0]
-        if not domain or not public or _is_within(public, domain):
+        if not domain or not public or is_within(public, domain):
             return False
         plan, upstream = self._plan, self._upstream
         names = [self._view.received, plan.host.decode() if plan.host is not None else ""]
         names += [upstream.authority] if upstream is not None else []
-        return any(_is_within(split_port(name.lower())[0], domain) for name in names)
+        return any(is_within(split_port(name.lower())[0], domain) for name in names)
 
     # -- from the client to the service ------------------------------------------------------------------------
 
@@ -292,7 +304,7 @@ class AddressMapping:
         """
         match = _BEFORE_PATH.match(reference)
         assert match is not None
-        path, _ = _split_path(reference[match.end() :])
+        path, _ = split_path(reference[match.end() :])
         if match[1] is None and path[:1] != "/":
             check_path("/" + path)
             return True
@@ -318,19 +330,22 @@ class AddressMapping:
             return reference
         view = self._view
         scheme, user, authority = (match[1] or view.scheme).lower(), match[2] or "", match[3]
-        if _plain(scheme, authority) not in (_plain(scheme, view.host), _plain(scheme, view.received)):
+        if plain_authority(scheme, authority) not in (
+            plain_authority(scheme, view.host),
+            plain_authority(scheme, view.received),
+        ):
             return reference
         tail = self._tail_to_service(match[4])
         plan = self._plan
         host = plan.host.decode() if plan.host is not None else view.received
         spoken = "https" if plan.service.upstreams[0].tls else "http"
-        if scheme == spoken and _plain(scheme, authority) == _plain(scheme, host):
+        if scheme == spoken and plain_authority(scheme, authority) == plain_authority(scheme, host):
             host = authority
         base = (f"{spoken}://" if match[1] else "//") + user + host
         return base + tail if tail is not None else None
 
     def _tail_to_service(self, tail: str) -> str | None:
-        path, rest = _split_path(tail)
+        path, rest = split_path(tail)
         path = path or "/"
         check_path(path)
         for prefix in (self._public, self._outside):
@@ -340,13 +355,14 @@ class AddressMapping:
 
 
 _REFERENCES = (
-    *(b"azure-asyncoperation", b"content-location", b"hx-location", b"hx-push-url", b"hx-redirect", b"hx-replace-url"),
+    *(b"azure-asyncoperation", b"content-location", b"hx-push-url", b"hx-redirect", b"hx-replace-url"),
     *(b"location", b"operation-location", b"service-worker-allowed", b"sourcemap", b"turbolinks-location"),
     *(b"x-inertia-location", b"x-pingback", b"x-pjax-url", b"x-sourcemap", b"x-up-location"),
 )
 RESPONSE_FIELDS: Mapping[bytes, Callable[[AddressMapping, str], str]] = {
     **dict.fromkeys(_REFERENCES, AddressMapping.reference_to_client),
     **dict.fromkeys(_POLICIES, AddressMapping.policy),
+    b"hx-location": AddressMapping.htmx_location,
     b"link": AddressMapping.link,
     b"refresh": AddressMapping.refresh,
     b"report-to": AddressMapping.report_groups,
@@ -399,18 +415,3 @@ def _is_under(path: str, prefix: str) -> bool:
 def _as_path(path: str) -> str:
     """`path` such that no reader takes its start for the name of a host."""
     return "/." + path if _HOST_AHEAD.match(path) is not None else path
-
-
-def _is_within(name: str, domain: str) -> bool:
-    return name == domain or name.endswith("." + domain)
-
-
-def _split_path(tail: str) -> tuple[str, str]:
-    """The path, and the query and fragment behind it."""
-    cut = min((i for i in (tail.find("?"), tail.find("#")) if i >= 0), default=len(tail))
-    return tail[:cut], tail[cut:]
-
-
-def _plain(scheme: str, authority: str) -> str:
-    """An authority in the form that compares: in lower case, without the scheme's own port."""
-    return authority.lower().removesuffix(f":{DEFAULT_PORTS[scheme]}")

@@ -54,6 +54,16 @@ def split_port(authority: str) -> tuple[str, str]:
     return (name, port) if colon and (not port or (port.isascii() and port.isdigit())) else (authority, "")
 
 
+def plain_authority(scheme: str, authority: str) -> str:
+    """An authority in the form that compares: in lower case, without the scheme's own port."""
+    return authority.lower().removesuffix(f":{DEFAULT_PORTS[scheme]}")
+
+
+def is_within(name: str, domain: str) -> bool:
+    """Whether a host's name is `domain` or below it."""
+    return name == domain or name.endswith("." + domain)
+
+
 def _last(value: bytes) -> str:
     """The last member of a list: what the trusted proxy added. Those before it are any client's word."""
     return value.decode("utf-8", "surrogateescape").rpartition(",")[2].strip()

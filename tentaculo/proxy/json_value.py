@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -71,6 +71,16 @@ class JsonValue:
             is_empty = self._body[_after_space(self._body, self._start)] == ord("}")
             value = json.dumps(self._name).encode() + b":" + value + (b"" if is_empty else b",")
         return b"".join((self._body[: self._start], value, self._body[self._end :]))
+
+
+def with_texts(text: str, names: Sequence[str], change: Callable[[str], str]) -> str:
+    """A JSON object with each of its members `names` as `change` makes it of the text there; all else is as it was."""
+    body = text.encode("utf-8", "surrogateescape")
+    for name in names:
+        found = JsonValue.find(body, (name,))
+        if found is not None and isinstance(found.value, str) and (changed := change(found.value)) != found.value:
+            body = found.set(changed)
+    return body.decode("utf-8", "surrogateescape")
 
 
 def _after_space(body: bytes, start: int) -> int:

@@ -162,7 +162,7 @@ def trusted_forwarded_lines(
         (b"X-Forwarded-For", _append(chain, peer.encode())),
         (b"X-Forwarded-Proto", sent(b"x-forwarded-proto", scheme.encode())),
         (b"X-Forwarded-Host", sent(b"x-forwarded-host", host)),
-        (b"X-Forwarded-Port", sent(b"x-forwarded-port") or b"%d" % _client_port(known, port)),
+        (b"X-Forwarded-Port", sent(b"x-forwarded-port") or b"%d" % _client_port(known, port, host)),
         (b"X-Real-IP", sent(b"x-real-ip", client)),
         (b"Forwarded", _append(forwarded, _element(peer, scheme, host))),
         (b"X-Forwarded-Prefix", _raw(outer_prefix(known) + prefix)),
@@ -172,10 +172,11 @@ def trusted_forwarded_lines(
     return b"".join([b"%b: %b\r\n" % pair for pair in values if pair[1]])
 
 
-def _client_port(known: ForwardedFields, port: int) -> int:
+def _client_port(known: ForwardedFields, port: int, received: bytes) -> int:
     """The port that the client used, where a trusted peer names the host or the scheme; else the gateway's `port`.
 
-    With the gateway's port an application would build addresses that lead past the TLS terminator.
+    With the gateway's port an application would build addresses that lead past the TLS terminator. `received` is the
+    Host, which many terminators pass on as it came.
     """
     host, scheme = (
         known.get(b"x-forwarded-host"),
@@ -183,8 +184,9 @@ def _client_port(known: ForwardedFields, port: int) -> int:
     )
     if host is None and scheme not in DEFAULT_PORTS:
         return port
-    stated = (host or b"").rpartition(b"]")[2].rpartition(b":")[2] if b":" in (host or b"") else b""
-    if stated.isdigit() and len(stated) < 6:
+    named = received if host is None else host
+    stated = named.rpartition(b"]")[2].rpartition(b":")[2] if b":" in named else b""
+    if stated.isdigit() and len(stated) < 6 and (host is not None or int(stated) != port):
         return int(stated)
     return DEFAULT_PORTS.get(scheme, port)
 

@@ -17,6 +17,7 @@ from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import _ErrInfo
 
 from tentaculo.model.failure import Failure, Problem
+from tentaculo.net.tcp import PAUSE
 
 PRIVATE_NAMES = (
     "_buffer_paused",
@@ -166,5 +167,9 @@ class AiohttpHandler(web.RequestHandler):
         if self.is_busy:
             # aiohttp closes a connection whose task waits.
             self._keepalive_handle = self._loop.call_later(self._keepalive_timeout, self._process_keepalive)
+        elif (now := self._loop.time()) - self._next_keepalive_close_time >= PAUSE:
+            # This process was paused. A request that came meanwhile is read first.
+            self._next_keepalive_close_time = now + PAUSE
+            self._keepalive_handle = self._loop.call_later(PAUSE, self._process_keepalive)
         else:
             super()._process_keepalive()

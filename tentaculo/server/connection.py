@@ -15,7 +15,7 @@ from tentaculo.model.failure import Failure, Problem
 from tentaculo.net.inbound_request import Closable
 from tentaculo.net.memory import exhausted
 from tentaculo.net.response_bytes import SENT_CLOSES, SentResponse
-from tentaculo.net.tcp import acknowledged, is_gone, is_sent
+from tentaculo.net.tcp import PAUSE, acknowledged, is_gone, is_sent
 from tentaculo.net.turns import MOST_WRITTEN, READ_SIZE, TurnReader, TurnScheduler
 from tentaculo.server.aiohttp_handler import MAX_FIELDS, refusal
 from tentaculo.server.fast_path import LARGE_READ, SMALL_READ, FastPathConnection, TryServe, steps_of_head
@@ -46,10 +46,7 @@ LINGER = 2.0
 
 
 class _LingeringClose(SentResponse):
-    """Keeps the connection until the client has closed its side, at most `LINGER` seconds.
-
-    The kernel resets a connection that is closed with unread bytes, and the client may lose the response.
-    """
+    """Keeps the connection until the client has closed its side, at most `LINGER` seconds: a reset may cost the response."""
 
     async def write_eof(self, data: bytes = b"") -> None:
         """Wait. The end of the connection cancels this."""
@@ -267,17 +264,20 @@ class ClientConnection(FastPathConnection):
         if self.has_ended and taker is not parser:
             taker.feed_eof()
 
-    def _await_head(self) -> None:
-        self._head_timer = self.event_loop.call_later(self._head_time, self._head_is_late)
+    def _await_head(self, seconds: float = 0.0) -> None:
+        due = self.event_loop.time() + (seconds or self._head_time)
+        self._head_timer = self.event_loop.call_at(due, self._head_is_late, due)
 
     def _stop_head_timer(self) -> None:
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
 
-    def _head_is_late(self) -> None:
+    def _head_is_late(self, due: float) -> None:
         self._head_timer = None
-        if self.transport is not None:
+        if self.event_loop.time() - due >= PAUSE:
+            self._await_head(PAUSE)  # what the client sent in a pause of this process is read first
+        elif self.transport is not None:
             words = f"The request's head did not arrive within {self._head_time:g} s."
             self._refuse_head(self.transport, Problem(Failure.REQUEST_TIMEOUT, words))
 

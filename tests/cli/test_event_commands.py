@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
@@ -22,12 +23,12 @@ from tests.support.waits import free_port
 WAIT = 30.0
 
 
-async def start(folder: Path, *arguments: str, token: str = TOKEN) -> Process:
+async def start(folder: Path, *arguments: str, token: str = TOKEN, output: int = PIPE) -> Process:
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "tentaculo", "events", *arguments),
         cwd=folder,
         env=clean_environment({"PYTHONPATH": str(ROOT), "TENTACULO_TOKEN": token, "PYTHONUNBUFFERED": "1"}),
-        stdout=PIPE,
+        stdout=output,
         stderr=PIPE,
     )
 
@@ -70,6 +71,8 @@ async def test_stored_events_are_shown_the_oldest_first(file: Path, tmp_path: Pa
         code, lines, _ = await run(tmp_path, *at, "--source", "me", "--since", "1h", "--text", '"N":3')
         assert len(lines) == 1
         assert await run(tmp_path, *at, "--source", "me", "--since", "0s") == (0, [], "")
+        code, lines, _ = await run(tmp_path, *at, "--source", "me", "--since", "99999d")
+        assert (code, len(lines)) == (0, 5)
         code, _, errors = await run(tmp_path, *at, token="wrong-token-of-a-test")
         assert (code, "responds 403" in errors) == (2, True)
         code, _, errors = await run(tmp_path, *at, "--token", TOKEN, "--source", "x" * 300)
@@ -132,5 +135,78 @@ async def test_follow_misses_nothing_over_a_restart(file: Path, tmp_path: Path) 
                 assert await asyncio.wait_for(process.wait(), WAIT) == 0
         finally:
             if process.returncode is None:
+                process.kill()
+                await process.wait()
+
+
+@pytest.mark.parametrize("options", [(), ("--follow",)])
+async def test_it_ends_as_soon_as_nobody_reads_its_output(file: Path, tmp_path: Path, options: tuple[str, ...]) -> None:
+    async with serving(file, 0) as gateway:
+        for _ in range(4):
+            await ingest(gateway, payload={"text": "x" * 60_000})
+        read, write = os.pipe()
+        process = await start(tmp_path, "--url", gateway.url, "--source", "me", "--json", *options, output=write)
+        os.close(write)
+        try:
+            # As `head` does, which has enough.
+            assert await asyncio.to_thread(os.read, read, 10)
+            os.close(read)
+            _, errors = await asyncio.wait_for(process.communicate(), WAIT)
+            assert errors == b""
+            assert process.returncode == 1
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+
+
+async def test_follow_ends_at_the_next_event_when_nobody_reads_its_output(file: Path, tmp_path: Path) -> None:
+    async with serving(file, 0) as gateway:
+        await ingest(gateway)
+        read, write = os.pipe()
+        process = await start(tmp_path, "--url", gateway.url, "--source", "me", "--json", "--follow", output=write)
+        os.close(write)
+        try:
+            assert await asyncio.to_thread(os.read, read, 10_000)
+            os.close(read)
+            await ingest(gateway)
+            _, errors = await asyncio.wait_for(process.communicate(), WAIT)
+            assert errors == b""
+            assert process.returncode == 1
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+
+
+async def test_follow_survives_a_restart_behind_a_proxy(file: Path, tmp_path: Path) -> None:
+    answers = iter((502, 504))
+
+    async with serving(file, 0) as gateway:
+
+        async def relay(request: web.BaseRequest) -> web.StreamResponse:
+            """As a proxy in front of the gateway: the stream is 502 and 504 while the gateway starts."""
+            if request.path == "/events/stream" and (status := next(answers, None)) is not None:
+                return web.Response(status=status, text="<html>Bad Gateway</html>")
+            target, headers = f"{gateway.url}{request.path_qs}", {**gateway.headers, **position(request)}
+            async with ClientSession() as client, client.get(target, headers=headers) as response:
+                relayed = web.StreamResponse(status=response.status)
+                await relayed.prepare(request)
+                async for piece in response.content.iter_any():
+                    await relayed.write(piece)
+                return relayed
+
+        def position(request: web.BaseRequest) -> dict[str, str]:
+            return {name: value for name, value in request.headers.items() if name == "Last-Event-ID"}
+
+        await ingest(gateway, payload={"n": 0})
+        async with RawTestServer(relay) as proxy:
+            process = await start(tmp_path, "--url", str(proxy.make_url("/")), "--source", "me", "--json", "--follow")
+            try:
+                assert process.stdout is not None
+                assert json.loads(await asyncio.wait_for(process.stdout.readline(), WAIT))["payload"]["n"] == 0
+                await ingest(gateway, payload={"n": 1})
+                assert json.loads(await asyncio.wait_for(process.stdout.readline(), WAIT))["payload"]["n"] == 1
+            finally:
                 process.kill()
                 await process.wait()

@@ -143,6 +143,7 @@ async def test_a_locked_database_delays_no_response(tmp_path: Path, workers: int
         config = {
             "server": {"workers": workers},
             "database": {"url": f"sqlite:///{file}"},
+            "events": {"wait": 1},
             "services": {"s": {"url": "http://127.0.0.1:9", "enabled": False}},
         }
         async with running_gateway(config) as gateway, ClientSession(gateway.url) as session:

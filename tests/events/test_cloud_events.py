@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from tentaculo.events.cloud_events import decode_header
-from tests.events.conftest import Gateway
+from tests.events.conftest import DEADLINE, Gateway
 
 pytestmark = pytest.mark.usefixtures("both_ways")
 
@@ -114,6 +115,20 @@ async def test_content_of_every_kind(
     headers = {} if media_type is None else {"content_type": media_type}
     assert (await binary(gateway, body, **headers))[0] == 201
     assert gateway.ledger.events[0].payload == payload
+
+
+async def test_header_fields_that_are_not_utf_8_are_faults(gateway: Gateway) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    try:
+        fields = [b"ce-specversion: 1.0", b"ce-id: A-1", b"ce-source: /madre", b"ce-type: t", b"ce-subject: \xff"]
+        fields += [b"Content-Type: text/plain; name=\xff", b"Host: gateway", b"Content-Length: 1", b"Connection: close"]
+        writer.write(b"\r\n".join((b"POST /events/ingest HTTP/1.1", *fields, b"", b"x")))
+        head, _, body = (await asyncio.wait_for(reader.read(), DEADLINE)).partition(b"\r\n\r\n")
+    finally:
+        writer.close()
+    assert head.startswith(b"HTTP/1.1 422 ")
+    assert faulty(json.loads(body)) == {"subject", "datacontenttype"}
+    assert gateway.ledger.events == []
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,12 @@ def test_vx11_s_own_events_of_one_child_are_joined_across_keys() -> None:
     assert edges(created, success, other) == [Edge(1001, 1002, 1.0, "payload.id = spawn_id")]
 
 
+def test_a_null_in_the_payload_hides_no_fact_of_the_metadata() -> None:
+    sent = event(1, {"correlation_id": None, "parent_id": None}, {"correlation_id": "c-1", "parent_id": "p-1"})
+    others = event(2, {"correlation_id": "c-1"}), event(3, {"id": "p-1"})
+    assert {(edge.source, edge.target) for edge in edges(sent, *others)} == {(1, 2), (3, 1)}
+
+
 def test_each_fact_joins() -> None:
     trace = "00-" + "a" * 32 + "-" + "b" * 16 + "-01"
     later = "00-" + "a" * 32 + "-" + "c" * 16 + "-00"

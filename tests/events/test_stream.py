@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tentaculo.events import replay, stream
-from tentaculo.model.event import MAX_EVENT_ID, Event
+from tentaculo.model.event import MAX_EVENT_ID, Event, FoundEvents
 from tests.events.conftest import DEADLINE, NAME, Gateway, Start
 from tests.support.event_clients import EventStream, Frame, event_stream
 from tests.support.waits import eventually
@@ -231,6 +231,29 @@ async def test_heartbeats_go_on_while_the_database_is_away_and_history_follows(
         gateway.ledger.is_lost = False
         start, *found = await listener.events(3)
         assert (start.name, ids(found)) == ("start", [6, 7])
+
+
+async def test_heartbeats_go_on_while_history_is_searched(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "HEARTBEAT_SECONDS", 0.05)
+    stored(gateway, 5, 6, 7)
+    await eventually(lambda: gateway.tail.mark == 7)
+    read, is_found = gateway.ledger.read_events, asyncio.Event()
+
+    async def search(*args: Any, after: int, **bounds: Any) -> FoundEvents:
+        """Says after each part of a second that it has found nothing up to now."""
+        if is_found.is_set():
+            return await read(*args, after=after, **bounds)
+        await asyncio.sleep(0.02)
+        return FoundEvents([], after)
+
+    monkeypatch.setattr(gateway.ledger, "read_events", search)
+    async with event_stream(gateway.session, gateway.url, "?since=5") as listener:
+        for _ in range(3):
+            frame = await listener.frame()
+            assert frame is not None
+            assert (frame.comment, frame.id) == ("heartbeat", None)
+        is_found.set()
+        assert ids(await listener.events(2)) == [6, 7]
 
 
 async def test_the_end_says_why(gateway: Gateway) -> None:

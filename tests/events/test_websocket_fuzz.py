@@ -208,7 +208,7 @@ def test_no_frame_breaks_anything(
     run_example(gateway, audience, groups, ends)
 
 
-@pytest.mark.soak
+@pytest.mark.thorough
 @pytest.mark.timeout(300)
 @settings(max_examples=1000, deadline=None)
 @given(groups=FRAMES, ends=ENDS)

@@ -19,6 +19,7 @@ from tests.support.wire import Reader, Request, Upstream, Writer, answering, dia
 pytestmark = pytest.mark.command
 PAUSE = 3.5
 """Seconds: longer than every time limit of the gateways here."""
+REQUEST = b"GET /s/ HTTP/1.1\r\nHost: h\r\n\r\n"
 LIMITS = {"connect": 2, "first_byte": 2, "idle": 2, "head_time": 2, "body_idle": 2}
 
 
@@ -27,6 +28,8 @@ async def paused(running: Running) -> AsyncIterator[None]:
     """The gateway does not run within the context, nor for `PAUSE` seconds behind it."""
     os.kill(running.process.pid, signal.SIGSTOP)
     try:
+        # What came before it has stopped would be read first.
+        os.waitid(os.P_PID, running.process.pid, os.WSTOPPED | os.WNOWAIT)
         yield
         await asyncio.sleep(PAUSE)  # the pause itself
     finally:
@@ -73,6 +76,7 @@ async def test_a_connection_that_was_made_meanwhile_is_no_timeout(tmp_path: Path
 @pytest.mark.parametrize(
     ("before", "meanwhile"),
     [
+        (b"", REQUEST),
         (b"GET /s/ HTTP/1.1\r\nHos", b"t: h\r\n\r\n"),
         (b"POST /s/ HTTP/1.1\r\nHost: h\r\nContent-Length: 8\r\n\r\nhalf", b"half"),
         (b"POST /s/ HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n", b"4\r\nhalf\r\n0\r\n\r\n"),
@@ -80,7 +84,7 @@ async def test_a_connection_that_was_made_meanwhile_is_no_timeout(tmp_path: Path
 )
 async def test_what_a_client_sent_meanwhile_is_not_late(before: bytes, meanwhile: bytes) -> None:
     async with upstream(answering(ok())) as up:
-        service = {"url": f"http://127.0.0.1:{up.port}", "probe": {"kind": "none"}}
+        service = {"url": f"http://127.0.0.1:{up.port}"}
         routes = [{"prefix": "/s", "strip": True, "auth": "none"}]
         config = {"limits": LIMITS, "services": {"s": {**service, "routes": routes}}}
         async with running_gateway(config) as running, dial(running.port) as wire:
@@ -90,6 +94,23 @@ async def test_what_a_client_sent_meanwhile_is_not_late(before: bytes, meanwhile
                 await wire.send(meanwhile)
             response = await wire.response()
     assert (response.status, response.body) == (200, b"ok")
+
+
+@pytest.mark.parametrize("first", [REQUEST, b"GET /livez HTTP/1.1\r\nHost: h\r\n\r\n"])
+async def test_a_request_that_came_meanwhile_on_an_idle_connection_is_served(first: bytes) -> None:
+    async with upstream(answering(ok())) as up:
+        service = {"url": f"http://127.0.0.1:{up.port}"}
+        routes = [{"prefix": "/s", "strip": True, "auth": "none"}]
+        config = {"server": {"keepalive": 2}, "services": {"s": {**service, "routes": routes}}}
+        async with running_gateway(config) as running, dial(running.port) as wire:
+            await wire.send(first)
+            assert (await wire.response()).status == 200
+            async with paused(running):
+                await wire.send(REQUEST)
+            assert (await wire.response()).body == b"ok"
+            began = asyncio.get_running_loop().time()
+            assert await wire.rest() == b""
+            assert asyncio.get_running_loop().time() - began > 1
 
 
 async def test_room_that_came_meanwhile_is_not_late() -> None:

@@ -329,6 +329,12 @@ class TestOtherFields:
             ("www-authenticate", 'bearer Realm = "https://else.example/t"', 'bearer Realm = "https://else.example/t"'),
             # The client computes with the realm of a Digest.
             ("www-authenticate", 'Digest realm="http://10.0.0.5:8001/"', 'Digest realm="http://10.0.0.5:8001/"'),
+            (
+                "www-authenticate",
+                'Digest realm="/r", Domain = "/a http://10.0.0.5:8001/b https://else.example/c", nonce="/n"',
+                'Digest realm="/r", Domain = "/s/a http://gate.example:8000/s/b https://else.example/c", nonce="/n"',
+            ),
+            ("www-authenticate", 'Basic realm="domain=/a", x-domain="/b"', 'Basic realm="domain=/a", x-domain="/b"'),
             ("www-authenticate", "Negotiate", "Negotiate"),
             (
                 "report-to",
@@ -340,7 +346,16 @@ class TestOtherFields:
             ("hx-redirect", "/login", "/s/login"),
             ("hx-redirect", "http://10.0.0.5:8001/login", "http://gate.example:8000/s/login"),
             ("hx-location", "/x", "/s/x"),
-            ("hx-location", '{"path": "/x"}', '{"path": "/x"}'),
+            ("hx-location", '{"path": "/x"}', '{"path": "/s/x"}'),
+            (
+                "hx-location",
+                r'{"values": {"path": "/v"}, "push":"http:\/\/10.0.0.5:8001\/p", "path" : "\/x","replace": "false"}',
+                '{"values": {"path": "/v"}, "push":"http://gate.example:8000/s/p", "path" : "/s/x","replace": "false"}',
+            ),
+            ("hx-location", '{"path": "https://else.example/x"}', '{"path": "https://else.example/x"}'),
+            ("hx-location", '{"path": 1, "push": "/s/x", "é": "/x"}', '{"path": 1, "push": "/s/x", "é": "/x"}'),
+            ("hx-location", '{"path": "/x", "path": "/y"}', '{"path": "/x", "path": "/y"}'),
+            ("hx-location", '{"path": "/x"', '{"path": "/x"'),
             ("hx-push-url", "false", "false"),
             ("hx-push-url", "/s/x?y", "/s/x?y"),
             ("hx-replace-url", "/x", "/s/x"),

@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 from tentaculo.config.limits import LimitSettings
 from tentaculo.config.schema import CorsSettings
 from tentaculo.net.response_bytes import SENT_STAYS
+from tentaculo.net.tcp import PAUSE
 from tentaculo.net.turns import TurnScheduler
 from tentaculo.security.cors import CorsPolicy
 from tentaculo.server.aiohttp_handler import MAX_FIELDS
@@ -539,6 +540,27 @@ async def test_the_time_for_a_head_is_not_the_handlers_nor_the_bodys_nor_keep_al
         async with asyncio.timeout(TIMEOUT):
             while connection._head_timer is None:
                 await asyncio.sleep(0.01)
+
+
+async def test_a_head_that_arrived_in_a_pause_of_the_process_is_not_late() -> None:
+    """After a pause the loop's timers may run before its sockets are read."""
+
+    async def respond(request: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(text="here")
+
+    async with serving(respond) as served, dial(served.port) as wire:
+        await wire.send(b"GET / HTTP/1.1\r\nHos")
+        async with asyncio.timeout(TIMEOUT):
+            while not served.connections or not served.connections[0].has_begun:
+                await asyncio.sleep(0.01)
+        (connection,) = served.connections
+        connection._stop_head_timer()
+        now = asyncio.get_running_loop().time()
+        connection._head_is_late(now - PAUSE)
+        assert connection._head_timer is not None
+        assert now + PAUSE <= connection._head_timer.when() < now + 2 * PAUSE
+        await wire.send(b"t: h\r\n\r\n")
+        assert (await wire.response()).body == b"here"
 
 
 async def test_the_end_of_a_refused_connection_is_noticed_although_its_queue_was_full(

@@ -32,6 +32,13 @@ GROUPS = {
             ),
         ),
     ),
+    "browser": ("pages in Chromium", ("browser/",)),
+    "peer": ("other servers, clients and proxies", ("thirdparty/", "seed/", "bench/")),
+    "desync": (
+        "hundreds of ambiguous messages, to find request smuggling",
+        ("wire/test_desync.py", "wire/test_poisoning.py"),
+    ),
+    "package": ("the container image, the wheel and the installation", ("docker/", "packaging/")),
     "load": (
         "clients and services that flood, stall, or do not read",
         ("wire/test_memory.py", "wire/test_resources.py", "wire/test_stalls.py", "wire/test_turns.py"),
@@ -46,20 +53,17 @@ GROUPS = {
     ),
     "task": ("the tests that run twice, with each request served in a task", ()),
     "database": ("what the fast tests show of SQLite, on PostgreSQL", ()),
-    "browser": ("pages in Chromium", ("browser/",)),
-    "peer": ("other servers, clients and proxies", ("thirdparty/", "seed/", "bench/")),
-    "desync": (
-        "hundreds of ambiguous messages, to find request smuggling",
-        ("wire/test_desync.py", "wire/test_poisoning.py"),
-    ),
-    "package": ("the container image, the wheel and the installation", ("docker/", "packaging/")),
     "soak": (
         "memory that is not freed, requests that slow down others, and files that a path visits",
         ("wire/test_garbage.py", "wire/test_isolation.py", "wire/test_leaks.py", "wire/test_soak.py"),
     ),
     "conformance": ("suites of others for HTTP and WebSocket", ("conformance/",)),
 }
-"""Marker → what the group tests, and its files below tests/. In the order in which they run, the fast tests first."""
+"""Marker → what the group tests, and its files below tests/.
+
+They run in this order behind the fast tests: files that take a minute come early, so that no process has one left when the
+others have ended.
+"""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

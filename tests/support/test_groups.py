@@ -49,23 +49,6 @@ def test_a_run_has_the_tests_it_was_asked_for(options: tuple[str, ...], files: t
     assert all(name in output for name in GROUPS) is ("--fast" in options)
 
 
-@pytest.mark.command
-@pytest.mark.timeout(300)  # two whole collections: beside other tests they take more than a minute
-def test_two_processes_collect_the_same_tests_in_the_same_order() -> None:
-    """pytest-xdist needs that. A name that is made of a set's order, a time or a random number differs."""
-    command = [sys.executable, "-m", "pytest", "--collect-only", "--ignore=tests/conformance", "-p", "no:cacheprovider"]
-    processes = [
-        subprocess.Popen(
-            command, cwd=ROOT, env=clean_environment({"PYTHONHASHSEED": seed}), stdout=subprocess.PIPE, text=True
-        )
-        for seed in ("1", "2")
-    ]
-    one, two = ([line for line in process.communicate()[0].splitlines() if "::" in line] for process in processes)
-    assert [process.returncode for process in processes] == [0, 0]
-    assert len(one) > 5000
-    assert one == two
-
-
 @pytest.mark.parametrize("name", GROUPS)
 def test_every_place_of_a_group_is_there(name: str) -> None:
     _, places = GROUPS[name]

@@ -119,8 +119,15 @@ async def test_the_service_learns_the_clients_port_behind_tls(start: Start) -> N
             await asked(wire, "GET /p/x", *TLS)
             await asked(wire, "GET /p/x", "X-Forwarded-Proto: https", "X-Forwarded-Host: public.test:8443")
             await asked(wire, "GET /p/x", "X-Forwarded-Proto: https", "X-Forwarded-Port: 7")
+            # The terminator passes the client's Host on, or names the gateway there.
+            for host in ("public.test:8443", "[::1]:8443", "public.test", f"proxy.test:{live.port}", "public.test:"):
+                await asked(wire, "GET /p/x", "X-Forwarded-Proto: https", host=host)
             await asked(wire)
-        assert [request.get("x-forwarded-port") for request in up.requests] == ["443", "8443", "7", str(live.port)]
+            await asked(wire, host="public.test:8443")
+        ports = [request.get("x-forwarded-port") for request in up.requests]
+        assert ports[:3] == ["443", "8443", "7"]
+        assert ports[3:8] == ["8443", "8443", "443", "443", "443"]
+        assert ports[8:] == [str(live.port), str(live.port)]
 
 
 @pytest.mark.parametrize("is_upgrade", [False, True], ids=["final", "101"])
