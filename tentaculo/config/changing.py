@@ -91,7 +91,11 @@ def switched(
         return sources.layer.next(at=at, by=by, overrides=overrides)
     service = value_at(sources.layered(environ, at).changed, ("services", name))
     wanted: Table = {**(service if isinstance(service, dict) else {}), "enabled": enabled}
-    if reason and not enabled:
+    if enabled:
+        # A reason was for the time that ends now, and the next one may have another.
+        in_file = value_at(sources.tables, ("services", name, "off_reason"))
+        wanted["off_reason"] = None if in_file is MISSING else in_file
+    elif reason:
         wanted["off_reason"] = reason
     layer = replaced(sources, ("services", name), wanted, environ, at=at, by=by)
     if name in sources.layer.overrides:

@@ -39,14 +39,14 @@ class ServerSettings(Section, frozen=True):
         ),
     ] = ()
     allow: Annotated[
-        AllowedNetworks,
+        AllowedNetworks | None,
         Doc(
             "Networks whose clients may use the gateway's own paths, `/livez` and `/metrics` included. Routes have keys"
             " of their own.",
             default="all networks",
             example=["10.0.0.0/8", "::1"],
         ),
-    ] = ()
+    ] = None
     deny: Annotated[
         tuple[ClientNetwork, ...],
         Doc("Networks whose clients may not. It counts more than allow.", example=["10.9.0.0/16"]),

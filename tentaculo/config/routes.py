@@ -83,13 +83,13 @@ class RouteSettings(Section, frozen=True):
         bool, Doc("Whether the token of the service is also sent for callers without an accepted token.")
     ] = False
     allow: Annotated[
-        AllowedNetworks,
+        AllowedNetworks | None,
         Doc(
             "Networks whose clients may send requests. The client is the one that trusted proxies name.",
             default="all networks",
             example=["10.0.0.0/8", "fd00::/8"],
         ),
-    ] = ()
+    ] = None
     deny: Annotated[
         tuple[ClientNetwork, ...],
         Doc(

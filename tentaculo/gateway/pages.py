@@ -114,7 +114,7 @@ def route_rules(
                 RouteRules(
                     route.label,
                     tuple(RequestRule(one.per, one.rate or "", one.burst, one.in_flight) for one in rules),
-                    tuple(map(str, route.allow)),
+                    tuple(map(str, route.allow or ())),
                     tuple(map(str, route.deny)),
                     counts[route.label],
                 )

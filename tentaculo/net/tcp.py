@@ -104,12 +104,22 @@ def unread_events(transport: asyncio.BaseTransport) -> Callable[[int], Sequence[
 
 def is_gone(transport: asyncio.BaseTransport) -> bool:
     """Whether a connection has ended both ways, though the event loop, which does not read from it, has not seen it."""
+    return _has_event(transport, 0)
+
+
+def has_ended(transport: asyncio.BaseTransport) -> bool:
+    """As `is_gone`, also where only the peer's sending half has ended. Without Linux it is the same."""
+    return _has_event(transport, getattr(select, "POLLRDHUP", 0))
+
+
+def _has_event(transport: asyncio.BaseTransport, asked: int) -> bool:
+    """Whether the kernel has one of the events `asked`, an error or a hang-up for a connection."""
     sock = tcp(transport)
     if sock is None:
         return False
     look = select.poll()
-    look.register(sock.fileno(), 0)
-    return any(event & (select.POLLERR | select.POLLHUP) for _, event in look.poll(0))
+    look.register(sock.fileno(), asked)
+    return any(event & (asked | select.POLLERR | select.POLLHUP) for _, event in look.poll(0))
 
 
 def accepted(transport: asyncio.BaseTransport) -> int | None:

@@ -185,7 +185,7 @@ class _Pause:
 class TurnReader(asyncio.BufferedProtocol, ABC):
     """A protocol whose reads are bounded, and handled in turns. A subclass handles them in `receive`."""
 
-    __slots__ = ("_handled", "_held_at", "_is_costly", "_is_full", "held", "read_room", "turns", "waited")
+    __slots__ = ("_handled", "_held_at", "_is_costly", "_is_full", "_size", "held", "read_room", "turns", "waited")
 
     transport: asyncio.Transport | None
     """None once the connection is lost."""
@@ -200,7 +200,9 @@ class TurnReader(asyncio.BufferedProtocol, ABC):
         self.read_room: Callable[[], int] | None = None
         """How many bytes of a body, or of a tunnel, the socket of the receiver takes at once; None for usual reads."""
         self._is_full = False
-        """Whether the last read was as large as usual reads can be."""
+        """Whether the last read was as large as usual ones can be, or the receiver had too little room for that."""
+        self._size = READ_SIZE
+        """Bytes that the next read may bring; no more than those of usual reads."""
         self._handled = _NEVER
         """`TurnScheduler.handled` at its last turn."""
         self._is_costly = False
@@ -218,23 +220,22 @@ class TurnReader(asyncio.BufferedProtocol, ABC):
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where the next bytes go."""
         turns = self.turns
-        if self.read_room is None:
+        self._size = READ_SIZE
+        if self.read_room is None or not self._is_full:
             return turns.buffer
         room = self.read_room()
-        if room > READ_SIZE and self._is_full and turns.reads < LOOK and not turns.waiting:
-            return turns.large_buffer[:room]
-        return turns.buffer[: max(room, SMALL_READ)]
+        if room >= READ_SIZE:
+            may_be_large = turns.reads < LOOK and not turns.waiting
+            return turns.large_buffer[:room] if may_be_large else turns.buffer
+        self._size = max(room, SMALL_READ)
+        return turns.buffer[: self._size]
 
     def buffer_updated(self, nbytes: int) -> None:
         """The peer has sent `nbytes`."""
         turns = self.turns
         data = turns.large_buffer[:nbytes].tobytes()
-        if nbytes >= READ_SIZE:
-            self._is_full = True
-            turns.reads += nbytes // READ_SIZE
-        else:
-            self._is_full = False
-            turns.reads += 1
+        self._is_full = nbytes >= self._size or self._size < READ_SIZE
+        turns.reads += nbytes // READ_SIZE or 1
         if turns.reads <= turns.free or (not self.held and turns.admits(self)):
             self.receive(data)
             return

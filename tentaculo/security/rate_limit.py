@@ -61,6 +61,13 @@ class RateLimit:
         until = used + step if remaining else step - left
         return Verdict(moment + used + step, remaining, -(-until // self._second), False)
 
+    def left(self, state: int, now: int) -> tuple[int, int]:
+        """`remaining` and `seconds` of a verdict, where no request comes `now`."""
+        free = self._capacity - max(0, state - now * self.requests)
+        remaining = free // self._step
+        until = self._capacity - free if remaining else self._step - free
+        return remaining, -(-until // self._second)
+
 
 WAYS = 8
 """Callers that share a set of `StateTable`."""

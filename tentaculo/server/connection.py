@@ -389,7 +389,7 @@ class ClientSocket(TurnReader):
         """A client has connected."""
         self.transport = cast(asyncio.Transport, transport)
         self.transport.set_write_buffer_limits(MOST_WRITTEN, 0)
-        self.turns.stalls.add(self.transport)
+        self.turns.stalls.add(self.transport, self._connection)
         self._connection.connection_made(transport)
 
     def eof_received(self) -> bool:

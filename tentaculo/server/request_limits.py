@@ -203,6 +203,9 @@ class RouteLimits:
                 held.append((clients.in_flight, key))
                 shown.append(f'"{limit.at_once_name}";r={max(0, left - 1)}')
         fields = {"RateLimit-Policy": self.policy, "RateLimit": ", ".join(shown)}
+        if slow or full:
+            # It uses up nothing, so what is left is more than was to be left after it.
+            fields["RateLimit"] = ", ".join(self._left(caller, network, now))
         if slow:
             return Refusal(tuple(one.rate_name for one in slow), "rate", slow[0].settings.per, wait, fields)
         if full:
@@ -212,6 +215,16 @@ class RouteLimits:
         for in_flight, key in held:
             in_flight[key] = in_flight.get(key, 0) + 1
         return AdmittedRequest(fields, held)
+
+    def _left(self, caller: str | None, network: str, now: int) -> Iterator[str]:
+        """The items of `RateLimit` where no request comes `now`."""
+        for limit in self.limits:
+            clients, key = limit.clients(caller, network)
+            if limit.rate is not None:
+                remaining, seconds = limit.rate.left(clients.states.get(key), now)
+                yield f'"{limit.rate_name}";r={remaining};t={seconds}'
+            if limit.at_once is not None:
+                yield f'"{limit.at_once_name}";r={max(0, limit.at_once - clients.in_flight.get(key, 0))}'
 
     def admit(self, caller: str | None, address: str) -> AdmittedRequest:
         """Let a request of a client's `address` pass, or raise `Problem` (429). `caller` is the name of its token."""

@@ -69,9 +69,9 @@ class RouteNetworks:
     def __init__(self, config: Config, on_refused: Callable[[RouteKey], None] = lambda _: None) -> None:
         """`on_refused` is called with the route of each refused request; both names are empty for the own paths."""
         self._on_refused = on_refused
-        self._own = NetworkRules(config.server.allow, config.server.deny)
+        self._own = NetworkRules(config.server.allow or (), config.server.deny)
         rules = {
-            (service.name, route.label): NetworkRules(route.allow, route.deny)
+            (service.name, route.label): NetworkRules(route.allow or (), route.deny)
             for service in config.services.values()
             for route in service.routes
         }

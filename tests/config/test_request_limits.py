@@ -81,7 +81,7 @@ def test_an_empty_list_is_not_the_default() -> None:
 
 def test_networks() -> None:
     route = config(allow=["10.0.0.0/8", "fd00::/8", "192.0.2.7"], deny=["::ffff:10.9.0.0/112"]).services["a"].routes[0]
-    assert [str(one) for one in route.allow] == ["10.0.0.0/8", "fd00::/8", "192.0.2.7/32"]
+    assert [str(one) for one in route.allow or ()] == ["10.0.0.0/8", "fd00::/8", "192.0.2.7/32"]
     assert [str(one) for one in route.deny] == ["10.9.0.0/16"]
 
 
@@ -100,7 +100,7 @@ def test_an_empty_list_of_allowed_networks_is_a_fault() -> None:
         Config.of({"server": {"allow": []}})
     with pytest.raises(ConfigError, match=rf"server\.{words}"):
         load_tables({}, {"TENTACULO_SERVER_ALLOW": "[]"}, folder=Path())
-    assert config(deny=[]).services["a"].routes[0].allow == ()
+    assert config(deny=[]).services["a"].routes[0].allow is None
 
 
 def test_defaults_for_all_routes_and_the_own_paths() -> None:
@@ -111,4 +111,4 @@ def test_defaults_for_all_routes_and_the_own_paths() -> None:
     found = Config.of(tables)
     assert (found.limits.instances, found.limits.routes[0].per) == (2, "caller")
     assert found.limits.own_paths[0].per == "address"
-    assert [str(one) for one in (*found.server.allow, *found.server.deny)] == ["127.0.0.0/8", "127.9.0.0/16"]
+    assert [str(one) for one in (*(found.server.allow or ()), *found.server.deny)] == ["127.0.0.0/8", "127.9.0.0/16"]

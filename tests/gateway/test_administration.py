@@ -463,6 +463,20 @@ async def test_a_service_that_is_on_for_a_time_goes_off_by_itself(live: Running)
     await eventually(lambda: read_layer(live.changes).overrides == {})
 
 
+async def test_the_reason_of_a_service_that_was_off_ends_with_that(live: Running) -> None:
+    """It was shown again when the service was switched off the next time, for another reason."""
+    live.file.write_text(FILE.replace("enabled_env", 'off_reason = "as the file says"\nenabled_env'))
+    await live.reloader.reload("test")
+    for name in ("madre", "shub"):
+        await live.send("POST", f"/services/{name}/disable", {"reason": "repair"})
+        assert live.services[name].off_reason == "repair"
+        made = await live.send("POST", f"/services/{name}/enable", {})
+        assert sorted(made["keys"]) == [f"services.{name}.enabled", f"services.{name}.off_reason"]
+        await live.send("POST", f"/services/{name}/disable", {})
+    assert live.services["madre"].off_reason == "off on purpose"
+    assert live.services["shub"].off_reason == "as the file says"
+
+
 async def test_also_over_a_restart_in_between(tmp_path: Path) -> None:
     async with running(tmp_path) as live:
         await live.send("POST", "/services/shub/enable", {"for": 2})

@@ -149,6 +149,16 @@ async def test_a_receiver_that_returns_after_the_end_gets_neither_message() -> N
         assert titles(receiver)[2:] == ["mcp is down"]
 
 
+async def test_a_message_whose_incident_ends_during_its_attempts_is_followed_by_that_end() -> None:
+    """Its first attempt may have arrived, although the response did not."""
+    async with receiving("reset") as receiver, notifying(receiver) as (made, recorded):
+        made.send_due(recorded.down("hermes").incidents.values())
+        await receiver.has(1)
+        recorded.over("hermes")
+        await ticking(made, recorded, lambda: len(recorded.delivered) == 2)
+        assert titles(receiver) == ["hermes is down", "hermes is down", "hermes: over after 0 s"]
+
+
 async def test_a_message_is_not_repeated_where_its_incidents_were_muted_meanwhile(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -129,6 +129,22 @@ def test_the_numbers_of_a_response() -> None:
     assert rate.judge(state, 1000) == (state, 0, 6, True)
 
 
+@given(st.integers(1, 50), st.integers(1, 100), st.integers(1, 60), st.lists(st.integers(0, 3 * SECOND), max_size=60))
+def test_what_is_left_is_what_passes(requests: int, seconds: int, burst: int, gaps: list[int]) -> None:
+    rate, now, state = RateLimit(requests, seconds, burst), 0, 0
+    for gap in gaps:
+        now += gap
+        remaining, wait = rate.left(state, now)
+        verdict = rate.judge(state, now)
+        assert verdict.is_refused is (remaining == 0)
+        if verdict.is_refused:
+            assert wait == verdict.seconds
+        else:
+            assert verdict.remaining == remaining - 1
+            assert rate.left(state, now + wait * SECOND) == (burst, 0)
+        state = verdict.state
+
+
 def test_a_part_of_a_limit_is_rounded_down_and_never_nothing() -> None:
     part = RateLimit(100, 1, 100, parts=3)
     assert (part.burst, part.window) == (33, 1)

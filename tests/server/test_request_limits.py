@@ -137,6 +137,22 @@ def test_several_limits_are_used_up_together_or_not_at_all() -> None:
     assert not passes(limits, "eve")
 
 
+def test_a_refusal_says_what_is_left_without_the_request() -> None:
+    """It was said to have used up one request of the limits that did not refuse it."""
+    clock = Clock()
+    limits = made({"rate": "3/min"}, {"in_flight": 2}, {"rate": "1/h", "per": "route"}, clock=clock)
+    assert passes(limits, "ann")
+    for _ in range(3):
+        with pytest.raises(Problem) as raised:
+            route(limits).admit("ann", "10.0.0.9")
+        left = raised.value.headers["RateLimit"]
+        assert left == '"3/min per caller";r=2;t=20, "2 at once per caller";r=1, "1/h per route";r=0;t=3600'
+    clock.pass_by(11)
+    with pytest.raises(Problem) as raised:
+        route(limits).admit("ann", "10.0.0.9")
+    assert raised.value.headers["RateLimit"].startswith('"3/min per caller";r=2;t=9, ')
+
+
 def test_a_refusal() -> None:
     limits = made({"rate": "2/min"}, {"rate": "1/h", "per": "route"})
     told: list[LimitedRequest] = []
@@ -149,7 +165,7 @@ def test_a_refusal() -> None:
     assert (problem.failure, problem.headers["Retry-After"]) == (Failure.RATE_LIMITED, "3600")
     assert problem.extra["violated-policies"] == ["1/h per route"]
     assert problem.headers["RateLimit-Policy"] == '"2/min per caller";q=2;w=60, "1/h per route";q=1;w=3600'
-    assert problem.headers["RateLimit"] == '"2/min per caller";r=1;t=30, "1/h per route";r=0;t=3600'
+    assert problem.headers["RateLimit"] == '"2/min per caller";r=2;t=0, "1/h per route";r=0;t=3600'
     assert shared.refused == {("madre", "/madre", "rate", "route"): 1}
     assert [(one.route, one.caller, one.network) for one in told] == [(KEY, "bob", "10.0.0.9")]
 

@@ -110,3 +110,64 @@ async def test_from_a_stream_of_a_service(
                 client.close()
             await eventually(lambda: live.gateway._admission.open == 0, "the connection is gone", seconds=20)
     assert [(record.status, record.error, record.sent) for record in live.records] == [(*logged, 9)]
+
+
+AHEAD = {
+    "requests": b"GET /livez HTTP/1.1\r\nHost: h\r\n\r\n" * 5,
+    "many requests": b"GET /livez HTTP/1.1\r\nHost: h\r\n\r\n" * 500,
+    "a large body": b"PUT /s/ HTTP/1.1\r\nHost: h\r\nContent-Length: 900000\r\n\r\n" + bytes(100_000),
+}
+"""What a client sends behind the request for an event stream, so that it is not read any more."""
+
+
+@pytest.mark.parametrize("ahead", AHEAD)
+@pytest.mark.parametrize("end", ["reset", "close", "half"])
+@pytest.mark.usefixtures("both_ways")
+async def test_from_a_silent_stream_behind_which_it_has_sent_more(
+    start: Start, service: Service, ahead: str, end: str
+) -> None:
+    """It is not read, and nothing is sent to it: neither shows that it has left."""
+
+    async def script(reader: Reader, writer: Writer, state: Server) -> None:
+        await read_request(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
+        await reader.read(1)
+
+    async with upstream(script) as up:
+        live = await start(service(up.port), limits={"stall": 0.4})
+        async with dial(live.port) as wire:
+            await wire.send(b"GET /s/ HTTP/1.1\r\nHost: h\r\n\r\n" + AHEAD[ahead])
+            await wire.head()
+            await asyncio.sleep(0.1)
+            if end == "reset":
+                wire.reset()
+            elif end == "close":
+                wire.abort()
+            else:
+                wire.writer.write_eof()
+            await up.until(lambda: up.gone == 1)
+    await eventually(lambda: live.records)
+    assert [record.status for record in live.records] == [200]
+
+
+@pytest.mark.usefixtures("both_ways")
+async def test_one_that_has_sent_more_behind_a_silent_stream_and_stays_is_served(
+    start: Start, service: Service
+) -> None:
+    go = asyncio.Event()
+
+    async def script(reader: Reader, writer: Writer, state: Server) -> None:
+        await read_request(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 4\r\n\r\n")
+        await go.wait()
+        writer.write(b"data")
+        await reader.read(1)
+
+    async with upstream(script) as up:
+        live = await start(service(up.port), limits={"stall": 0.4})
+        async with dial(live.port) as wire:
+            await wire.send(b"GET /s/ HTTP/1.1\r\nHost: h\r\n\r\n" + AHEAD["requests"])
+            await asyncio.sleep(0.5)  # some looks
+            go.set()
+            assert (await wire.response()).body == b"data"
+            assert [(await wire.response()).status for _ in range(5)] == [200] * 5
