@@ -13,6 +13,7 @@ from sqlalchemy.pool import NullPool
 from tentaculo.config.environment import database_url, make_database_folder
 from tentaculo.config.errors import ConfigError
 from tentaculo.config.loader import load_usable
+from tentaculo.store.database import encryption
 from tentaculo.store.migrate import make_private_file, take_over
 from tentaculo.store.runtime_table import services_fault
 from tentaculo.store.tables import VERSION_TABLE, metadata, services
@@ -38,7 +39,7 @@ def _url() -> str:
 
 def _engine(url: str) -> Engine:
     if make_url(url).get_backend_name() != "sqlite":
-        return create_engine(url, poolclass=NullPool)
+        return create_engine(url, poolclass=NullPool, connect_args=encryption(make_url(url)))
     make_private_file(make_url(url))
     engine = create_engine(url, poolclass=NullPool, connect_args={"timeout": LOCK_WAIT})
 

@@ -1,11 +1,18 @@
 from __future__ import annotations
 
+import socket
+import struct
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 
-from tentaculo.store.database import database_file, parse_url
+from tentaculo.store import migrate
+from tentaculo.store.database import connect, database_file, parse_url
+from tentaculo.store.errors import StoreUnavailable
 
 
 @pytest.mark.parametrize(
@@ -46,3 +53,30 @@ def test_the_file_behind_an_address(url: str, file: Path | None) -> None:
 def test_what_is_no_address_is_refused() -> None:
     with pytest.raises(ArgumentError):
         parse_url("fleet.db")
+
+
+TLS = struct.pack("!ii", 8, 80877103)
+"""What a client of PostgreSQL sends first that would like to use TLS."""
+
+
+@pytest.mark.parametrize("work", [lambda url: connect(parse_url(url)), migrate.upgrade], ids=["gateway", "migration"])
+@pytest.mark.parametrize("by", ["Unix", "TCP"])
+def test_tls_is_asked_for_on_the_network_only(work: Callable[[str], object], by: str) -> None:
+    with (
+        TemporaryDirectory(prefix="tlpg") as folder,
+        socket.socket(socket.AF_UNIX if by == "Unix" else socket.AF_INET) as server,
+        ThreadPoolExecutor(1) as threads,
+    ):
+        server.bind(f"{folder}/s" if by == "Unix" else ("127.0.0.1", 0))
+        server.listen()
+        server.settimeout(20)
+
+        def first_bytes() -> bytes:
+            with server.accept()[0] as connection:
+                return connection.recv(8)
+
+        found = threads.submit(first_bytes)
+        place = f"/d?unix_sock={folder}/s" if by == "Unix" else f"127.0.0.1:{server.getsockname()[1]}/d"
+        with pytest.raises((DBAPIError, StoreUnavailable)):
+            work(f"postgresql://tests@{place}")
+        assert (found.result() == TLS) is (by == "TCP")

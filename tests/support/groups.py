@@ -40,8 +40,11 @@ GROUPS = {
     ),
     "package": ("the container image, the wheel and the installation", ("docker/", "packaging/")),
     "load": (
-        "clients and services that flood, stall, or do not read",
-        ("wire/test_memory.py", "wire/test_resources.py", "wire/test_stalls.py", "wire/test_turns.py"),
+        "clients and services that flood, stall, do not read, or leave",
+        (
+            *("wire/test_garbage.py", "wire/test_memory.py", "wire/test_resources.py", "wire/test_stalls.py"),
+            "wire/test_turns.py",
+        ),
     ),
     "simulation": (
         "simulated services under load, and random sequences of changes, which take seconds of the processor",
@@ -55,7 +58,7 @@ GROUPS = {
     "database": ("what the fast tests show of SQLite, on PostgreSQL", ()),
     "soak": (
         "memory that is not freed, requests that slow down others, and files that a path visits",
-        ("wire/test_garbage.py", "wire/test_isolation.py", "wire/test_leaks.py", "wire/test_soak.py"),
+        ("wire/test_isolation.py", "wire/test_leaks.py", "wire/test_soak.py"),
     ),
     "conformance": ("suites of others for HTTP and WebSocket", ("conformance/",)),
 }
