@@ -185,10 +185,13 @@ class ClockOffsets:
         }
 
         def use() -> None:
+            nonlocal dates
             for service in moved:
                 self._stated.pop(service, None)
             self._known.clear()
-            self._names, self._services, self._dates = names, services, dates
+            self._names, self._services = names, services
+            # What is replaced is freed with this function, in a later turn of the event loop.
+            self._dates, dates = dates, self._dates
 
         return use
 

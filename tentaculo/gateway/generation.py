@@ -9,7 +9,6 @@ subscribers. [Reload](../../docs/reload.md) says what each change keeps.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -262,10 +261,9 @@ class Generations:
         self._current = replace(generation, steps=(), tokens_before=None)
         if newer is not None:
             self.use_tokens(newer)
-        self._endings.extend(generation.endings)
+        # To free the rest of a thousand services takes some milliseconds: not in this turn too, and not in one.
+        self._endings.extend([partial(_drop, before), *generation.endings, partial(_drop, generation)])
         generation.endings.clear()
-        # To free the rest of a thousand services takes some milliseconds: not in this turn too.
-        asyncio.get_running_loop().call_soon(lambda _: None, before)
         changes = generation.changes
         if generation.config.reload.close_removed and changes.removed:
             self._parts.proxy.end_services(changes.removed)
@@ -330,6 +328,10 @@ class Generations:
             limits or None,
             networks or None,
         )
+
+
+def _drop(_: Generation) -> None:
+    """Nothing refers to it any more once this was called."""
 
 
 def _logged(value: Any) -> Any:

@@ -62,6 +62,7 @@ class ServiceState:
         del other  # and with it what is not used, before the swap
 
         def use() -> None:
+            nonlocal endpoints
             self.service = service
             if is_fresh:
                 self.slow = None
@@ -70,7 +71,8 @@ class ServiceState:
                 for endpoint in self.endpoints.values():
                     endpoint.threshold.follow(*thresholds)
             if is_fresh or has_other_endpoints:
-                self.endpoints = endpoints
+                # What is replaced is freed with this function, in a later turn of the event loop.
+                self.endpoints, endpoints = endpoints, self.endpoints
                 self.found = found or self.aggregate()
             if self.healthy_path not in service.health:
                 self.healthy_path = None
