@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from sqlalchemy import insert, inspect, text
+from sqlalchemy import insert, inspect, select, text
 
 from tentaculo.model.event import EventFilter
 from tentaculo.model.health import Health
@@ -83,6 +83,19 @@ def test_who_has_used_it_since_the_first_revision_loses_nothing_on_the_way_to_th
         assert read_events(connection, EventFilter(), limit=5, newest_first=True).events == [event(2), event(1)]
     migrate.downgrade(url, first)
     assert everything(url) == before
+
+
+def test_a_size_that_another_version_counted_is_forgotten(url: str) -> None:
+    migrate.upgrade(url, "0025")
+    with opened(url) as connection:
+        connection.execute(insert(tables.event_sequence).values(id=1, last_id=7))
+    for step in (lambda: migrate.upgrade(url), lambda: migrate.downgrade(url, "0025")):
+        with opened(url) as connection:
+            connection.execute(tables.event_sequence.update().values(total_bytes=5))
+        step()
+        with opened(url) as connection:
+            (kept,) = connection.execute(select(tables.event_sequence))
+        assert (kept.last_id, kept.total_bytes) == (7, None)
 
 
 def test_a_downgrade_takes_our_rows_and_no_others(url: str) -> None:
