@@ -113,7 +113,7 @@ REQUEST_FIELDS = (
     Field(
         "X-Real-IP",
         Kind.FORWARDING,
-        "the peer's address; from a trusted peer its own value, else the last address of its `X-Forwarded-For`",
+        "the peer's address; from a trusted peer its own value, else the last address of its `X-Forwarded-For`, without a port",
     ),
     Field(
         "Forwarded", Kind.FORWARDING, "one element, `for`, `host` and `proto`, appended to the value of a trusted peer"

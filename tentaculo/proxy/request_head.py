@@ -17,6 +17,7 @@ from tentaculo.proxy.address_mapping import REQUEST_FIELDS, AddressMapping
 from tentaculo.proxy.client_view import client_view
 from tentaculo.proxy.response_head import may_be_trailer
 from tentaculo.proxy.route import CompiledRoute, HeaderRules
+from tentaculo.security.client_networks import parse_client_address
 
 _MOST_TRAILERS = 128
 """Trailer fields that a request may announce, as many as it may have fields."""
@@ -158,12 +159,14 @@ def trusted_forwarded_lines(
     forwarded = sent(b"forwarded", b"")
     # The trusted peer added the last address itself; any client can write those before it.
     client = chain.rpartition(b",")[2].strip() or peer.encode()
+    # Some add the port too, which is none of the address.
+    address = parse_client_address(client.decode("latin-1"))
     values = (
         (b"X-Forwarded-For", _append(chain, peer.encode())),
         (b"X-Forwarded-Proto", sent(b"x-forwarded-proto", scheme.encode())),
         (b"X-Forwarded-Host", sent(b"x-forwarded-host", host)),
         (b"X-Forwarded-Port", sent(b"x-forwarded-port") or b"%d" % _client_port(known, port, host)),
-        (b"X-Real-IP", sent(b"x-real-ip", client)),
+        (b"X-Real-IP", sent(b"x-real-ip", client if address is None else str(address).encode())),
         (b"Forwarded", _append(forwarded, _element(peer, scheme, host))),
         (b"X-Forwarded-Prefix", _raw(outer_prefix(known) + prefix)),
         (b"X-Original-URL", sent(b"x-original-url", b"")),

@@ -105,6 +105,10 @@ class TestTrusted:
     def test_the_real_ip_is_what_it_saw_and_not_what_a_client_made_up(self) -> None:
         assert trusted((b"X-Forwarded-For", b"6.6.6.6,203.0.113.9"))["X-Real-IP"] == "203.0.113.9"
         assert trusted((b"X-Forwarded-For", b"6.6.6.6, "))["X-Real-IP"] == "10.0.0.1"
+        # Some load balancers append the client's port.
+        assert trusted((b"X-Forwarded-For", b"6.6.6.6, 203.0.113.9:4711"))["X-Real-IP"] == "203.0.113.9"
+        assert trusted((b"X-Forwarded-For", b"[2001:db8::1]:4711"))["X-Real-IP"] == "2001:db8::1"
+        assert trusted((b"X-Forwarded-For", b"unknown"))["X-Real-IP"] == "unknown"
         assert trusted((b"X-Forwarded-For", b"6.6.6.6"), (b"X-Real-IP", b"203.0.113.9"))["X-Real-IP"] == "203.0.113.9"
 
     def test_ipv6(self) -> None:
