@@ -38,7 +38,7 @@ log = structlog.get_logger(__name__)
 
 LATE: Final = 20
 """Seconds after its end until a bin is complete: the counts of other workers, and the write, come a little later."""
-RETRY: Final = 60.0
+RETRY: Final = 5.0
 """Seconds until the next look where the database did not respond."""
 AT_ONCE: Final = 10
 """Services that one query reads."""

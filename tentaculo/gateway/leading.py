@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 OWN_ROW_EVERY = 15.0
 """Seconds between two writes of the gateway's own row."""
-WARNINGS_RETRY = 60.0
+WARNINGS_RETRY = 5.0
 """Seconds until open early warnings are looked for again, where the database did not respond."""
 TRIM_EVERY = 60.0
 """Seconds between two deletions of old events."""

@@ -131,6 +131,10 @@ async def test_one_of_four_processes_warns_once_and_a_machine_that_takes_over_co
                 "reached",
             )
             assert [json.loads(post.body)["type"] for post in receiver.posts] == ["warning.opened"]
+        except BaseException:
+            for name, machine in machines.items():
+                print(f"Machine {name}: {machine.output()}")
+            raise
         finally:
             for machine in machines.values():
                 await machine.stop()
