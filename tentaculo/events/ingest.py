@@ -222,9 +222,8 @@ class Ingest:
         if form.framing is Framing.ONE or (form.framing is Framing.ONE_OR_ARRAY and not is_array(body)):
             self._one(form.read, body, respond)
             return
-        texts = self._lines(body) if form.framing is Framing.LINES else self._items(body)
         self._held += len(body)
-        self._tasks.start(self._batch(form.read, texts, len(body), respond), "batch")
+        self._tasks.start(self._batch(form, body, respond), "batch")
 
     def _one(self, read: Read, body: bytes, respond: Respond) -> None:
         try:
@@ -248,15 +247,16 @@ class Ingest:
 
         self._pipeline.submit([event], finish)
 
-    async def _batch(self, read: Read, texts: Sequence[bytes | memoryview], size: int, respond: Respond) -> None:
+    async def _batch(self, form: Form, body: bytes, respond: Respond) -> None:
         try:
-            response = await self._store_batch(read, texts)
+            texts = self._lines(body) if form.framing is Framing.LINES else await self._items(body)
+            response = await self._store_batch(form.read, texts)
         except Exception as error:  # noqa: BLE001 - logged there
             respond(error)
         else:
             respond(response)
         finally:
-            self._held -= size
+            self._held -= len(body)
 
     async def _store_batch(self, read: Read, texts: Sequence[bytes | memoryview]) -> NativeResponse:
         verdicts = await self._slices.collect(self._verdicts(read, texts))
@@ -291,31 +291,32 @@ class Ingest:
         verdict = read(text, receipt.ms)
         return verdict if isinstance(verdict, Rejected) else self._pipeline.event(verdict, receipt)
 
-    def _items(self, body: bytes) -> list[bytes | memoryview]:
+    async def _items(self, body: bytes) -> list[bytes | memoryview]:
         if not is_array(body):
             raise _rejection(listed([FieldError("body", "must be a list")]))
         try:
-            items = self._split(body)
+            try:
+                items: list[bytes | memoryview] = [memoryview(raw) for raw in self._raw_items(body)]
+            except msgspec.DecodeError:
+                # It takes some milliseconds for a large body.
+                items = await self._slices.in_thread(partial(self._items_with_escapes, body))
         except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
             reason = "is nested too deep" if isinstance(error, RecursionError) else f"is not acceptable JSON: {error}"
             raise Problem(Failure.BAD_REQUEST, f"The body {reason}.") from None
         return self._counted(items)
 
-    def _split(self, body: bytes) -> list[bytes | memoryview]:
-        try:
-            return [memoryview(raw) for raw in self._raw_items(body)]
-        except msgspec.DecodeError:
-            # Where that is only an escape such as a lone surrogate, the other events are not refused for it: the items
-            # are looked for in a text of the same size without such escapes.
-            plain = body.replace(b"\\\\", b"__").replace(b"\\u", b"__")
-            if plain == body:
-                raise
-            items, whole, end = list[bytes | memoryview](), memoryview(body), 0
-            for raw in self._raw_items(plain):
-                start = plain.index(raw, end)
-                end = start + len(memoryview(raw))
-                items.append(whole[start:end])
-            return items
+    def _items_with_escapes(self, body: bytes) -> list[bytes | memoryview]:
+        """The items where an escape such as a lone surrogate is faulty: the events without one are not refused for it.
+
+        They are looked for in a text of the same size without such escapes.
+        """
+        plain = body.replace(b"\\\\", b"__").replace(b"\\u", b"__")
+        items, whole, end = list[bytes | memoryview](), memoryview(body), 0
+        for raw in self._raw_items(plain):
+            start = plain.index(raw, end)
+            end = start + len(memoryview(raw))
+            items.append(whole[start:end])
+        return items
 
     def _raw_items(self, body: bytes) -> tuple[Any, ...]:
         places: tuple[Any, ...] = msgspec.structs.astuple(self._array.decode(body))

@@ -326,3 +326,8 @@ class Slices:
                     await asyncio.sleep(0)
                     end = self._clock() + SLICE_SECONDS
         return found
+
+    async def in_thread(self, compute: Callable[[], T]) -> T:
+        """What `compute` returns, which cannot be cut into slices. A thread computes it, while no slice does."""
+        async with self._free:
+            return await asyncio.to_thread(compute)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -62,7 +63,17 @@ async def test_a_faulty_event_does_not_stop_the_others(gateway: Gateway) -> None
     assert [(await listener.receive_json(timeout=5))["n"] for _ in range(2)] == [0, 4]
 
 
-async def test_a_lone_surrogate_in_an_array_does_not_stop_the_others(gateway: Gateway) -> None:
+async def test_a_lone_surrogate_in_an_array_does_not_stop_the_others(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread looks for the others, which takes milliseconds in a large array."""
+    threads, find = list[threading.Thread](), ingest.Ingest._items_with_escapes
+
+    def noted(self: ingest.Ingest, body: bytes) -> list[bytes | memoryview]:
+        threads.append(threading.current_thread())
+        return find(self, body)
+
+    monkeypatch.setattr(ingest.Ingest, "_items_with_escapes", noted)
     texts = (rb"\ud83d", rb"\\ud83d", rb"\\\ud83d", rb"\ud83d\ude00", rb"a\\", rb"\u00e9,]", rb"\u12", b"\xc3\xa9")
     items = [b'{"source":"madre" , "type":"t","payload":{"text":"%b"}}' % text for text in texts]
     status, answer = await gateway.post(b" [ " + b" ,\r\n".join(items) + b"\t] ", content_type="application/json")
@@ -73,6 +84,8 @@ async def test_a_lone_surrogate_in_an_array_does_not_stop_the_others(gateway: Ga
     assert [one.payload["text"] for one in gateway.ledger.events] == ["\\ud83d", "\U0001f600", "a\\", "\xe9,]", "\xe9"]
     status, _ = await gateway.post(b"[" + items[0] + b",]", content_type="application/json")
     assert status == 400
+    assert len(threads) == 2
+    assert threading.main_thread() not in threads
 
 
 async def test_a_batch_of_nothing_but_faults_is_422_with_the_index_of_each(gateway: Gateway) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterator
+from functools import partial
 
 from tentaculo.server.native_routes import SLICE_SECONDS, Slices
 
@@ -60,3 +62,22 @@ async def test_one_computation_at_a_time() -> None:
     await asyncio.gather(slices.collect(steps("a")), slices.collect(steps("b")))
     assert order == ["a", "a", "a", "b", "b", "b"]
     assert repr(slices) == "<Slices: free>"
+
+
+async def test_a_thread_computes_one_at_a_time_while_the_loop_turns() -> None:
+    may_end, found = threading.Event(), list[tuple[str, threading.Thread]]()
+
+    def compute(name: str) -> str:
+        assert may_end.wait(5)
+        found.append((name, threading.current_thread()))
+        return name
+
+    slices = Slices()
+    async with asyncio.TaskGroup() as tasks:
+        both = [tasks.create_task(slices.in_thread(partial(compute, name))) for name in "ab"]
+        await asyncio.sleep(0.01)
+        assert not found
+        may_end.set()
+        assert [await one for one in both] == ["a", "b"]
+    assert [name for name, _ in found] == ["a", "b"]
+    assert threading.main_thread() not in [thread for _, thread in found]
