@@ -39,7 +39,7 @@ test:
 ifdef ARGS
 	@$(PYTEST) --ignore=tests/conformance $(ARGS)
 else
-	@$(FAST); fast=$$?; $(SLOW) -n 4 --dist loadfile --no-loadscope-reorder -m "not $(ALONE)"; slow=$$?; $(SLOW) -m "$(ALONE)"; alone=$$?; \
+	@$(FAST); fast=$$?; $(SLOW) -n 3 --dist loadfile --no-loadscope-reorder -m "not $(ALONE)"; slow=$$?; $(SLOW) -m "$(ALONE)"; alone=$$?; \
 		[ $$fast -eq 0 ] || echo "The fast tests failed, see above." >&2; \
 		[ $$slow -eq 0 ] || echo "The slow tests failed, see above." >&2; \
 		exit $$((fast != 0 || slow != 0 || alone != 0))

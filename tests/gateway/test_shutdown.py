@@ -66,7 +66,7 @@ async def test_a_request_whose_head_has_begun_to_arrive(tmp_path: Path, path: by
             await stop()
             await wire.send(head[cut:])
             response = await wire.response()
-            assert (response.status, response.get("connection")) == (200, "close")
+            assert (response.status, response.get("connection")) == (200, "close"), (response.body, live.records)
             assert await wire.rest() == b""
 
 
