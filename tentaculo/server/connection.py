@@ -127,7 +127,7 @@ class ClientConnection(FastPathConnection):
         """Whether a request has begun to arrive, or is being served; not one for an event stream or an upgrade."""
         if self.close_requested or self.has_response or self.payload_parser is not None:
             return False
-        return self.has_begun or self.is_serving or self.is_busy or self.request_count > self._answered  # its task waits
+        return self.has_begun or self.is_serving or self.is_busy or self.request_count > self._answered  # or waits
 
     @property
     def is_crowded(self) -> bool:
