@@ -70,6 +70,28 @@ async def test_a_request_whose_head_has_begun_to_arrive(tmp_path: Path, path: by
             assert await wire.rest() == b""
 
 
+async def test_a_request_is_noticed_in_every_turn_until_it_is_in_flight(tmp_path: Path) -> None:
+    """aiohttp takes it from its queue one turn before it serves it. A stop that looked then closed the connection."""
+    loop = asyncio.get_running_loop()
+    async with upstream(answering(ok(b"fine"))) as up:
+        services = {"s": {"url": f"http://127.0.0.1:{up.port}", "routes": [{"prefix": "/s", "auth": "none"}]}}
+        async with living(tmp_path, services) as live, dial(live.port) as wire:
+            await wire.send(b"GET /s/ HTTP/1.1\r\n")
+            await eventually(live.gateway._shutdown._has_unfinished)
+            found = list[bool]()
+
+            def look() -> None:
+                if not live.gateway.proxy.traffic.in_flight:
+                    found.append(live.gateway._shutdown._has_unfinished())
+                    loop.call_soon(look)
+
+            look()
+            await wire.send(b"Host: h\r\n\r\n")
+            assert (await wire.response()).status == 200
+    assert found
+    assert all(found)
+
+
 async def chunked(wire: Wire, data: bytes) -> None:
     await wire.send(b"%x\r\n%b\r\n" % (len(data), data))
 
