@@ -33,6 +33,18 @@ async def start(folder: Path, *arguments: str, token: str = TOKEN, output: int =
     )
 
 
+async def ends_quietly(process: Process) -> None:
+    _, errors = await asyncio.wait_for(process.communicate(), WAIT)
+    assert errors == b""
+    assert process.returncode == 1
+
+
+async def stopped(process: Process) -> None:
+    if process.returncode is None:
+        process.kill()
+        await process.wait()
+
+
 async def run(folder: Path, *arguments: str, token: str = TOKEN) -> tuple[int | None, list[str], str]:
     process = await start(folder, *arguments, token=token)
     output, errors = await asyncio.wait_for(process.communicate(), WAIT)
@@ -151,13 +163,9 @@ async def test_it_ends_as_soon_as_nobody_reads_its_output(file: Path, tmp_path: 
             # As `head` does, which has enough.
             assert await asyncio.to_thread(os.read, read, 10)
             os.close(read)
-            _, errors = await asyncio.wait_for(process.communicate(), WAIT)
-            assert errors == b""
-            assert process.returncode == 1
+            await ends_quietly(process)
         finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
+            await stopped(process)
 
 
 async def test_a_full_disk_is_named(file: Path, tmp_path: Path) -> None:
@@ -179,13 +187,9 @@ async def test_follow_ends_at_the_next_event_when_nobody_reads_its_output(file: 
             assert await asyncio.to_thread(os.read, read, 10_000)
             os.close(read)
             await ingest(gateway)
-            _, errors = await asyncio.wait_for(process.communicate(), WAIT)
-            assert errors == b""
-            assert process.returncode == 1
+            await ends_quietly(process)
         finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
+            await stopped(process)
 
 
 async def test_follow_survives_a_restart_behind_a_proxy(file: Path, tmp_path: Path) -> None:

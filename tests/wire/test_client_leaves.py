@@ -58,6 +58,16 @@ async def test_before_the_task_of_its_request_has_begun(
     assert [record.status for record in live.records if record.target == "/s/leaves"] == [499]
 
 
+def leave(client: socket.socket, end: str) -> None:
+    """Close the sending half, or the whole connection, or reset it."""
+    if end == "half":
+        client.shutdown(socket.SHUT_WR)
+        return
+    if end == "reset":
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.close()
+
+
 @pytest.mark.parametrize("path", ["/events/stream", "/status"])
 @pytest.mark.parametrize("end", ["half", "whole", "reset"])
 async def test_from_a_stream_of_the_gateway_itself(start: Start, file: Path, path: str, end: str) -> None:
@@ -71,12 +81,7 @@ async def test_from_a_stream_of_the_gateway_itself(start: Start, file: Path, pat
             await loop.sock_sendall(client, request + b"\r\n")
             async with asyncio.timeout(TIMEOUT):
                 assert (await loop.sock_recv(client, 4096)).startswith(b"HTTP/1.1 200 ")
-            if end == "half":
-                client.shutdown(socket.SHUT_WR)
-            else:
-                if end == "reset":
-                    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                client.close()
+            leave(client, end)
             await eventually(lambda: live.gateway._admission.open == 0, "the connection is gone", seconds=10)
     # Nobody else can end it well. It was logged as 499, as a client that did not wait for its response.
     assert [(record.status, record.error) for record in live.records] == [(200, None)] * 2
@@ -102,12 +107,7 @@ async def test_from_a_stream_of_a_service(
             async with asyncio.timeout(TIMEOUT):
                 while not found.endswith(b"data: 1\n\n"):
                     found += await loop.sock_recv(client, 4096)
-            if end == "half":
-                client.shutdown(socket.SHUT_WR)
-            else:
-                if end == "reset":
-                    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                client.close()
+            leave(client, end)
             await eventually(lambda: live.gateway._admission.open == 0, "the connection is gone", seconds=20)
     assert [(record.status, record.error, record.sent) for record in live.records] == [(*logged, 9)]
 
