@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 
-
-def utc_now() -> datetime:
-    """The current time, with the time zone UTC."""
-    return datetime.now(UTC)
+utc_now: Callable[[], datetime] = partial(datetime.now, UTC)
+"""The current time, with the time zone UTC."""
 
 
 def format_duration(seconds: float, units: int = 2, day_words: tuple[str, str] = ("day", "days")) -> str:
