@@ -10,6 +10,7 @@ import binascii
 import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from functools import partial
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -29,7 +30,7 @@ from tentaculo.events.schemas import (
     source_fault,
     stated_ms,
 )
-from tentaculo.model.text import printable
+from tentaculo.model.text import parse_time, printable
 
 PREFIX = "ce-"
 """How the names of the headers begin that are attributes."""
@@ -211,10 +212,10 @@ def _base64_fault(fields: Mapping[str, Any]) -> FieldError | None:
 
 def _moment(value: Any) -> datetime | None:
     try:
-        moment = msgspec.convert(value, datetime)
-    except msgspec.ValidationError:
+        moment = parse_time(value, partial(msgspec.convert, type=datetime)) if isinstance(value, str) else None
+    except (ValueError, OverflowError):
         return None
-    return moment if isinstance(value, str) and moment.tzinfo is not None else None
+    return moment if moment is not None and moment.tzinfo is not None else None
 
 
 def _shown(name: str) -> str:
