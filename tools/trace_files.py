@@ -1,7 +1,7 @@
 """Counts the files and functions of the gateway that one request, event, probe or page visits.
 
 `python -m tools.trace_files` runs a gateway in this process and prints a table; `--json` prints the numbers as JSON,
-and `--list` names the files. docs/architecture.md shows the table. A newcomer who follows one of these paths in an
+and `--list` names the files and their functions. docs/architecture.md shows the table. A newcomer who follows one of these paths in an
 editor opens that many files.
 """
 
@@ -14,8 +14,11 @@ import os
 import sys
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from functools import reduce
+from itertools import groupby
+from operator import and_, itemgetter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import FrameType
@@ -36,15 +39,19 @@ WARM_UP = 5
 """Requests sent before those that are counted, so that connections are open and caches are filled."""
 REPEATS = 4
 """Requests that are counted, each for itself."""
-PROBE_REPEATS = 5
-"""Failed probes that are counted, each in a gateway of its own: the smallest is without other periodic work."""
-SETTLE = 0.05
-"""Seconds to wait for what a request starts and does not wait for: its log line and its row in the database."""
+INCIDENTS = 3
+"""Failed probes that open an incident, each in a gateway of its own."""
+SETTLE = 0.1
+"""Seconds to wait for what a request or a probe starts and does not wait for: log lines, rows in the database."""
 PAGE_LASTS = 1.2
 """Seconds after which the status page is rendered again."""
-INCIDENT = 0.4
-"""Seconds to wait for the incident that a failed probe opens."""
-PROBE_INTERVAL = 1.0
+STORING = 0.4
+"""Seconds to wait for the rows of the incident that a failed probe opens. The rows of the services are written later, for
+all probes of half a second together."""
+PROBE_BEGINS, PROBE_ENDS = "ProbeScheduler._due", "ProbeScheduler._schedule"
+"""The functions that are called when a probe is due, and when everything that follows from its result is decided."""
+PROBE_INTERVAL = 0.7
+"""Seconds between two probes. No multiple of the second at which other work of the gateway repeats."""
 
 
 class Trail(NamedTuple):
@@ -52,15 +59,20 @@ class Trail(NamedTuple):
 
     files: int
     calls: int
-    visited: list[str]
+    functions: Counter[tuple[str, str]]
+    """The calls by file and function."""
 
 
 class Counts:
     """Counts calls of functions of the package in every thread, while `counting` is entered."""
 
     def __init__(self) -> None:
-        self.found: Counter[str] = Counter()
+        self.found: Counter[tuple[str, str]] = Counter()
+        """Calls by file and function."""
+        self.decided: Counter[tuple[str, str]] = Counter()
+        """The same until a probe had ended."""
         self._active = False
+        self._begins_at: str | None = None
 
     def start(self) -> None:
         """Observe this thread and the threads that start later."""
@@ -68,24 +80,33 @@ class Counts:
         sys.setprofile(self._profile)
 
     @contextmanager
-    def counting(self) -> Iterator[None]:
-        """Count from entering to leaving, from zero."""
+    def counting(self, begins_at: str | None = None) -> Iterator[None]:
+        """Count until this is left, from zero, and from the first call of `begins_at` on where that is given."""
         self.found.clear()
-        self._active = True
+        self._begins_at = begins_at
+        self._active = begins_at is None
         try:
             yield
         finally:
-            self._active = False
-
-    def result(self) -> Trail:
-        """What was counted last."""
-        return Trail(len(self.found), self.found.total(), sorted(self.found))
+            self._active, self._begins_at = False, None
 
     def _profile(self, frame: FrameType, event: str, _argument: object) -> None:
-        if self._active and event == "call":
+        if event != "call":
+            return
+        if frame.f_code.co_qualname == self._begins_at:
+            self._active = True
+        if self._active:
             name = frame.f_code.co_filename
             if name.startswith(PACKAGE):
-                self.found[name.removeprefix(PACKAGE)] += 1
+                self.found[name.removeprefix(PACKAGE), frame.f_code.co_qualname] += 1
+            if frame.f_code.co_qualname == PROBE_ENDS:
+                self.decided = self.found.copy()
+
+
+def common(repeats: Sequence[Counter[tuple[str, str]]]) -> Trail:
+    """What all repeats of one path visited: without the periodic work that fell into the moment of some."""
+    calls = reduce(and_, repeats)
+    return Trail(len({file for file, _ in calls}), calls.total(), calls)
 
 
 class Upstream(asyncio.Protocol):
@@ -126,12 +147,15 @@ def request(line: str, body: bytes = b"") -> bytes:
 
 @asynccontextmanager
 async def running(
-    folder: Path, log: TextIO, upstream: int, *, fast: bool = True, probes: bool = False
+    folder: Path, log: TextIO, upstream: int, *, fast: bool = True, failures: int = 0
 ) -> AsyncIterator[int]:
-    """A gateway with its database and its access log; yields its port."""
+    """A gateway with its database and its access log; yields its port.
+
+    It probes where `failures` says how many failed probes in a row change a state.
+    """
     url = f"sqlite:///{folder}/tentaculo.db"
     upgrade(url)
-    probe = {"interval": PROBE_INTERVAL, "jitter": 0, "failures": 1}
+    probe = {"interval": PROBE_INTERVAL, "jitter": 0, "failures": failures or 1}
     service = {"url": f"http://127.0.0.1:{upstream}", "health": ["/health"], "routes": [{"prefix": "/web"}]}
     config = Config.of(
         {
@@ -145,18 +169,15 @@ async def running(
     try:
         access_log = access_logger(config.log, writer, log, None)
         hashes = [hash_token(TOKEN)]
-        async with Gateway(config, hashes, access_log=access_log, probes=probes, fast_path=fast) as gateway:
+        async with Gateway(config, hashes, access_log=access_log, probes=failures > 0, fast_path=fast) as gateway:
             yield gateway.running.addresses[0][1]
     finally:
         writer.close()
 
 
 async def traced(counts: Counts, port: int, line: str, body: bytes = b"", *, pause: float = SETTLE) -> Trail:
-    """What one more of the same request visits, on the connection that sent the others, `pause` seconds after them.
-
-    The smallest of several results is without the periodic work that may fall into the same moment.
-    """
-    trails = []
+    """What one more of the same request visits, on the connection that sent the others, `pause` seconds after them."""
+    repeats = []
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         for _ in range(WARM_UP):
@@ -170,24 +191,45 @@ async def traced(counts: Counts, port: int, line: str, body: bytes = b"", *, pau
             if not response.startswith(b"HTTP/1.1 2"):
                 status = response.split(b"\r\n", 1)[0].decode()
                 raise RuntimeError(f"{line}: {status}")
-            trails.append(counts.result())
-        return min(trails)
+            repeats.append(counts.found.copy())
+        return common(repeats)
     finally:
         writer.close()
 
 
-async def failed_probe(counts: Counts, log: TextIO, upstream: int) -> Trail:
-    """What one failed probe visits, to the change of state and the incident that follow from it."""
-    Upstream.healthy = True
-    with TemporaryDirectory() as folder:
-        async with running(Path(folder), log, upstream, probes=True):
+async def first_failure(counts: Counts, folder: Path, log: TextIO, upstream: int) -> Trail:
+    """What a failed probe visits that changes no state, since it is the first one after one that succeeded."""
+    repeats = []
+    async with running(folder, log, upstream, failures=3):
+        for _ in range(REPEATS):
+            Upstream.healthy = True
             await next_probe()
             await asyncio.sleep(SETTLE)
             Upstream.healthy = False
-            with counts.counting():
+            with counts.counting(PROBE_BEGINS):
                 await next_probe()
-                await asyncio.sleep(INCIDENT)
-            return counts.result()
+                await asyncio.sleep(SETTLE)
+            repeats.append(counts.decided)
+    return common(repeats)
+
+
+async def incident(counts: Counts, log: TextIO, upstream: int) -> tuple[Trail, Trail]:
+    """What a failed probe visits until it has opened an incident, and until that is stored too."""
+    opened, stored = [], []
+    for _ in range(INCIDENTS):
+        Upstream.healthy = True
+        with TemporaryDirectory() as folder:
+            async with running(Path(folder), log, upstream, failures=1):
+                await next_probe()
+                await next_probe()
+                await asyncio.sleep(SETTLE)
+                Upstream.healthy = False
+                with counts.counting(PROBE_BEGINS):
+                    await next_probe()
+                    await asyncio.sleep(STORING)
+                opened.append(counts.decided)
+                stored.append(counts.found.copy())
+    return common(opened), common(stored)
 
 
 async def next_probe() -> None:
@@ -212,7 +254,10 @@ async def measure() -> dict[str, Trail]:
             found["status page"] = await traced(counts, port, "GET /status", pause=PAGE_LASTS)
         async with running(folder, log, upstream, fast=False) as port:
             found["repeated GET, ordinary path"] = await traced(counts, port, "GET /web/page")
-        found["failed probe"] = min([await failed_probe(counts, log, upstream) for _ in range(PROBE_REPEATS)])
+        found["failed probe, nothing changes"] = await first_failure(counts, folder, log, upstream)
+        opened, stored = await incident(counts, log, upstream)
+        found["failed probe, to the opened incident"] = opened
+        found["failed probe, to the stored incident"] = stored
     server.close()
     return found
 
@@ -221,7 +266,7 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--json", action="store_true", help="print the numbers as JSON")
-    parser.add_argument("--list", action="store_true", help="print the files of each path")
+    parser.add_argument("--list", action="store_true", help="print the files and functions of each path")
     options = parser.parse_args()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         found = runner.run(measure())
@@ -232,7 +277,8 @@ def main() -> None:
     for name, path in found.items():
         print(f"| {name} | {path.files} | {path.calls} |")
         if options.list:
-            print("\n".join(f"    {file}" for file in path.visited))
+            for file, functions in groupby(sorted(path.functions), itemgetter(0)):
+                print(f"    {file}: {', '.join(name for _, name in functions)}")
 
 
 if __name__ == "__main__":

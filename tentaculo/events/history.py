@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
@@ -26,6 +25,7 @@ from tentaculo.events.query import (
 from tentaculo.events.replay import LogReader
 from tentaculo.model.event import MAX_EVENT_ID, Event, EventFilter
 from tentaculo.model.failure import Failure, Problem
+from tentaculo.server.accept import weight_of, weights
 from tentaculo.server.native_routes import BodyResponse, Slices
 from tentaculo.server.query_parameters import Parameter, check_names, number_parameter, read_number
 
@@ -47,7 +47,7 @@ SEARCH_SECONDS = 0.08
 _AT_ONCE = 128
 """Rows read at once."""
 NDJSON = "application/x-ndjson"
-_REFUSED = re.compile(r"\bq *= *0(?:\.0*)? *(?:;|$)", re.IGNORECASE)
+_JSON = "application/json"
 _NDJSON_NAMES = (NDJSON, "application/ndjson", "application/jsonl")
 
 
@@ -135,7 +135,7 @@ class EventHistory:
             body, content_type = b"".join(text + b"\n" for text in events), NDJSON
         else:
             body = b'{"events":[' + b",".join(events) + b"]," + msgspec.json.encode(cursors)[1:]
-            content_type = "application/json"
+            content_type = _JSON
         headers = MultiDict({hdrs.VARY: "Accept"})
         for link, relation in zip(links, ("next", "prev"), strict=True):
             if link is not None:
@@ -180,15 +180,11 @@ def parse_page(request: web.Request, name: str) -> PageRequest:
 
 
 def accepts_ndjson(accept: list[str]) -> bool:
-    """Whether an Accept field names NDJSON, and JSON not before it."""
-    for part in ",".join(accept).split(","):
-        media, _, parameters = part.partition(";")
-        name = media.strip().lower()
-        if name in _NDJSON_NAMES and _REFUSED.search(parameters) is None:
-            return True
-        if name == "application/json":
-            return False
-    return False
+    """Whether an Accept field prefers NDJSON (RFC 9110 section 12.5.1). Of equals it is the one that is named first, or JSON."""
+    found = weights(",".join(accept))
+    ndjson, json = weight_of(found, *_NDJSON_NAMES), weight_of(found, _JSON)
+    first = next((name for name in found if name in (*_NDJSON_NAMES, _JSON)), _JSON)
+    return ndjson > json or (ndjson == json > 0 and first != _JSON)
 
 
 def _id_in(position: Position | None, name: str) -> int | None:

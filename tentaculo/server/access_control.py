@@ -12,8 +12,8 @@ from tentaculo.security.cors import CorsPolicy, is_allowed, is_local
 from tentaculo.security.sessions import Session, SessionCheck, Sessions
 from tentaculo.security.tickets import TicketCheck, Tickets, is_ticket, tickets_in
 from tentaculo.security.tokens import Caller, TokenCheck, Tokens
+from tentaculo.server.accept import weight_named
 from tentaculo.server.caller import is_from_own_page, is_page, session_id_of
-from tentaculo.server.gateway_responses import names_media_type
 
 TICKET_PATHS = frozenset(("/ws", "/events/stream"))
 """The native paths that take a ticket."""
@@ -200,4 +200,4 @@ def _may_have_ticket(inbound: InboundRequest, *, is_native: bool) -> bool:
         return inbound.target.path in TICKET_PATHS
     if inbound.offered_upgrades(_WEBSOCKET, None):
         return True
-    return names_media_type((inbound.fields.accept or b"").decode("latin-1"), "text/event-stream")
+    return weight_named((inbound.fields.accept or b"").decode("latin-1"), "text/event-stream") > 0

@@ -10,9 +10,9 @@ from typing import Self, cast
 from aiohttp import hdrs, web
 from aiohttp.http import HttpVersion11
 
+from tentaculo.server.accept import weight_of, weights
 from tentaculo.server.buffered_handler import PIECE
 from tentaculo.server.connection import ClientConnection
-from tentaculo.server.gateway_responses import names_media_type
 
 CLOSE_SECONDS = 1.0
 """Seconds that a client has to take the end of its stream."""
@@ -106,5 +106,7 @@ def stream_response() -> web.StreamResponse:
 
 
 def takes_events(request: web.Request) -> bool:
-    """Whether `request` asks for an event stream where a page is served too."""
-    return names_media_type(",".join(request.headers.getall(hdrs.ACCEPT, ())), MEDIA_TYPE)
+    """Whether `request` asks for an event stream where a page is served too, and rates it no lower than the page."""
+    found = weights(",".join(request.headers.getall(hdrs.ACCEPT, ())))
+    wanted = found.get(MEDIA_TYPE, 0.0)
+    return wanted > 0 and wanted >= weight_of(found, "text/html")

@@ -19,6 +19,7 @@ from tentaculo.net.inbound_request import InboundRequest, Request
 from tentaculo.net.response_bytes import SENT_CLOSES, SENT_STAYS, SentResponse, date_line, response_bytes
 from tentaculo.security.cors import CorsPolicy
 from tentaculo.server import templating
+from tentaculo.server.accept import weight_of, weights
 from tentaculo.server.accept_language import PARAMETER, asked_language
 from tentaculo.server.error_page import error_page
 from tentaculo.telemetry.request_log import RequestRecord
@@ -26,8 +27,6 @@ from tentaculo.telemetry.request_log import RequestRecord
 PROBLEM_JSON = "application/problem+json"
 HTML = "text/html; charset=utf-8"
 _CHALLENGE = 'Bearer realm="Tentaculo Link"'
-_MOST_MEDIA_RANGES, _MOST_PARAMETERS = 64, 8
-"""Of an Accept, and of each of its media ranges, that are looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,31 +49,8 @@ def prefers_html(accept: bytes | str | None) -> bool:
     text = accept.decode("latin-1") if isinstance(accept, bytes) else accept
     if "text/html" not in text.lower():
         return False
-    rated: dict[str, float] = {}
-    for item in text.split(",", _MOST_MEDIA_RANGES)[:_MOST_MEDIA_RANGES]:
-        media, *parameters = item.split(";", _MOST_PARAMETERS)
-        rated[media.strip().lower()] = _quality(parameters)
-    named = [rated[media] for media in (PROBLEM_JSON, "application/json") if media in rated]
-    json = max(named) if named else rated.get("application/*", rated.get("*/*", 0.0))
-    return rated.get("text/html", 0.0) > json
-
-
-def names_media_type(accept: str, media_type: str) -> bool:
-    """Whether an Accept value has a media type, which is in lower case, whatever its weight."""
-    parts = accept.split(",", _MOST_MEDIA_RANGES)[:_MOST_MEDIA_RANGES]
-    return any(part.partition(";")[0].strip().lower() == media_type for part in parts)
-
-
-def _quality(parameters: list[str]) -> float:
-    for parameter in parameters:
-        name, _, value = parameter.partition("=")
-        if name.strip().lower() == "q":
-            try:
-                quality = float(value)
-            except ValueError:
-                return 0.0
-            return quality if 0.0 <= quality <= 1.0 else 0.0
-    return 1.0
+    found = weights(text)
+    return found.get("text/html", 0.0) > weight_of(found, PROBLEM_JSON, "application/json")
 
 
 def render(

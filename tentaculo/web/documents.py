@@ -11,6 +11,7 @@ from typing import Self
 from aiohttp import hdrs, web
 from markupsafe import escape
 
+from tentaculo.server.accept import weights
 from tentaculo.server.native_routes import BodyResponse, is_known
 
 
@@ -66,9 +67,7 @@ class Document:
 
 
 def takes_gzip(accepted: str) -> bool:
-    """Whether the value of an Accept-Encoding takes gzip; `q=0` is a refusal (RFC 9110, section 12.5.3)."""
-    for part in accepted.lower().split(","):
-        coding, _, weight = part.replace(" ", "").partition(";")
-        if coding in ("gzip", "x-gzip"):
-            return not weight.startswith("q=") or weight[2:].strip("0.") != ""
-    return False
+    """Whether the value of an Accept-Encoding names gzip, and rates no coding at all not higher (RFC 9110, section 12.5.3)."""
+    found = weights(accepted)
+    gzipped = max(found.get("gzip", 0.0), found.get("x-gzip", 0.0))
+    return gzipped > 0 and gzipped >= found.get("identity", 0.0)

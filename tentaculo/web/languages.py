@@ -130,7 +130,8 @@ def language(code: str) -> Language:
 def language_of(request: web.Request) -> str:
     """The code of the language in which to respond: the one that was chosen, else the one that the browser asks for."""
     cookies = ";".join(request.headers.getall(hdrs.COOKIE, ()))
-    return asked_language(request.query.get(PARAMETER, ""), cookies, request.headers.get(hdrs.ACCEPT_LANGUAGE, ""))
+    accepted = ",".join(request.headers.getall(hdrs.ACCEPT_LANGUAGE, ()))
+    return asked_language(request.query.get(PARAMETER, ""), cookies, accepted)
 
 
 def remember(request: web.Request, response: web.Response) -> None:

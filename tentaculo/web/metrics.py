@@ -27,6 +27,7 @@ from tentaculo import __version__
 from tentaculo.model.health import BreakerState, ConcurrencyView, Health, ServiceView
 from tentaculo.model.request_phases import BOUNDS, Phases
 from tentaculo.model.target_group import GroupView
+from tentaculo.server.accept import by_weight
 from tentaculo.server.native_routes import Slices
 from tentaculo.web.metrics_sources import (
     AlertStats,
@@ -48,6 +49,7 @@ MOST_CALLERS = 100
 """Callers with a series of their own; the others are counted together, with an empty name."""
 _SAMPLES = 100
 """Samples rendered in one step."""
+_PLAIN = ("text/plain", "text/*", "*/*")
 _END = b"# EOF\n"
 """How a text in the OpenMetrics format ends."""
 
@@ -399,8 +401,11 @@ class _OneFamily(Collector):
 
 
 def _encoder(accept: str) -> tuple[Callable[[Collector], bytes], str]:
+    # The library takes the first range that it knows. Any text in the usual format is a plain one.
+    wanted = by_weight(accept)
+    plain = next((number for number, one in enumerate(wanted, 1) if one.name in _PLAIN), None)
     try:
-        encode, content_type = choose_encoder(accept)
+        encode, content_type = choose_encoder(",".join(one.text for one in wanted[:plain]))
     except (TypeError, ValueError):
         # The library fails on a version that is not a number.
         return choose_encoder("")

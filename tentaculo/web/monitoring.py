@@ -164,7 +164,7 @@ def metrics_routes(
             # In a thread: the modules take 30 ms to load.
             made = await asyncio.to_thread(make)
             cache = cache or made
-        text, content_type = await cache.text(request.headers.get(hdrs.ACCEPT, ""))
+        text, content_type = await cache.text(",".join(request.headers.getall(hdrs.ACCEPT, ())))
         return BodyResponse(body=text, headers={hdrs.CONTENT_TYPE: content_type, hdrs.VARY: hdrs.ACCEPT})
 
     return [web.get("/metrics", metrics)]

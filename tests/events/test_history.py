@@ -126,16 +126,41 @@ async def test_the_links_of_a_range_stay_in_it(gateway: Gateway) -> None:
 
 async def test_ndjson_is_one_event_a_line(gateway: Gateway) -> None:
     gateway.ledger.events += [event(number, payload={"a": "\n"}) for number in (1, 2, 3)]
-    accept = {"Accept": "text/plain, application/x-ndjson;q=0.5, application/json"}
+    accept = {"Accept": "text/plain, application/x-ndjson;q=0.5, application/json;q=0.4"}
     async with gateway.session.get(f"{gateway.url}/events?limit=2", headers=accept) as response:
         assert (response.content_type, response.headers["Vary"]) == ("application/x-ndjson", "Accept, Origin")
         lines = (await response.read()).split(b"\n")
         assert [json.loads(line)["event_id"] for line in lines[:-1]] == [3, 2]
         assert lines[-1] == b""
         assert response.headers["Link"] == f'<?limit=2&before={NAME}-2>; rel="next"'
-    for other in ("application/json, application/x-ndjson", "application/x-ndjson;q=0", "*/*"):
-        async with gateway.session.get(f"{gateway.url}/events", headers={"Accept": other}) as response:
-            assert response.content_type == "application/json"
+
+
+@pytest.mark.parametrize(
+    ("accept", "is_ndjson"),
+    [
+        ("application/json;q=0.5, application/x-ndjson", True),
+        ("application/json;q=0.5, application/jsonl;q=0.6", True),
+        ("application/x-ndjson, application/json", True),
+        ("application/ndjson, */*", True),
+        ("*/*;q=0.8, Application/X-NDJSON ; Q=0.9", True),
+        ("application/json;q=0, */*", True),
+        ("application/json;q=0, application/x-ndjson;q=0.001", True),
+        ("application/json, application/x-ndjson", False),
+        ("application/json, application/x-ndjson;q=0.5", False),
+        ("application/x-ndjson;q=0.5, application/json", False),
+        ("application/x-ndjson;q=0.5, */*", False),
+        ("application/x-ndjson;q=0", False),
+        ("application/x-ndjson;q=0, */*", False),
+        ("application/x-ndjson;q=0, application/json;q=0", False),
+        ("application/x-ndjson;q=2, application/json;q=0.1", False),
+        ("*/*", False),
+        ("application/*", False),
+        ("", False),
+    ],
+)
+async def test_the_weights_of_accept_choose_the_form(gateway: Gateway, accept: str, is_ndjson: bool) -> None:
+    async with gateway.session.get(f"{gateway.url}/events", headers={"Accept": accept}) as response:
+        assert response.content_type == ("application/x-ndjson" if is_ndjson else "application/json")
 
 
 @pytest.mark.parametrize(

@@ -336,6 +336,10 @@ async def test_a_page_that_cannot_be_rendered_is_not_shown_as_unchanged(gateway:
         ("*/*", False),
         ("text/*", False),
         ("text/html,application/xhtml+xml", False),
+        ("text/event-stream;q=0", False),
+        ("text/html, text/event-stream;q=0.9", False),
+        ("text/event-stream;q=0.5, */*;q=0.9", False),
+        ("text/event-stream, */*", True),
     ],
 )
 async def test_only_who_names_event_streams_gets_one(gateway: Gateway, accept: str, is_stream: bool) -> None:

@@ -257,6 +257,26 @@ async def test_openmetrics_is_spoken_where_it_is_asked_for(gateway: Gateway) -> 
         assert (await answer.text()).endswith("# EOF\n")
 
 
+@pytest.mark.parametrize(
+    ("accept", "content_type"),
+    [
+        ("application/openmetrics-text;q=0", "text/plain"),
+        ("application/openmetrics-text;version=1.0.0;q=0.2, text/plain", "text/plain"),
+        ("application/openmetrics-text;q=0.2, */*;q=0.5", "text/plain"),
+        ("text/plain;q=0.2, application/openmetrics-text;version=1.0.0;q=0.3", "application/openmetrics-text"),
+        ("text/plain;version=1.0.0;q=0.2, application/openmetrics-text", "application/openmetrics-text"),
+        ("image/png, application/openmetrics-text;q=0.1", "application/openmetrics-text"),
+        ("image/png", "text/plain"),
+    ],
+)
+async def test_the_weights_of_accept_choose_the_format(gateway: Gateway, accept: str, content_type: str) -> None:
+    async with gateway.client.get("/metrics", headers={"Accept": accept}) as answer:
+        assert answer.content_type == content_type
+    lines = [("Accept", one) for one in accept.split(", ")]
+    async with gateway.client.get("/metrics", headers=lines) as answer:
+        assert answer.content_type == content_type
+
+
 def metrics(dropped: Callable[[], int] = int) -> GatewayMetrics:
     return GatewayMetrics(
         views=tuple,

@@ -498,6 +498,10 @@ async def test_a_change_that_no_incident_tells_is_told(gateway: Gateway) -> None
         ("br", False),
         ("", False),
         ("notgzip", False),
+        ("gzip;q=0.5, identity", False),
+        ("gzip;q=0.5, identity;q=0.5", True),
+        ("gzip;q=0, x-gzip", True),
+        ("*;q=0, gzip", True),
     ],
 )
 def test_gzip_is_sent_to_who_takes_it(accepted: str, taken: bool) -> None:

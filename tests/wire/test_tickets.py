@@ -138,7 +138,14 @@ async def test_the_ticket_is_taken_out_of_the_forwarded_target(
 @pytest.mark.thorough
 @pytest.mark.parametrize(
     ("lines", "method"),
-    [((), "GET"), ((b"Accept: */*",), "GET"), ((STREAM,), "POST"), ((STREAM,), "HEAD"), (WEBSOCKET[1:], "GET")],
+    [
+        ((), "GET"),
+        ((b"Accept: */*",), "GET"),
+        ((b"Accept: text/event-stream;q=0, */*",), "GET"),
+        ((STREAM,), "POST"),
+        ((STREAM,), "HEAD"),
+        (WEBSOCKET[1:], "GET"),
+    ],
 )
 async def test_no_other_request_takes_one(start: Start, lines: tuple[bytes, ...], method: str) -> None:
     async with upstream(answering(ok())) as up:
