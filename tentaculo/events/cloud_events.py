@@ -10,11 +10,13 @@ import binascii
 import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from functools import partial
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
 import msgspec
 
+from tentaculo.events.faulty_json import parse_members, with_value_faults
 from tentaculo.events.schemas import (
     Envelope,
     FieldError,
@@ -23,13 +25,12 @@ from tentaculo.events.schemas import (
     envelope,
     key_fault,
     kind_fault,
-    kind_phrase,
     name_fault,
-    parse_json,
+    not_an_object,
     source_fault,
     stated_ms,
 )
-from tentaculo.model.text import printable
+from tentaculo.model.text import parse_time, printable
 
 PREFIX = "ce-"
 """How the names of the headers begin that are attributes."""
@@ -61,9 +62,9 @@ def is_json(media_type: str) -> bool:
 
 def read_structured(body: bytes, now_ms: int) -> Envelope | Rejected:
     """The event of one JSON object, or all its faults. Raises `JsonError`."""
-    value = parse_json(body)
+    value, unkept = parse_members(body)
     if not isinstance(value, dict):
-        return Rejected((FieldError("body", f"must be an object, not {kind_phrase(value)}"),))
+        return with_value_faults(not_an_object(value), unkept)
     # Null is a missing attribute, but no name that is none.
     attributes = {
         name: one for name, one in value.items() if name not in _DATA and (one is not None or not _NAME.fullmatch(name))
@@ -77,7 +78,7 @@ def read_structured(body: bytes, now_ms: int) -> Envelope | Rejected:
         payload = {"data_base64": value["data_base64"]}
     elif "data" in value:
         payload = _as_object(value["data"])
-    return _event(attributes, payload, now_ms, faults)
+    return with_value_faults(_event(attributes, payload, now_ms, faults), unkept)
 
 
 def read_binary(headers: Iterable[tuple[str, str]], body: bytes, now_ms: int) -> Envelope | Rejected:
@@ -108,7 +109,8 @@ def read_binary(headers: Iterable[tuple[str, str]], body: bytes, now_ms: int) ->
         if any("\ud800" <= letter <= "\udfff" for letter in media_type):
             # Bytes that are not UTF-8: no JSON could hold them.
             faults.append(FieldError("datacontenttype", "is not UTF-8"))
-    return _event(attributes, _content(body, media_type), now_ms, faults)
+    content, unkept = _content(body, media_type)
+    return with_value_faults(_event(attributes, content, now_ms, faults), unkept)
 
 
 def decode_header(value: str) -> str:
@@ -164,17 +166,18 @@ def _as_object(data: Any) -> dict[str, Any]:
     return data if isinstance(data, dict) else {"data": data}
 
 
-def _content(body: bytes, media_type: str | None) -> dict[str, Any]:
+def _content(body: bytes, media_type: str | None) -> tuple[dict[str, Any], list[FieldError]]:
     if not body:
-        return {}
+        return {}, []
     if media_type is None or is_json(media_type):
-        return _as_object(parse_json(body))
+        value, faults = parse_members(body, "data")
+        return _as_object(value), faults
     if _TEXT_MEDIA.fullmatch(media_type.strip()):
         try:
-            return {"data": body.decode()}
+            return {"data": body.decode()}, []
         except UnicodeError:
             pass  # Not the text that it says: its bytes are kept.
-    return {"data_base64": base64.b64encode(body).decode()}
+    return {"data_base64": base64.b64encode(body).decode()}, []
 
 
 def _version_fault(attributes: Mapping[str, Any]) -> FieldError | None:
@@ -209,10 +212,10 @@ def _base64_fault(fields: Mapping[str, Any]) -> FieldError | None:
 
 def _moment(value: Any) -> datetime | None:
     try:
-        moment = msgspec.convert(value, datetime)
-    except msgspec.ValidationError:
+        moment = parse_time(value, partial(msgspec.convert, type=datetime)) if isinstance(value, str) else None
+    except (ValueError, OverflowError):
         return None
-    return moment if isinstance(value, str) and moment.tzinfo is not None else None
+    return moment if moment is not None and moment.tzinfo is not None else None
 
 
 def _shown(name: str) -> str:

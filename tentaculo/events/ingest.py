@@ -17,6 +17,7 @@ from aiohttp import hdrs
 
 from tentaculo.config.limits import LimitSettings
 from tentaculo.events import cloud_events
+from tentaculo.events.faulty_json import masked, parse_members, with_value_faults
 from tentaculo.events.pipeline import EventPipeline, Receipt
 from tentaculo.events.schemas import (
     CANONICAL,
@@ -33,11 +34,10 @@ from tentaculo.events.schemas import (
     is_source,
     key_fault,
     kind_fault,
-    kind_phrase,
     listed,
     may_be_too_deep,
     name_fault,
-    parse_json,
+    not_an_object,
     severity_of,
     source_fault,
     stated_ms,
@@ -146,10 +146,10 @@ def _are_source_and_type(source: str, type_: str) -> bool:
 
 
 def _read_any(text: bytes, now_ms: int) -> Envelope | Rejected:
-    body = parse_json(text)
+    body, faults = parse_members(text)
     if not isinstance(body, dict):
-        return Rejected((FieldError("body", f"must be an object, not {kind_phrase(body)}"),))
-    return envelope(body, stated=None, now_ms=now_ms, faults=_faults(body))
+        return with_value_faults(not_an_object(body), faults)
+    return with_value_faults(envelope(body, stated=None, now_ms=now_ms, faults=_faults(body)), faults)
 
 
 def _faults(body: Mapping[str, Any]) -> list[FieldError | None]:
@@ -301,18 +301,18 @@ class Ingest:
                 items: list[bytes | memoryview] = [memoryview(raw) for raw in self._raw_items(body)]
             except msgspec.DecodeError:
                 # It takes some milliseconds for a large body.
-                items = await self._slices.in_thread(partial(self._items_with_escapes, body))
+                items = await self._slices.in_thread(partial(self._items_with_faults, body))
         except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
             reason = "is nested too deep" if isinstance(error, RecursionError) else f"is not acceptable JSON: {error}"
             raise Problem(Failure.BAD_REQUEST, f"The body {reason}.") from None
         return self._counted(items)
 
-    def _items_with_escapes(self, body: bytes) -> list[bytes | memoryview]:
-        """The items where an escape such as a lone surrogate is faulty: the events without one are not refused for it.
+    def _items_with_faults(self, body: bytes) -> list[bytes | memoryview]:
+        """The items where one has a value such as NaN or a lone surrogate: the others are not refused for it.
 
-        They are looked for in a text of the same size without such escapes.
+        They are looked for in a text of the same size without such values.
         """
-        plain = body.replace(b"\\\\", b"__").replace(b"\\u", b"__")
+        plain = masked(body)
         items, whole, end = list[bytes | memoryview](), memoryview(body), 0
         for raw in self._raw_items(plain):
             start = plain.index(raw, end)

@@ -13,6 +13,7 @@ from multidict import MultiMapping
 from tentaculo.events.schemas import LATEST_MS, NAME_LENGTH
 from tentaculo.model.event import MAX_EVENT_ID, EventFilter
 from tentaculo.model.failure import Failure, Problem
+from tentaculo.model.text import parse_time
 from tentaculo.server.query_parameters import Parameter
 
 MOST_VALUES = 50
@@ -150,7 +151,9 @@ def _moment(query: Mapping[str, str], parameter: str) -> datetime | None:
             return _EPOCH + timedelta(milliseconds=int(text))
         # A + of a query that was not escaped arrives as a space.
         time, _, offset = text.rpartition(" ")
-        moment = datetime.fromisoformat(f"{time}+{offset}" if ":" in time and _OFFSET.fullmatch(offset) else text)
+        if ":" in time and _OFFSET.fullmatch(offset):
+            text = f"{time}+{offset}"
+        moment = parse_time(text, datetime.fromisoformat)
         return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
         _refuse(f"{parameter} must be a time such as 2026-01-02T03:04:05Z, or milliseconds since 1970.")

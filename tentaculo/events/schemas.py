@@ -325,6 +325,11 @@ def digest_of(type_: str, payload: Mapping[str, Any], metadata: Mapping[str, Any
     return hashlib.sha256(msgspec.json.encode(sent, order="sorted")).hexdigest()[:32]
 
 
+def not_an_object(value: Any) -> Rejected:
+    """What is wrong with an event that is another JSON value."""
+    return Rejected((FieldError("body", f"must be an object, not {kind_phrase(value)}"),))
+
+
 def listed(faults: Sequence[FieldError]) -> list[dict[str, str]]:
     """`faults` as they stand in a response: `[{"field": …, "message": …}]`."""
     return [fault._asdict() for fault in faults]

@@ -4,11 +4,30 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 utc_now: Callable[[], datetime] = partial(datetime.now, UTC)
 """The current time, with the time zone UTC."""
+
+
+_LEAP_SECOND = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}):60([^0-9].*)?")
+
+
+def parse_time(text: str, parse: Callable[[str], datetime]) -> datetime:
+    """The moment that `parse` reads, which knows no leap second: one counts as the second behind it, as in POSIX.
+
+    RFC 3339 (section 5.7) has 23:59:60 UTC at the end of a month, in any offset. Raises ValueError for another second 60,
+    what `parse` raises, and OverflowError behind the year 9999. A time without an offset counts as UTC.
+    """
+    found = _LEAP_SECOND.fullmatch(text)
+    if found is None:
+        return parse(text)
+    moment = parse(f"{found[1]}:59{found[2] or ''}") + timedelta(seconds=1)
+    behind = moment if moment.tzinfo is None else moment.astimezone(UTC)
+    if (behind.day, behind.hour, behind.minute, behind.second) != (1, 0, 0, 0):
+        raise ValueError("no minute has 61 seconds but the last one of a month")
+    return moment
 
 
 def format_duration(seconds: float, units: int = 2, day_words: tuple[str, str] = ("day", "days")) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -142,6 +143,11 @@ async def test_header_fields_that_are_not_utf_8_are_faults(gateway: Gateway) -> 
         ({"time": "yesterday", "subject": "", "dataschema": 5}, {"time", "subject", "dataschema"}),
         ({"time": "2026-01-02T03:04:05"}, {"time"}),
         ({"time": 1767319445678}, {"time"}),
+        ({"time": "2026-12-31T23:59:60"}, {"time"}),
+        ({"time": "2026-12-31T23:58:60Z"}, {"time"}),
+        ({"time": "2026-12-31T23:59:60+01:00"}, {"time"}),
+        ({"time": "2026-12-30T23:59:60Z"}, {"time"}),
+        ({"time": "9999-12-31T23:59:60Z"}, {"time"}),
         ({"data": 1, "data_base64": "!"}, {"data_base64"}),
         ({"data_base64": 5}, {"data_base64"}),
         (
@@ -197,6 +203,31 @@ async def test_one_event_is_no_array_and_other_formats_are_415(gateway: Gateway)
     for media_type in ("application/cloudevents", "application/cloudevents+avro", "application/cloudevents-batch"):
         assert (await gateway.post(body, content_type=media_type))[0] == 415
         assert (await gateway.post(body, content_type=media_type, ce_id="1"))[0] == 415
+
+
+@pytest.mark.parametrize(
+    "time",
+    [
+        "2016-12-31T23:59:60.5Z",
+        "2016-12-31t23:59:60.500z",
+        "2016-12-31T15:59:60.5-08:00",
+        "2017-01-01T05:29:60.5+05:30",
+        "2016-12-31 23:59:60.5-00:00",
+    ],
+)
+async def test_a_leap_second_is_the_second_behind_it(gateway: Gateway, time: str) -> None:
+    behind = int(datetime(2017, 1, 1, tzinfo=UTC).timestamp() * 1000) + 500
+    assert (await structured(gateway, time=time))[0] == 201
+    headers = {
+        "ce-time": time.replace(" ", "%20"),
+        "ce-id": "2",
+        "ce-source": "s",
+        "ce-type": "t",
+        "ce-specversion": "1.0",
+    }
+    async with gateway.session.post(f"{gateway.url}/events/ingest", headers=headers) as response:
+        assert response.status == 201
+    assert [event.stated_ms for event in gateway.ledger.events] == [behind] * 2
 
 
 async def test_a_canonical_cloud_event_takes_its_own_time(gateway: Gateway, alert: dict[str, Any]) -> None:

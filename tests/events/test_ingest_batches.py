@@ -67,25 +67,63 @@ async def test_a_lone_surrogate_in_an_array_does_not_stop_the_others(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A thread looks for the others, which takes milliseconds in a large array."""
-    threads, find = list[threading.Thread](), ingest.Ingest._items_with_escapes
+    threads, find = list[threading.Thread](), ingest.Ingest._items_with_faults
 
     def noted(self: ingest.Ingest, body: bytes) -> list[bytes | memoryview]:
         threads.append(threading.current_thread())
         return find(self, body)
 
-    monkeypatch.setattr(ingest.Ingest, "_items_with_escapes", noted)
+    monkeypatch.setattr(ingest.Ingest, "_items_with_faults", noted)
     texts = (rb"\ud83d", rb"\\ud83d", rb"\\\ud83d", rb"\ud83d\ude00", rb"a\\", rb"\u00e9,]", rb"\u12", b"\xc3\xa9")
     items = [b'{"source":"madre" , "type":"t","payload":{"text":"%b"}}' % text for text in texts]
     status, answer = await gateway.post(b" [ " + b" ,\r\n".join(items) + b"\t] ", content_type="application/json")
     assert status == 207
     refused = [number for number, result in enumerate(answer["results"]) if result["status"] == "rejected"]
     assert refused == [0, 2, 6]
-    assert answer["results"][0]["errors"][0]["field"] == "body"
+    assert [answer["results"][number]["errors"][0]["field"] for number in refused] == ["payload.text"] * 2 + ["body"]
     assert [one.payload["text"] for one in gateway.ledger.events] == ["\\ud83d", "\U0001f600", "a\\", "\xe9,]", "\xe9"]
     status, _ = await gateway.post(b"[" + items[0] + b",]", content_type="application/json")
     assert status == 400
     assert len(threads) == 2
     assert threading.main_thread() not in threads
+
+
+CLOUD = b'"specversion":"1.0","type":"t","source":"madre"'
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "1e999", r'"\ud800"'])
+@pytest.mark.parametrize("media_type", ["application/json", NDJSON, "application/cloudevents-batch+json"])
+async def test_a_value_that_json_does_not_have_is_a_fault_of_its_event(
+    gateway: Gateway, media_type: str, value: str
+) -> None:
+    bodies = (b'{"n":1}', b'{"n":[0,{"m":%b}]}' % value.encode(), rb'{"n":"[NaN,\"Infinity"}')
+    is_cloud = media_type.startswith("application/cloudevents")
+    if is_cloud:
+        items = [b'{%b,"id":"%d","data":%b}' % (CLOUD, number, body) for number, body in enumerate(bodies)]
+    else:
+        items = [b'{"source":"madre","type":"t","payload":%b}' % body for body in bodies]
+    body = b"\n".join(items) if media_type == NDJSON else b"[" + b" , ".join(items) + b"]"
+    status, answer = await gateway.post(body, content_type=media_type)
+    assert (status, [result["status"] for result in answer["results"]]) == (207, ["received", "rejected", "received"])
+    (error,) = answer["results"][1]["errors"]
+    assert error["field"] == ("data.n[1].m" if is_cloud else "payload.n[1].m")
+    assert [one.payload["n"] for one in gateway.ledger.events] == [1, '[NaN,"Infinity']
+    # As the only event of a request.
+    status, answer = await gateway.post(items[1], content_type=media_type.replace("-batch", ""))
+    if media_type == NDJSON:
+        error["index"] = 0
+    assert (status, answer["errors"]) == (422, [error])
+
+
+async def test_items_that_are_no_objects_are_faults_too(gateway: Gateway) -> None:
+    body = b'[NaN,{"source":"madre","type":"t","payload":{}},-Infinity,Infinity]'
+    status, answer = await gateway.post(body, content_type="application/json")
+    assert (status, [result["status"] for result in answer["results"]]) == (
+        207,
+        ["rejected", "received", *["rejected"] * 2],
+    )
+    for malformed in (b"[NaNNaN]", b"[{NaN:1}]", b"[nan]", b"[+Infinity]", b"[1 NaN]"):
+        assert (await gateway.post(malformed, content_type="application/json"))[0] == 400
 
 
 async def test_a_batch_of_nothing_but_faults_is_422_with_the_index_of_each(gateway: Gateway) -> None:

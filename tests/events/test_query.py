@@ -49,9 +49,15 @@ def test_a_moment_may_have_lost_its_plus(text: str) -> None:
     assert parse_filter(MultiDict({"from": text, "to": text})) == EventFilter(since=MOMENT, until=MOMENT)
 
 
+@pytest.mark.parametrize("text", ["2016-12-31T23:59:60Z", "2016-12-31 23:59:60", "2017-01-01T08:59:60 09:00"])
+def test_a_leap_second_is_the_second_behind_it(text: str) -> None:
+    assert parse_filter(MultiDict({"from": text})).since == datetime(2017, 1, 1, tzinfo=UTC)
+
+
 @pytest.mark.parametrize(
     "text",
     [
+        *("2016-12-31T23:58:60Z", "2016-12-30T23:59:60Z", "9999-12-31T23:59:60Z", "2016-12-31T23:59:61Z"),
         *("yesterday", "9" * 15 + "9", "9" * 15, "0001-01-01T00:00+09:00", "\u0661", "-1"),
         # An hour, if each of its times is tried with all that follows.
         pytest.param("00:00" * 200_000, id="a million characters"),

@@ -10,9 +10,34 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tentaculo.model.text import fold_case, format_duration, format_time, has_case, join_names, printable
+from tentaculo.model.text import fold_case, format_duration, format_time, has_case, join_names, parse_time, printable
 
 NOW = datetime(2026, 3, 14, 15, 9, 26, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("2016-12-31T23:59:60Z", datetime(2017, 1, 1, tzinfo=UTC)),
+        ("2015-06-30T19:59:60.25-04:00", datetime(2015, 7, 1, 0, 0, 0, 250_000, tzinfo=UTC)),
+        ("2016-02-29T23:59:60", datetime.fromisoformat("2016-03-01T00:00:00")),
+        ("2016-12-31T23:59:59Z", datetime(2016, 12, 31, 23, 59, 59, tzinfo=UTC)),
+    ],
+)
+def test_a_leap_second_counts_as_the_second_behind_it(text: str, moment: datetime) -> None:
+    assert parse_time(text, datetime.fromisoformat) == moment
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("2016-02-28T23:59:60Z", "2016-12-31T22:59:60Z", "2016-12-31T23:59:60+01:00", "2016-12-31T23:59:60-00:01"),
+        *("2016-12-31T23:59:600Z", "2016-12-31T23:60:60Z", "2016-12-31T23:59:60Zx", "2016-12-31T23:59:61Z"),
+    ],
+)
+def test_no_other_minute_has_61_seconds(text: str) -> None:
+    with pytest.raises(ValueError, match=r"second|isoformat|minute"):
+        parse_time(text, datetime.fromisoformat)
 
 
 @pytest.mark.parametrize(
