@@ -15,7 +15,7 @@ import time
 from typing import Final
 
 from bench.stats import Spread
-from tentaculo.gateway.process import GC_THRESHOLDS
+from tentaculo.library_imports import GC_THRESHOLDS
 from tests.support.native_gateway import Gateway, State, running
 from tests.support.page_samples import fill
 

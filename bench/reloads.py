@@ -25,7 +25,7 @@ import uvloop
 from bench.stats import Spread
 from tentaculo.config.schema import Config
 from tentaculo.gateway.loading import beside_the_loop
-from tentaculo.gateway.process import GC_THRESHOLDS
+from tentaculo.library_imports import GC_THRESHOLDS
 from tests.support.reloading import Served, serving
 
 TICK = 0.0005

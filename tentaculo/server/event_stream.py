@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Self, cast
 
-from aiohttp import HttpVersion11, hdrs, web
+from aiohttp import hdrs, web
+from aiohttp.http import HttpVersion11
 
 from tentaculo.server.accept import weight_of, weights
 from tentaculo.server.buffered_handler import PIECE

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 import msgspec
-from aiohttp import HttpVersion11, hdrs, web
+from aiohttp import hdrs, web
+from aiohttp.http import HttpVersion11
 
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.net.memory import MemoryBudget, exhausted
