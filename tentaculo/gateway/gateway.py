@@ -112,7 +112,6 @@ class Gateway:
             survives_power_cut=config.database.durability == "power",
         )
         clock = self._clock = SteadyClock()
-        self._started_at = clock.now()
         self.health_service = HealthService(config, self._store_client, clock)
         self._usual = UsualCache(self._store_client.usual, tuple(config.services))
         self._slow_watch = SlowWatch(config, self.health_service, self._store_client, self._usual.usual, clock.now)
@@ -333,7 +332,7 @@ class Gateway:
         return self.generations.swap(generation, by)
 
     def _lead(self) -> AbstractAsyncContextManager[None]:
-        return self._leading.leading(OwnRow(self.running.url, self._port(), self._started_at))
+        return self._leading.leading(OwnRow(self.running.url, self._port(), self._clock.started_at))
 
     async def retire(self, kept: Container[tuple[str, int]], until: asyncio.Event) -> None:
         """As `Shutdown.retire`. The end of the context closes what is left."""
@@ -395,7 +394,6 @@ class Gateway:
             reloads=self._reloads,
             admin=AdminParts(lambda: self.generations.current.etag, self._own_events.record),
             phase=lambda: self._phase,
-            started_at=lambda: self._started_at,
             port=self._port,
             page=self._page,
             load=lambda: Load(self._admission.open, traffic.in_flight, len(asyncio.all_tasks())),
@@ -410,7 +408,6 @@ class Gateway:
         return application(parts, cors)
 
     def _correct(self, moment: Correct) -> None:
-        self._started_at = moment(self._started_at)
         self._tasks.start(self.incident_service.incident_repository.store_moved(), "moved windows")
 
     def _page(self) -> str:

@@ -294,9 +294,6 @@ class FastPathConnection(RequestReceiver):
         parser = self.request_parser
         if len(self.messages) > 1 or not isinstance(message, RawRequestMessage) or message.upgrade:
             return False
-        if self._boundaries.is_at_start and not body.is_eof() and not self._held:
-            # All of the body is here. It is larger than the parser's buffer, which has stopped the parser at its end.
-            super().data_received(b"")
         if not body.is_eof() or body.exception() is not None or not self._boundaries.is_at_start or self._held:
             return False
         if parser is None:

@@ -80,10 +80,9 @@ async def read_body(request: web.Request, limit: int, *, array_limit: int | None
 
 def check_size(body: bytes, limit: int, array_limit: int | None) -> None:
     """Raise `Problem` (413) for a whole body that `read_body` would refuse. `array_limit` is at least `limit`."""
-    if len(body) > limit:
-        most = array_limit if array_limit is not None and is_array(body) else limit
-        if len(body) > most:
-            raise _too_large(most)
+    most = array_limit if array_limit is not None and is_array(body) else limit
+    if len(body) > most:
+        raise _too_large(most)
 
 
 def is_array(body: bytes) -> bool:

@@ -120,6 +120,9 @@ class RequestReceiver(AiohttpHandler):
             cut = boundaries.cut(data, position)
             self._receive(data[position:cut] if cut - position < len(data) else data)
             position = cut
+            if boundaries.is_at_start and self.is_reading_paused:
+                # A body that fills its buffer has stopped the parser at its end, before it said that this is the end.
+                self._receive(b"")
 
     def _is_mostly_empty(self, size: int) -> bool:
         """Count `size` bytes of empty lines. Whether there are too many since the last request."""
