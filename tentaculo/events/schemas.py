@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from enum import Enum, StrEnum
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -128,8 +127,7 @@ def kind_fault(name: str, kind: JsonKind, fields: Mapping[str, Any]) -> FieldErr
     return FieldError(name, f"must be {kind.phrase}, not {kind_phrase(fields[name])}")
 
 
-@dataclass(frozen=True, slots=True)
-class Schema:
+class Schema(msgspec.Struct, frozen=True):
     """What a canonical event of one type must hold."""
 
     type: str
