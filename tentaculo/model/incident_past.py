@@ -51,7 +51,8 @@ def count_failed(incident: Incident, failed: Mapping[str, Sequence[FailedMinute]
     )
 
 
-class IncidentSearch(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class IncidentSearch:
     """Which incidents are looked for."""
 
     since: datetime | None
