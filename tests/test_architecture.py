@@ -212,6 +212,7 @@ def test_the_shared_values_do_no_input_or_output() -> None:
         "dataclasses",
         "datetime",
         "enum",
+        "functools",
         "hashlib",
         "hmac",
         "typing",

@@ -181,12 +181,21 @@ def _names(services: Any, wanted: Set[str] | None = None) -> dict[str, tuple[tup
     names: dict[str, tuple[tuple[str, ...], KeyKind]] = {}
     # The longest service name is put in last and wins, should one name read as another service's key.
     present = sorted((str(name) for name in services), key=len) if isinstance(services, dict) else []
-    for key in walk():
-        # A list, or a table with free names, is set as a whole.
-        if key.path[0] != "services" and ANY not in key.path:
-            names[variable_name(*key.path)] = (key.path, key.kind)
+
+    def is_wanted(path: tuple[str, ...]) -> bool:
+        # To look at the keys of a table takes time. What follows `services` in a name is the name of a service.
+        below = variable_name(*path[: 1 if path[0] == "services" else None], "")
+        return wanted is None or any(name.startswith(below) for name in wanted)
+
     # Once for all services, of which there may be a thousand.
-    keys = [(key.path[2:], key.kind) for key in walk() if key.path[:2] == ("services", ANY) and ANY not in key.path[2:]]
+    keys = []
+    for key in walk(is_wanted=is_wanted):
+        is_service = key.path[:2] == ("services", ANY)
+        # A list, or a table with free names, is set as a whole.
+        if is_service and ANY not in key.path[2:]:
+            keys.append((key.path[2:], key.kind))
+        elif key.path[0] != "services" and ANY not in key.path:
+            names[variable_name(*key.path)] = (key.path, key.kind)
     for service in present:
         whole = variable_name("services", service)
         if wanted is None or any(name.startswith(whole) for name in wanted):

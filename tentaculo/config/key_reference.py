@@ -10,7 +10,7 @@ import json
 import textwrap
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -66,14 +66,18 @@ class Key:
         return " ".join(sentences)
 
 
-def walk(section: type[Section] = Config, path: tuple[str, ...] = ()) -> Iterator[Key]:
-    """Every key below `section`, each table before its own keys."""
+def walk(
+    section: type[Section] = Config,
+    path: tuple[str, ...] = (),
+    is_wanted: Callable[[tuple[str, ...]], bool] = lambda _: True,
+) -> Iterator[Key]:
+    """Every key below `section`, each table before its own keys; those of tables whose path `is_wanted`."""
     for name, key in keys_of(section).items():
         here = (*path, name)
         kind, below, inner = _kind_of(key.form)
         yield Key(here, kind, inner is not None, key)
-        if inner is not None:
-            yield from walk(inner, here + below)
+        if inner is not None and is_wanted(here):
+            yield from walk(inner, here + below, is_wanted)
 
 
 def _kind_of(form: Any) -> tuple[KeyKind, tuple[str, ...], type[Section] | None]:

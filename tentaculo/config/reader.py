@@ -156,7 +156,7 @@ def _names(key_form: Any, form: Any) -> Reader:
 
 def _section(section: type[Section]) -> Reader:
     keys = keys_of(section)
-    readers = {name: reader_for(key.form) for name, key in keys.items()}
+    readers: dict[str, Reader] = {}  # made as they are needed: most files have few of the sections
     required = [name for name, key in keys.items() if key.is_required]
 
     def read_section(data: Any, path: KeyPath, add_fault: AddFault) -> Any:
@@ -169,10 +169,12 @@ def _section(section: type[Section]) -> Reader:
         is_valid = True
         for name, item in data.items():
             here = (*path, str(name))
-            if name not in readers:
+            if name not in keys:
                 add_fault(here, "unknown key" + did_you_mean(str(name), keys))
                 is_valid = False
                 continue
+            if name not in readers:
+                readers[name] = reader_for(keys[name].form)
             values[name] = value = readers[name](item, here, add_fault)
             is_valid = is_valid and value is not REFUSED
         for name in required:

@@ -17,7 +17,7 @@ import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Annotated, Any, Final, Self, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Final, Self, get_args, get_origin
 
 import msgspec
 
@@ -92,10 +92,9 @@ class Declared:
 @cache
 def keys_of(section: type[Section]) -> Mapping[str, Declared]:
     """The keys that a file may set, in the order of their declaration. Raises TypeError for a key without Doc."""
-    hints = get_type_hints(section, include_extras=True)
     keys = {}
     for one in msgspec.structs.fields(section):
-        form = hints[one.name]
+        form = one.type
         notes = get_args(form)[1:] if get_origin(form) is Annotated else ()
         if INTERNAL in notes:
             continue

@@ -219,7 +219,9 @@ class Ingest:
     def _begin(self, form: Form, body: bytes, respond: Respond) -> None:
         if self._held and self._held + len(body) > MOST_HELD:
             raise Problem(Failure.OVERLOADED, "Too many bytes of events wait for the database.", headers=_LATER)
-        if form.framing is Framing.ONE or (form.framing is Framing.ONE_OR_ARRAY and not is_array(body)):
+        if form.framing is Framing.ONE or (
+            form.framing is Framing.ONE_OR_ARRAY and (body[:1] == b"{" or not is_array(body))
+        ):
             self._one(form.read, body, respond)
             return
         self._held += len(body)

@@ -17,7 +17,8 @@ from typing import Any, cast
 
 import msgspec
 import structlog
-from aiohttp import HttpVersion11, WSCloseCode, WSMsgType, hdrs, web
+from aiohttp import hdrs, web
+from aiohttp.http import HttpVersion11, WSCloseCode, WSMsgType
 
 from tentaculo.events.hub import CONTROL, End, Hub, Subscriber, encode_broadcast
 from tentaculo.events.pipeline import EventPipeline

@@ -89,7 +89,6 @@ class Parts:
     reloads: Reloads
     admin: AdminParts
     phase: Callable[[], Phase]
-    started_at: Callable[[], datetime]
     port: Callable[[], int]
     page: Callable[[], str]
     """The URL of the status page, for links from elsewhere."""
@@ -149,7 +148,7 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
             parts.concurrency,
             parts.recent_phases,
             page=parts.page,
-            started_at=parts.started_at,
+            started_at=lambda: parts.clock.started_at,
             now=now,
             slices=slices,
             tasks=parts.tasks,

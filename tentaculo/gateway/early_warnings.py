@@ -93,6 +93,8 @@ class EarlyWarnings:
         self._open: dict[tuple[str, str], EarlyWarning] = {}
         self._changed: dict[tuple[str, str, datetime], EarlyWarning] = {}
         self._last: int | None = None
+        self._began: int | None = None
+        """The last bin that was complete when `run` began."""
 
     def __repr__(self) -> str:
         return f"<EarlyWarnings: {len(self._limits)} services, {len(self._open)} open>"
@@ -103,6 +105,7 @@ class EarlyWarnings:
         Without any limit it looks once, which ends what is open.
         """
         self._watches, self._open, self._last = {}, {}, None
+        self._began = self._last_complete()
         while True:
             pause = RETRY
             with suppress(StoreUnavailable, LeaseLost):
@@ -119,18 +122,25 @@ class EarlyWarnings:
 
     async def look(self) -> None:
         """Look at the bins that are complete and new. Raises `StoreUnavailable` and `LeaseLost`; then look again."""
-        number = int(self._now().timestamp() - LATE) // BIN - 1
+        number = self._last_complete()
         await self._save_gauges(number)
         if self._last is None:
-            await self._warm_up(number)
+            # What has ended since `run` began is new, also where the first read had to wait for the database.
+            last = number if self._began is None else min(number, self._began)
+            await self._warm_up(last)
+            self._last, first = last, last + 1
         else:
             # After the clock was set back, the last hour is looked at again.
             first = self._last + 1 if number > self._last else number
+        if first <= number:
             for names in self._batches():
                 await self._add(names, max(first, number - KEPT + 1), number)
         self._last = number
         self._counts.open = len(self._open)
         await self._save()
+
+    def _last_complete(self) -> int:
+        return int(self._now().timestamp() - LATE) // BIN - 1
 
     def _batches(self) -> Iterator[Sequence[str]]:
         names = list(self._limits)

@@ -112,7 +112,6 @@ class Gateway:
             survives_power_cut=config.database.durability == "power",
         )
         clock = self._clock = SteadyClock()
-        self._started_at = clock.now()
         self.health_service = HealthService(config, self._store_client, clock)
         self._usual = UsualCache(self._store_client.usual, tuple(config.services))
         self._slow_watch = SlowWatch(config, self.health_service, self._store_client, self._usual.usual, clock.now)
@@ -140,7 +139,6 @@ class Gateway:
             instance=instance,
             worker=coordination.number if coordination else None,
             store_fleet=self._store_client.store_fleet_events,
-            epoch=lambda: self._store_client.fence.epoch if self._store_client.fence else None,
         )
         self._reloads = recorded(reloads, self._own_events.record)
         authentication = self.authentication = Authentication(
@@ -333,7 +331,7 @@ class Gateway:
         return self.generations.swap(generation, by)
 
     def _lead(self) -> AbstractAsyncContextManager[None]:
-        return self._leading.leading(OwnRow(self.running.url, self._port(), self._started_at))
+        return self._leading.leading(OwnRow(self.running.url, self._port(), self._clock.started_at))
 
     async def retire(self, kept: Container[tuple[str, int]], until: asyncio.Event) -> None:
         """As `Shutdown.retire`. The end of the context closes what is left."""
@@ -395,7 +393,6 @@ class Gateway:
             reloads=self._reloads,
             admin=AdminParts(lambda: self.generations.current.etag, self._own_events.record),
             phase=lambda: self._phase,
-            started_at=lambda: self._started_at,
             port=self._port,
             page=self._page,
             load=lambda: Load(self._admission.open, traffic.in_flight, len(asyncio.all_tasks())),
@@ -410,7 +407,6 @@ class Gateway:
         return application(parts, cors)
 
     def _correct(self, moment: Correct) -> None:
-        self._started_at = moment(self._started_at)
         self._tasks.start(self.incident_service.incident_repository.store_moved(), "moved windows")
 
     def _page(self) -> str:

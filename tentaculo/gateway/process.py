@@ -31,12 +31,6 @@ from tentaculo.telemetry.request_log import access_logger
 
 log = structlog.get_logger(__name__)
 
-GC_THRESHOLDS = (10_000, 5, 5)
-"""Allocations between two collections of the youngest, and of them between those of the older.
-
-Neither a request nor what goes wrong with it makes cycles (tests/wire/test_garbage.py); with Python's own 700 the
-collector walked through what thousands of requests in flight hold, time and again."""
-
 
 async def serve(
     config: Config,
@@ -103,7 +97,6 @@ async def serve(
         ) as gateway:
             # What the start has made stays for good: a collection need not walk through it again.
             gc.freeze()
-            gc.set_threshold(*GC_THRESHOLDS)
             # The templates were compiled, which took more than is needed from now on.
             trim_memory()
             if coordination is not None:

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from tentaculo.config.schema import Config
-from tentaculo.health.service_state import ServiceState, initial_state
+from tentaculo.health.service_state import ServiceState, initial_state, representative
 from tentaculo.health.state_rules import (
     NOT_PROBED,
     UNPROBED,
@@ -153,10 +153,12 @@ class Board:
         entry, upstream = self._entries[result.upstream.service], result.upstream
         threshold = entry.endpoints[upstream].threshold
         transitions: tuple[Transition, ...] = ()
+        is_settled = threshold.is_settled
         if entry.service.enabled:
             before = threshold.health
             threshold.add(result)
-            if threshold.is_settled or threshold.health is not before:
+            is_settled = threshold.is_settled
+            if is_settled or threshold.health is not before:
                 entry.endpoints[upstream].is_restored = False
             if result.health.is_healthy:
                 entry.last_healthy = result.checked_at
@@ -168,9 +170,9 @@ class Board:
             transitions,
             self._view(entry),
             is_failing=entry.service.enabled and (is_down or threshold.health is Health.DOWN),
-            is_settled=threshold.is_settled,
-            probe_soon=not threshold.is_settled or self._has_just_opened(upstream),
-            probe_now=self.parents(entry.service.name) if is_down and not threshold.is_settled else (),
+            is_settled=is_settled,
+            probe_soon=not is_settled or self._has_just_opened(upstream),
+            probe_now=self.parents(entry.service.name) if is_down and not is_settled else (),
         )
 
     def restore(self, changes: Iterable[StateChange], now: datetime) -> None:
@@ -379,20 +381,21 @@ class Board:
         return tuple(changed)
 
     def _view(self, entry: ServiceState) -> ServiceView:
-        service, shown = entry.service, entry.shown() or entry.details
-        upstreams = tuple(self._upstream_view(entry, upstream) for upstream in entry.endpoints)
+        service, results, reason = entry.service, entry.results, entry.reason
+        shown = representative(results) or entry.details
+        upstreams = tuple([self._upstream_view(entry, upstream) for upstream in entry.endpoints])
         first = upstreams[0].upstream
         return ServiceView(
             name=service.name,
             port=first.port,
             health=entry.health,
-            reason=str(entry.reason),
+            reason=str(reason),
             since=entry.since,
             upstreams=upstreams,
             aliases=service.aliases,
             host=first.host,
-            health_url=service.addresses[0].rstrip("/") + (entry.healthy_path or service.health[0]),
-            checked_at=max((one.checked_at for one in entry.results), default=shown and shown.checked_at),
+            health_url=entry.address + (entry.healthy_path or service.health[0]),
+            checked_at=max([one.checked_at for one in results], default=shown and shown.checked_at),
             code=shown.code if shown else None,
             latency_ms=shown.latency_ms if shown else None,
             endpoint=shown.endpoint if shown else None,
@@ -402,7 +405,7 @@ class Board:
             maintenance=entry.maintenance,
             kind=entry.kind,
             is_restored=entry.maintenance is None and any(one.is_restored for one in entry.endpoints.values()),
-            cause=entry.reason if isinstance(entry.reason, Reason) else None,
+            cause=reason if isinstance(reason, Reason) else None,
         )
 
     def _upstream_view(self, entry: ServiceState, upstream: Endpoint) -> EndpointView:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -27,6 +27,8 @@ class ServiceState:
     """The state of one service."""
 
     service: ServiceSettings
+    address: str
+    """Its first URL, without a slash at the end."""
     endpoints: dict[Endpoint, EndpointState]
     found: Finding
     """The result of probes and requests, also while the service is in maintenance."""
@@ -59,11 +61,12 @@ class ServiceState:
         )
         has_other_endpoints = endpoints.keys() != self.endpoints.keys()
         found = other.found if is_fresh or self.endpoints.keys().isdisjoint(endpoints) else None
+        address = other.address
         del other  # and with it what is not used, before the swap
 
         def use() -> None:
             nonlocal endpoints
-            self.service = service
+            self.service, self.address = service, address
             if is_fresh:
                 self.slow = None
                 self.maintenance = self.maintenance if service.enabled else None
@@ -129,9 +132,12 @@ class ServiceState:
         finding = self.endpoints[upstream].finding
         return Health.UNKNOWN if finding is None else finding.health
 
-    def shown(self) -> ProbeResult | None:
-        """The result whose details represent the service: the latest of a healthy endpoint, else the latest."""
-        return max(self.results, key=lambda result: (result.health.is_healthy, result.checked_at), default=None)
+
+def representative(results: Sequence[ProbeResult]) -> ProbeResult | None:
+    """The result whose details represent a service: the latest of a healthy endpoint, else the latest."""
+    if len(results) < 2:
+        return results[0] if results else None
+    return max(results, key=lambda result: (result.health.is_healthy, result.checked_at))
 
 
 def initial_state(service: ServiceSettings, start: datetime) -> ServiceState:
@@ -139,6 +145,7 @@ def initial_state(service: ServiceSettings, start: datetime) -> ServiceState:
     unprobed = UNPROBED if service.probe.kind == "none" else None
     return ServiceState(
         service,
+        service.addresses[0].rstrip("/"),
         {
             upstream: EndpointState(ConsecutiveThreshold(*service.probe.thresholds), unprobed)
             for upstream in service.upstreams

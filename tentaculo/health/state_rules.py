@@ -44,7 +44,6 @@ class ConsecutiveThreshold:
         "_confirmed",
         "_confirmed_kind",
         "_failures",
-        "_last",
         "_last_failure",
         "_recent",
         "_successes",
@@ -52,6 +51,7 @@ class ConsecutiveThreshold:
         "_worse",
         "counts",
         "is_failing",
+        "last",
     )
 
     def __init__(self, failures: int, successes: int) -> None:
@@ -60,7 +60,8 @@ class ConsecutiveThreshold:
         self._worse = 0
         self._better = 0
         self._unsent = 0
-        self._last: ProbeResult | None = None
+        self.last: ProbeResult | None = None
+        """The latest probe, None before the first."""
         self._last_failure = ""
         self._assumed_reason: str = because("not_probed")
         self._recent: deque[bool] = deque(maxlen=max(_LATEST, 3 * failures, 3 * successes))
@@ -85,18 +86,18 @@ class ConsecutiveThreshold:
 
     def correct(self, moment: Callable[[datetime], datetime]) -> None:
         """Correct the time of the latest probe after the system clock was set."""
-        if self._last is not None:
-            self._last = replace(self._last, checked_at=moment(self._last.checked_at))
+        if self.last is not None:
+            self.last = replace(self.last, checked_at=moment(self.last.checked_at))
 
     def restore(self, health: Health, kind: DegradedKind | None, reason: str) -> None:
         """Continue with the health from before a restart. Does nothing once there was a probe."""
-        if self._last is None:
+        if self.last is None:
             self._confirmed, self._confirmed_kind = health, kind
             self._last_failure = reason if health is Health.DOWN else ""
 
     def assume(self, health: Health, kind: DegradedKind | None, reason: str) -> None:
         """Continue with the health that another gateway has found. The next probe here is compared with it."""
-        self._last, self._worse, self._better, self._unsent, self.is_failing = None, 0, 0, 0, False
+        self.last, self._worse, self._better, self._unsent, self.is_failing = None, 0, 0, 0, False
         self._recent.clear()
         self._assumed_reason = reason
         self.restore(health, kind, reason)
@@ -108,11 +109,6 @@ class ConsecutiveThreshold:
             self._recent = deque(self._recent, maxlen=max(_LATEST, 3 * failures, 3 * successes))
 
     @property
-    def last(self) -> ProbeResult | None:
-        """The latest probe, None before the first."""
-        return self._last
-
-    @property
     def is_settled(self) -> bool:
         """Whether the latest probe agrees with the confirmed health."""
         return not self._worse and not self._better and not self._unsent
@@ -120,13 +116,13 @@ class ConsecutiveThreshold:
     @property
     def reason(self) -> str:
         """The reason of the health, and where the latest probe contradicts it, how many more are needed."""
-        if self._last is None:
+        if self.last is None:
             return self._assumed_reason
         if self.is_failing:
             failed = self._recent.count(False)
             return because("part_failed", failed=failed, probes=len(self._recent), what=self._last_failure)
         if self.is_settled:
-            return self._last.reason
+            return self.last.reason
         is_worse = self._worse or self._unsent
         count, needed = (self._unsent or self._worse, self._failures) if is_worse else (self._better, self._successes)
         # A service that is down says why, also while its first successes are counted.
@@ -134,10 +130,10 @@ class ConsecutiveThreshold:
         return because(
             "unconfirmed_after" if before else "unconfirmed",
             **before,
-            what=self._last.reason,
+            what=self.last.reason,
             count=count,
             needed=needed,
-            health=self._last.health.value,
+            health=self.last.health.value,
         )
 
     def add(self, result: ProbeResult) -> None:
@@ -149,7 +145,7 @@ class ConsecutiveThreshold:
             self._recent.append(is_healthy)
         if is_down:
             self._last_failure = result.reason
-        self._last = result
+        self.last = result
         if is_confirmed:
             if Health.DOWN in (result.health, self._confirmed):
                 self._recent.clear()

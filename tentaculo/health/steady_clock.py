@@ -99,7 +99,8 @@ class SteadyClock:
         self._system = system
         self._elapsed = elapsed
         self._offset = system() - elapsed()
-        self._since = self.now()
+        self.started_at = self.now()
+        """When it began, by the system clock as it is now."""
         self._steady_since = elapsed()
         self.on_step: list[Callable[[Correct], None]] = []
 
@@ -120,9 +121,9 @@ class SteadyClock:
         if abs(difference) < STEP:
             self._offset += difference
             return
-        step, since, until = timedelta(seconds=difference), self._since, self.now()
+        step, since, until = timedelta(seconds=difference), self.started_at, self.now()
         self._offset += difference
-        self._since += step
+        self.started_at += step
         self._steady_since = self._elapsed()
         log.warning("system clock set", seconds=round(difference, 1))
 

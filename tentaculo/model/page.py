@@ -80,6 +80,12 @@ class PageInfo:
     zone: tzinfo = UTC
     """Whose time the pages show."""
     services: Mapping[str, ServiceInfo] = field(default_factory=dict)
+    groups: tuple[str, ...] = field(init=False)
+    """The groups of the services, each in the place of its first service."""
+
+    def __post_init__(self) -> None:
+        groups = tuple(dict.fromkeys(one.group for one in self.services.values() if one.group))
+        object.__setattr__(self, "groups", groups)
 
     def of(self, service: str) -> ServiceInfo:
         """What is said of `service`."""
@@ -89,11 +95,6 @@ class PageInfo:
     def switched(self) -> list[tuple[str, Switched]]:
         """The services that are switched on or off for a time, in the order of the configuration."""
         return [(name, one.switched) for name, one in self.services.items() if one.switched is not None]
-
-    @property
-    def groups(self) -> tuple[str, ...]:
-        """The groups of the services, each in the place of its first service."""
-        return tuple(dict.fromkeys(one.group for one in self.services.values() if one.group))
 
     def heading(self, text: str) -> str:
         """The title of a window or tab: `text` and what the pages are called."""

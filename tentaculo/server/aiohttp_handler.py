@@ -10,10 +10,10 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from aiohttp import StreamReader, web, web_ws
+from aiohttp import web, web_ws
 from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import LineTooLong
-from aiohttp.streams import EMPTY_PAYLOAD
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import _ErrInfo
 
 from tentaculo.model.failure import Failure, Problem

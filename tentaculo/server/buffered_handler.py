@@ -86,6 +86,8 @@ class NativePlan(NamedTuple):
 
     caller: Caller
     inbound: InboundRequest
+    origin: str | None
+    """Its Origin, where that is a listed one."""
     body_handler: BodyHandler
 
 
@@ -121,10 +123,11 @@ class NativeFastPath:
         `done` is called when the response has been sent, perhaps before this returns, with whether the connection stays.
         """
         inbound = judged.inbound
-        exchange = NativeExchange(self, request, inbound, judged.record, done)
+        origin = self.responses.listed_origin(inbound)
+        exchange = NativeExchange(self, request, inbound, origin, judged.record, done)
         plan = exchange.begin(handler, None)
         if plan is not None:
-            request.remembered = NativePlan(judged.caller, inbound, plan)
+            request.remembered = NativePlan(judged.caller, inbound, origin, plan)
         return exchange
 
     def serve_again(self, plan: NativePlan, request: BufferedRequest, done: Callable[[bool], None]) -> NativeExchange:
@@ -132,7 +135,7 @@ class NativeFastPath:
         inbound = plan.inbound
         record = self.requests.begin(inbound.method, inbound.path, inbound.client.address, inbound.forwarded_by_trusted)
         record.caller = plan.caller.name
-        exchange = NativeExchange(self, request, inbound, record, done)
+        exchange = NativeExchange(self, request, inbound, plan.origin, record, done)
         exchange.begin(None, plan.body_handler)
         return exchange
 
@@ -140,19 +143,22 @@ class NativeFastPath:
 class NativeExchange:
     """One native request on the fast path, from its body to its response."""
 
-    __slots__ = ("_done", "_inbound", "_path", "_record", "_request", "is_over")
+    __slots__ = ("_done", "_inbound", "_origin", "_path", "_record", "_request", "is_over")
 
     def __init__(
         self,
         path: NativeFastPath,
         request: BufferedRequest,
         inbound: InboundRequest,
+        origin: str | None,
         record: RequestRecord,
         done: Callable[[bool], None],
     ) -> None:
+        """`origin` is that of the request where it is a listed one."""
         self._path = path
         self._request = request
         self._inbound = inbound
+        self._origin = origin
         self._record = record
         self._done = done
         self.is_over = False
@@ -170,7 +176,8 @@ class NativeExchange:
             if known is None:
                 assert handler is not None
                 known = handler.body_handler(self._request.raw_headers)
-            check_size(body, known.limit, known.array_limit)
+            if len(body) > known.limit:
+                check_size(body, known.limit, known.array_limit)
             known.handle(body, self.respond)
         except Exception as error:  # noqa: BLE001 - logged there
             self.respond(error)
@@ -208,7 +215,7 @@ class NativeExchange:
             response.content_type,
             len(body),
             request_id=record.request_id,
-            origin=self._inbound.origin,
+            origin=self._origin,
             keep_alive=stays,
             added=b"" if record.admitted is None else record.admitted.lines,
         )

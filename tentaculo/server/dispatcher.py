@@ -64,6 +64,7 @@ class ProxyHandler(Protocol):
 
 ALWAYS_ANSWERED = frozenset(("/livez", "/metrics"))
 """Own paths that are served while the memory budget is exhausted."""
+_CLIENT_LEFT = Failure.CLIENT_LEFT.status
 
 
 class _Finished:
@@ -341,7 +342,7 @@ class Dispatcher:
     async def _serve_native(self, judged: JudgedRequest, request: web.BaseRequest) -> web.StreamResponse:
         """Step 7, native, and step 6 before it."""
         record, received = judged.record, request
-        record.status = Failure.CLIENT_LEFT.status
+        record.status = _CLIENT_LEFT
         if not request.path:
             # `http://host` names the root (RFC 9110 section 4.2.3), which aiohttp's router has no route for.
             request = request.clone(rel_url="/")

@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Self, cast
 
-from aiohttp import HttpVersion11, hdrs, web
+from aiohttp import hdrs, web
+from aiohttp.http import HttpVersion11
 
-from tentaculo.server.accept import weight_of, weights
 from tentaculo.server.buffered_handler import PIECE
 from tentaculo.server.connection import ClientConnection
 
@@ -102,10 +102,3 @@ class StreamConnection:
 def stream_response() -> web.StreamResponse:
     """The response of an event stream, with the headers that keep it from being held back on its way."""
     return web.StreamResponse(headers=_HEADERS)
-
-
-def takes_events(request: web.Request) -> bool:
-    """Whether `request` asks for an event stream where a page is served too, and rates it no lower than the page."""
-    found = weights(",".join(request.headers.getall(hdrs.ACCEPT, ())))
-    wanted = found.get(MEDIA_TYPE, 0.0)
-    return wanted > 0 and wanted >= weight_of(found, "text/html")

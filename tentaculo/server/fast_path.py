@@ -12,9 +12,8 @@ import re
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from aiohttp import StreamReader
 from aiohttp.http import HttpVersion, RawRequestMessage
-from aiohttp.streams import EMPTY_PAYLOAD
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
 from tentaculo.net.header_fields import RawHeaders
 from tentaculo.net.memory import MemoryBudget

@@ -192,6 +192,11 @@ class GatewayResponses:
             transport.write_eof()
         return SENT_STAYS if keep_alive else SENT_CLOSES
 
+    def listed_origin(self, inbound: InboundRequest) -> str | None:
+        """The Origin of a request, where that is a listed one."""
+        origin = inbound.origin
+        return origin if self._cors.allows(origin) else None
+
     def native_head(
         self,
         status: int,
@@ -205,9 +210,10 @@ class GatewayResponses:
     ) -> bytes:
         """The head of a native handler's response to a request of HTTP/1.1, with all headers of `set_headers`.
 
-        Both the status and `content_type` are the gateway's own, one of few. `added` are further lines.
+        Both the status and `content_type` are the gateway's own, one of few. `origin` is as `listed_origin` gives it.
+        `added` are further lines.
         """
-        key = (status, content_type, origin if self._cors.allows(origin) else None, keep_alive)
+        key = (status, content_type, origin, keep_alive)
         start = self._native_heads.get(key)
         if start is None:
             start = self._native_heads[key] = self._native_start(*key)

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 import msgspec
-from aiohttp import HttpVersion11, hdrs, web
+from aiohttp import hdrs, web
+from aiohttp.http import HttpVersion11
 
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.net.memory import MemoryBudget, exhausted
@@ -79,10 +80,9 @@ async def read_body(request: web.Request, limit: int, *, array_limit: int | None
 
 def check_size(body: bytes, limit: int, array_limit: int | None) -> None:
     """Raise `Problem` (413) for a whole body that `read_body` would refuse. `array_limit` is at least `limit`."""
-    if len(body) > limit:
-        most = array_limit if array_limit is not None and is_array(body) else limit
-        if len(body) > most:
-            raise _too_large(most)
+    most = array_limit if array_limit is not None and is_array(body) else limit
+    if len(body) > most:
+        raise _too_large(most)
 
 
 def is_array(body: bytes) -> bool:

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from aiohttp import StreamReader, web
+from aiohttp import web
 from aiohttp.http import RawRequestMessage
-from aiohttp.streams import EMPTY_PAYLOAD
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.net.http1 import ChunkedReader, Http1Error
@@ -72,7 +72,7 @@ class RequestReceiver(AiohttpHandler):
     @property
     def has_begun(self) -> bool:
         """Whether part of a request has arrived that is not whole."""
-        return bool(self._held) or self._boundaries.has_begun or self._chunks is not None
+        return bool(self._held or self._boundaries.partial) or self._chunks is not None
 
     def trailers_of(self, body: object) -> Sequence[tuple[bytes, bytes]]:
         """The trailer fields of a body that has arrived whole, each as (whole line, name)."""
@@ -120,6 +120,9 @@ class RequestReceiver(AiohttpHandler):
             cut = boundaries.cut(data, position)
             self._receive(data[position:cut] if cut - position < len(data) else data)
             position = cut
+            if boundaries.is_at_start and self.is_reading_paused:
+                # A body that fills its buffer has stopped the parser at its end, before it said that this is the end.
+                self._receive(b"")
 
     def _is_mostly_empty(self, size: int) -> bool:
         """Count `size` bytes of empty lines. Whether there are too many since the last request."""

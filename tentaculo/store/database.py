@@ -43,7 +43,7 @@ from tentaculo.store.history import HistoryRow, RollUpRequest, add_history, roll
 from tentaculo.store.log_identity import LogMemory, home_of
 from tentaculo.store.route_history import add_routes, roll_up_routes
 from tentaculo.store.runtime_table import RuntimeTable, Written
-from tentaculo.store.sqlite_file import LOG_LIMIT, choose_journal, file_id, is_outdated, open_file
+from tentaculo.store.sqlite_file import LOG_LIMIT, FrozenFile, choose_journal, has_log, open_file
 
 T = TypeVar("T")
 
@@ -102,6 +102,8 @@ class Database:
         self._log_memory = LogMemory(self._file)
         self._file_id: tuple[int, int] | None = None
         self._connection: Connection | None = None
+        self._is_frozen = False
+        """Whether the connection takes the file for one that nobody writes."""
         self._services: RuntimeTable | None = None
         self._services_due = 0.0
         self._was_full = False
@@ -119,7 +121,8 @@ class Database:
 
     def ready(self) -> None:
         """Open the connection, or check that it still leads to a migrated database."""
-        if self._file is not None and is_outdated(self.driver_connection, self._file):
+        if self._is_frozen and self._file is not None and has_log(self._file):
+            # A process has opened the file since.
             self.close()
         if self._connection is None:
             self._open()
@@ -145,7 +148,7 @@ class Database:
         self._was_full = after is not None and (self._was_full or is_disk_full(after))
         connection, self._connection = self._connection, None
         if self._last_id:
-            self._log_memory.remember(self.log_name, self._last_id, now=True)
+            self._log_memory.remember(self.log_name, self._last_id)
         if connection is not None:
             try:
                 connection.close()
@@ -183,7 +186,8 @@ class Database:
 
     def _note_stored(self, results: Sequence[StoredEvent]) -> None:
         self._last_id = max(self._last_id, *[id_ for id_, _ in results])
-        self._log_memory.remember(self.log_name, self._last_id)
+        if monotonic() >= self._log_memory.due:
+            self._log_memory.remember(self.log_name, self._last_id)
 
     def write_services(self, views: Sequence[ServiceView], now: datetime) -> bool:
         """Bring the services' rows up to date in one transaction; False where their table does not allow it.
@@ -276,7 +280,8 @@ class Database:
     def _connect(self) -> tuple[Connection, set[str]]:
         """A connection to a migrated database, and the names of its tables."""
         connection = self._connection = connect(self.url)
-        self._file_id = file_id(self._file)
+        self._file_id = self._found_file()
+        self._is_frozen = isinstance(self.driver_connection, FrozenFile)
         with connection.begin():
             names = set(inspect(connection).get_table_names())
         if not names.issuperset(tables.metadata.tables.keys() - {tables.services.name}):
@@ -293,9 +298,19 @@ class Database:
         self._services, self.services_problem = None, problem
         self._services_due = monotonic() + SERVICES_RETRY
 
+    def _found_file(self) -> tuple[int, int] | None:
+        """What identifies the file; zeros where there is none, None for a server."""
+        if self._file is None:
+            return None
+        try:
+            status = self._file.stat()
+        except OSError:
+            return (0, 0)
+        return (status.st_dev, status.st_ino)
+
     def _check(self) -> None:
         # SQLite continues to write into a file that was deleted or replaced, and those rows would be lost.
-        if file_id(self._file) != self._file_id:
+        if self._found_file() != self._file_id:
             assert self._file is not None
             raise StoreUnavailable(f"The database file {self._file.name} was moved, replaced or deleted.")
         if monotonic() < self._check_due:

@@ -77,8 +77,9 @@ UNWRITABLE = (TypeError, ValueError, OverflowError, RecursionError)
 """The errors of an event whose payload cannot be JSON."""
 _KEYS_AT_ONCE = 500
 """Keys in one statement; SQLite takes 999 parameters at least."""
-_ROWS_AT_ONCE = 32
-"""Rows in one statement of SQLite. The driver gives the interpreter's lock away twice for each: the event loop then runs."""
+_ROWS_AT_ONCE = 64
+"""Rows in one statement of SQLite, which are 960 parameters at most. The driver gives the interpreter's lock away twice for
+each statement: the event loop then runs."""
 
 
 _NAMES = ", ".join(EventRow._fields)
@@ -228,7 +229,8 @@ def insert_events(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> No
 def _insertion(has_value: tuple[bool, ...], rows: int) -> str:
     names = tuple(compress(EventRow._fields, has_value)) or EventRow._fields[:_SURE]
     row = f"({', '.join('?' * len(names))})"
-    return f"INSERT INTO {events.name} ({', '.join(names)}) VALUES {', '.join([row] * rows)}"  # noqa: S608 - names of columns
+    # OR FAIL: SQLite need not remember the pages from before the statement. An error ends the whole transaction anyway.
+    return f"INSERT OR FAIL INTO {events.name} ({', '.join(names)}) VALUES {', '.join([row] * rows)}"  # noqa: S608 - names of columns
 
 
 def find_appended(connection: Connection, uncertain: Sequence[tuple[EventRow, StoredEvent]]) -> dict[int, StoredEvent]:

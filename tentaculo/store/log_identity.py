@@ -47,7 +47,8 @@ class LogMemory:
         """`file` is the database, None for a server."""
         self._path = None if file is None else file.with_name(f"{file.name}-log")
         self._in_process = ("", 0)
-        self._due = 0.0
+        self.due = 0.0
+        """When it is to be remembered again, by `time.monotonic`. A server's costs nothing, and is always due."""
 
     def __repr__(self) -> str:
         return f"<LogMemory {self._path}>"
@@ -62,14 +63,12 @@ class LogMemory:
         except (OSError, ValueError):
             return "", 0
 
-    def remember(self, name: str, last: int, *, now: bool = False) -> None:
-        """Remember the last id, at most every `REMEMBER_EVERY` seconds unless `now`. Other processes may do so too."""
+    def remember(self, name: str, last: int) -> None:
+        """Remember the last id. Other processes may do so too."""
         if self._path is None:
             self._in_process = (name, last)
             return
-        if not now and monotonic() < self._due:
-            return
-        self._due = monotonic() + REMEMBER_EVERY
+        self.due = monotonic() + REMEMBER_EVERY
         known, greatest = self.recall()
         if known == name and greatest >= last:
             return

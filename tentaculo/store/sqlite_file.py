@@ -35,7 +35,7 @@ def open_file(file: Path, wait: float) -> sqlite3.Connection:
         connection.close()
         # The write-ahead log needs files beside this one, which cannot be made in a folder that is read-only.
         is_ours = os.access in os.supports_effective_ids
-        if os.access(file.parent, os.W_OK, effective_ids=is_ours) or _has_log(file):
+        if os.access(file.parent, os.W_OK, effective_ids=is_ours) or has_log(file):
             raise
         connection = sqlite3.connect(f"{address}ro&immutable=1", uri=True, factory=FrozenFile)
         _prepare(connection)
@@ -47,12 +47,8 @@ def _prepare(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA schema_version").fetchall()
 
 
-def is_outdated(connection: object, file: Path) -> bool:
-    """Whether `connection` takes the file for one that nobody writes, and a process has opened it since."""
-    return isinstance(connection, FrozenFile) and _has_log(file)
-
-
-def _has_log(file: Path) -> bool:
+def has_log(file: Path) -> bool:
+    """Whether a process has the file open, or left it without a close: there is a write-ahead log."""
     return file.with_name(f"{file.name}-wal").exists()
 
 
@@ -78,14 +74,3 @@ def choose_journal(connection: Connection, names: set[str], *, survives_power_cu
             connection.exec_driver_sql(f"PRAGMA synchronous = {'FULL' if survives_power_cut else 'NORMAL'}")
             # The log grows while a reader is active. SQLite cuts it back to this when it starts over.
             connection.exec_driver_sql(f"PRAGMA journal_size_limit = {LOG_LIMIT}")
-
-
-def file_id(file: Path | None) -> tuple[int, int] | None:
-    """What identifies a file while it exists; zeros where there is none, None for a server."""
-    if file is None:
-        return None
-    try:
-        status = file.stat()
-    except OSError:
-        return (0, 0)
-    return (status.st_dev, status.st_ino)

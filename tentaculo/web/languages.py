@@ -43,6 +43,8 @@ class Language:
 
     def __call__(self, key: str, /, **values: str | int) -> str:
         """The text of `key` with its values. A whole number is written as the language writes it."""
+        if not values:
+            return self._form(key, None).format_map(values)
         shown = {name: self.number(one) if isinstance(one, int) else one for name, one in values.items()}
         return self._form(key, values.get("count")).format_map(shown)
 

@@ -78,7 +78,8 @@ def marked(text: str, clock: Callable[[datetime], str]) -> Markup:
 
     Each time of the gateway's own words becomes what `clock` says of it; its title is the exact one in UTC.
     """
-    parts = (_timed(own, clock) + rest for own, rest in _FOREIGN.findall(str(escape(text))))
+    found = _FOREIGN.findall(str(escape(text)))
+    parts = [(_timed(own, clock) if " UTC" in own else own) + rest for own, rest in found]
     return Markup("".join(parts).replace(ISOLATE, '<bdi lang="">').replace(POP, "</bdi>"))  # noqa: S704
 
 

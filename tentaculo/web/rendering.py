@@ -20,9 +20,10 @@ from markupsafe import Markup
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.page import PageInfo
 from tentaculo.server import templating
+from tentaculo.server.accept import weight_of, weights
 from tentaculo.server.accept_language import NAMES
 from tentaculo.server.caller import session_of
-from tentaculo.server.event_stream import takes_events
+from tentaculo.server.event_stream import MEDIA_TYPE
 from tentaculo.server.native_routes import Slices
 from tentaculo.web import languages, reasons, timeline, wording
 from tentaculo.web.confirmation import DONE, confirmed, forget
@@ -96,12 +97,26 @@ def _script_words(t: languages.Language) -> str:
     return msgspec.json.encode({**t.section("script"), "months": t.short_months, "icon": icon("silent")}).decode()
 
 
+def _takes_events(request: web.Request) -> bool:
+    """Whether `request` asks for an event stream, and rates it no lower than the page."""
+    found = weights(",".join(request.headers.getall(hdrs.ACCEPT, ())))
+    wanted = found.get(MEDIA_TYPE, 0.0)
+    return wanted > 0 and wanted >= weight_of(found, "text/html")
+
+
 def _finished(page: Document, values: Mapping[str, str], *, is_compressed: bool) -> Document:
     """`page` with `values` in place of the placeholders, compressed for a client that takes that."""
     page = page.filled(values) if values else page
     if is_compressed:
         page.compress()
     return page
+
+
+class _Look(NamedTuple):
+    """What is the same in all pages of a template: the style, and the policy that allows it."""
+
+    style: str
+    policy: str
 
 
 class _Rendered(NamedTuple):
@@ -146,8 +161,8 @@ class Renderer:
         self._live = live
         self._wait = wait
         self._script = templating.inline("status.js")
-        self._common_style = templating.inline(*_COMMON_STYLES)
-        self._styles = {name: templating.inline(*_COMMON_STYLES, own) for name, own in _OWN_STYLES.items()}
+        self._common_look = self._look()
+        self._looks = {template: self._look(own) for template, own in _OWN_STYLES.items()}
         self._kinds: defaultdict[tuple[str, bool], _Kind] = defaultdict(_Kind)
         self._loaded: dict[str, jinja2.Template] = {}
         self._rendering = asyncio.Lock()
@@ -156,12 +171,10 @@ class Renderer:
     def __repr__(self) -> str:
         return f"<Renderer: {sum(len(kind.kept) for kind in self._kinds.values())} pages kept>"
 
-    def _style(self, template: str) -> templating.Inline:
-        return self._styles.get(template, self._common_style)
-
-    def _policy(self, template: str) -> str:
-        styles = [self._style(template)]
-        return templating.content_security_policy(styles=styles, scripts=[self._script], has_forms=True)
+    def _look(self, *own: str) -> _Look:
+        style = templating.inline(*_COMMON_STYLES, *own)
+        policy = templating.content_security_policy(styles=[style], scripts=[self._script], has_forms=True)
+        return _Look(style.text, policy)
 
     async def respond(
         self,
@@ -193,7 +206,7 @@ class Renderer:
         is_crowded = key not in kind.awaited and len(kind.awaited) >= _MOST_AWAITED
         if is_crowded and kept is None:
             raise Problem(Failure.OVERLOADED, "Too many pages are asked for.", headers={hdrs.RETRY_AFTER: "1"})
-        if self._live is not None and request.method == "GET" and media_type == HTML and takes_events(request):
+        if self._live is not None and request.method == "GET" and media_type == HTML and _takes_events(request):
             known = kept.page if kept is not None else None
             return await self._live.serve(
                 request, kind, key, known, lambda: self._rendered(kind, key, template, context), fill=values
@@ -207,7 +220,7 @@ class Renderer:
             # May be kept, but must be asked for each time. So Vary need not name Accept, although an event stream is
             # served here too; named, it would keep the page's script from reading the copy that the browser has.
             hdrs.CACHE_CONTROL: "no-cache, private",
-            "Content-Security-Policy": self._policy(template),
+            "Content-Security-Policy": self._looks.get(template, self._common_look).policy,
             # With `no-referrer` browsers would send the forms of the page with the Origin `null`.
             "Referrer-Policy": "same-origin",
         }
@@ -276,7 +289,7 @@ class Renderer:
         zone, t = self._info.zone, values["viewer"].texts
         pieces = iter(
             loaded.generate(
-                style=self._style(template).text,
+                style=self._looks.get(template, self._common_look).style,
                 script=self._script.text,
                 site=self._info.title,
                 zone=zone,

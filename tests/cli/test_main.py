@@ -13,6 +13,7 @@ import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import aiohttp
@@ -473,6 +474,56 @@ async def test_serve_never_loads_alembic(tmp_path: Path) -> None:
     assert "aiohttp.web" in loaded
     assert "alembic" not in loaded
     assert "tentaculo.demo" not in loaded
+
+
+# Each was found to take 10 to 1,000 KB of memory, or a millisecond of the start and more.
+UNUSED = """
+aiohttp.client aiohttp.connector aiohttp_jinja2 alembic apprise attr.validators csv difflib http.server idna
+importlib.metadata importlib.resources jinja2 msgspec.inspect multiprocessing pg8000 prometheus_client re2 sqlalchemy.ext
+sqlalchemy.connectors sqlalchemy.dialects.postgresql sqlalchemy.orm statistics structlog.stdlib xml yaml zipfile zoneinfo
+tentaculo.cli.check tentaculo.cli.config_commands tentaculo.cli.event_commands tentaculo.cli.incident_commands
+tentaculo.cli.status_commands tentaculo.cli.token_commands tentaculo.config.changing tentaculo.config.effective
+tentaculo.demo tentaculo.gateway.administration tentaculo.gateway.early_warnings tentaculo.gateway.precursor_reports
+tentaculo.gateway.stored_pages tentaculo.gateway.target_rotation tentaculo.insight tentaculo.store.changes
+tentaculo.store.incident_search tentaculo.store.migrate tentaculo.store.precursors tentaculo.web.admin_openapi
+tentaculo.web.badges tentaculo.web.documents tentaculo.web.languages tentaculo.web.metrics tentaculo.web.rendering
+tentaculo.web.service_page tentaculo.web.sign_in tentaculo.web.status_page tentaculo.web.statuspage tentaculo.workers
+"""
+
+
+async def test_an_idle_gateway_loads_no_more_than_it_uses(aiohttp_server: AiohttpServer, tmp_path: Path) -> None:
+    """A module whose code has not run, as `library_imports` does it, is not loaded."""
+    service = web.Application()
+
+    async def respond(_request: web.Request) -> web.Response:
+        return web.Response(text="it")
+
+    service.router.add_get("/web", respond)
+    server = await aiohttp_server(service)
+    write_config(tmp_path, f'[services.web]\nurl = "{server.make_url("/")}"\nroutes = [{{ prefix = "/web" }}]\n')
+    program = """
+import sys
+from tentaculo.__main__ import main
+sys.argv[1:] = ["serve", "--port", "0"]
+try:
+    main()
+except SystemExit:
+    pass
+print("modules", *(name for name, module in sys.modules.items() if module is not None
+    and getattr(vars(module).get("__getattr__"), "__module__", "") != "tentaculo.library_imports"))
+"""
+    process = await start(tmp_path, "-c", program, TENTACULO_TOKEN=40 * "t")
+    try:
+        gateway = Gateway(process, await asyncio.wait_for(_greeting(process), WAIT))
+        assert await get(f"{gateway.url}/web", 40 * "t") == (200, b"it")
+    finally:
+        process.send_signal(signal.SIGTERM)
+        done = await end(process)
+    loaded, unused = set(done.out.splitlines()[-1].split()[1:]), set(UNUSED.split())
+    assert {"aiohttp.web", "sqlalchemy", "tentaculo.gateway.gateway"} <= loaded
+    assert sorted(loaded & unused) == []
+    for module in unused:
+        assert find_spec(module.partition(".")[0]) is None or find_spec(module), f"there is no {module}"
 
 
 @pytest.mark.parametrize("arguments", [["check"], ["db", "upgrade"], ["token", "new"], ["--help"]], ids=" ".join)

@@ -282,6 +282,29 @@ def test_loading_takes_no_more_than_it_needs(tmp_path: Path) -> None:
     assert not loaded & {"pydantic", "re2", "aiohttp", "sqlalchemy", "asyncio"}
 
 
+def test_loading_looks_at_no_section_that_is_not_set(tmp_path: Path) -> None:
+    """To look at the keys of all sections takes longer than to read a file."""
+    (tmp_path / "tentaculo.toml").write_text("[services.madre]\nurl = 'http://h'\n")
+    script = """
+from tentaculo.config.loader import load
+from tentaculo.config.section import keys_of
+config = load(environ={"TENTACULO_TOKEN": 40 * "t", "TENTACULO_SERVER_PORT": "80"}).config
+assert config.server.port == 80
+print(keys_of.cache_info().currsize)
+"""
+    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=True,
+    )
+    assert int(done.stdout) == 3, "the sections Config, ServerSettings and Service"
+
+
 def test_a_name_that_is_listed_and_claimed_is_named(load_text: LoadText) -> None:
     text = 'server.hosts = ["a.test"]\n[services.web]\nurl = "http://h"\nroutes = [{ prefix = "/", host = "a.test" }]'
     (warning,) = load_text(text).warnings

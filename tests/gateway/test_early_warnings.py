@@ -409,6 +409,27 @@ async def test_the_loop_waits_for_a_database_that_is_away_at_the_start_and_begin
         await store.close()
 
 
+async def test_what_ends_while_the_first_read_waits_for_the_database_is_new(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop, away = Loop(bench, monkeypatch), StoreClient("sqlite:////nowhere/at/all.db")
+    await away.start()
+    try:
+        warnings = loop.start(away)
+        await eventually(lambda: loop.looks > 2, "further attempts")
+        for latency in (*ramp(36), *[LIMIT * 1.2] * 7):
+            await bench.write(minutes(bench.now, latency))
+            bench.now += BIN
+        warnings._store = bench.store
+        await loop.has_looked()
+        assert [one["type"] for one in bench.recorded] == ["health.warning", "health.warning_ended"]
+        await eventually(lambda: not warnings._changed, "the warning is stored")
+        assert await bench.read() == [("requests_p95", "reached")]
+    finally:
+        await loop.tasks.close()
+        await away.close()
+
+
 async def test_the_loop_looks_at_each_bin_and_goes_over_no_warning_twice(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

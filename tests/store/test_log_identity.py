@@ -63,6 +63,18 @@ async def test_a_backup_that_is_copied_over_the_file_gets_a_new_name_and_ids_do_
     assert await store(third, event(2)) == 501
 
 
+async def test_the_last_id_is_not_written_beside_the_file_for_each_event(
+    file: Path, store_client_on: StoreClientOn
+) -> None:
+    client, memory = store_client_on(f"sqlite:///{file}"), file.with_name(f"{file.name}-log")
+    name = await name_of(client)
+    for _ in range(3):
+        await store(client, event(500))
+    assert memory.read_text() == f"{name} 500\n"
+    await client.close()
+    assert memory.read_text() == f"{name} 502\n"
+
+
 async def test_a_copy_on_the_same_server_gets_a_new_name(postgresql: Server, store_client_on: StoreClientOn) -> None:
     with postgresql.database(postgresql.template("migrated", migrate.upgrade)) as url:
         first = store_client_on(url)
@@ -134,14 +146,12 @@ async def test_a_server_that_may_not_identify_itself_has_a_name_all_the_same(
 def test_what_cannot_be_remembered_costs_nothing_else(tmp_path: Path) -> None:
     memory = LogMemory(tmp_path / "fleet.db")
     assert memory.recall() == ("", 0)
-    memory.remember("a", 5, now=True)
-    memory.remember("a", 3, now=True)
+    memory.remember("a", 5)
+    memory.remember("a", 3)
     assert memory.recall() == ("a", 5), "another process has stored later events"
-    memory.remember("a", 9)
-    assert memory.recall() == ("a", 5), "it is not written for each event"
     (tmp_path / "fleet.db-log").write_text("nonsense")
     assert memory.recall() == ("", 0)
-    LogMemory(tmp_path / "missing" / "fleet.db").remember("a", 1, now=True)
+    LogMemory(tmp_path / "missing" / "fleet.db").remember("a", 1)
     assert (tmp_path / "fleet.db-log").stat().st_mode & 0o777 == 0o600
 
 

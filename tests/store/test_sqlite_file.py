@@ -18,7 +18,7 @@ from tentaculo.store import database, migrate
 from tentaculo.store.client import StoreClient
 from tentaculo.store.database import Database
 from tentaculo.store.errors import StoreUnavailable
-from tentaculo.store.sqlite_file import FrozenFile, file_id, is_outdated, open_file
+from tentaculo.store.sqlite_file import FrozenFile, open_file
 from tests.support.databases import not_root
 from tests.support.store_samples import event, newest_events, store, view
 from tests.support.waits import eventually
@@ -94,18 +94,23 @@ async def test_a_file_that_cannot_be_written_is_read_while_it_is_opened_again(
 async def test_a_frozen_file_is_opened_again_once_another_process_writes_it(stored: tuple[Path, str]) -> None:
     file, _ = stored
     freeze(file)
-    with not_root(), closing(open_file(file, 0.1)) as connection:
-        assert isinstance(connection, FrozenFile)
-        assert not is_outdated(connection, file)
+    reader = Database(f"sqlite:///{file}", only_reads=True)
+    with not_root():
+        reader.ready()
+        frozen = reader.driver_connection
+        assert isinstance(frozen, FrozenFile)
+        reader.ready()
+        assert reader.driver_connection is frozen
         with pytest.raises(sqlite3.OperationalError, match="readonly"):
-            connection.execute("DELETE FROM tentaculo_events")
+            frozen.execute("DELETE FROM tentaculo_events")
     file.parent.chmod(0o755)
     file.chmod(0o644)
     with closing(open_file(file, 0.1)) as writer:
         assert not isinstance(writer, FrozenFile)
         writer.execute("UPDATE tentaculo_events SET type = 'changed'")
-        assert is_outdated(connection, file)
-        assert not is_outdated(writer, file)
+        reader.ready()
+        assert not isinstance(reader.driver_connection, FrozenFile)
+    reader.close()
 
 
 async def test_a_database_whose_lock_another_process_holds_is_read(file: Path, store_client_on: StoreClientOn) -> None:
@@ -135,4 +140,3 @@ def test_a_file_is_not_made(tmp_path: Path) -> None:
     with pytest.raises(StoreUnavailable, match="does not exist"):
         open_file(tmp_path / "none.db", 0.1)
     assert list(tmp_path.iterdir()) == []
-    assert (file_id(None), file_id(tmp_path / "none.db")) == (None, (0, 0))

