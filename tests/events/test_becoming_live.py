@@ -21,7 +21,7 @@ NUMBERS = {
 }
 FILL = """{} INSERT INTO tentaculo_events (id, source, type, payload, metadata, canonical, broadcast, received_at, size)
     SELECT i, 's', 't', '{{}}', '{{}}', {false}, {false}, '2026-01-02 03:04:05', 100 FROM g"""
-FILTERS = {
+FILTERS: dict[str, dict[str, Any] | None] = {
     "severity=L1": {"payload": {"severity": "L1"}},
     "type=t&severity=L2": {"payload": {"severity": "L2"}},
     "type=u,v,w&source=s": {"type": "v"},

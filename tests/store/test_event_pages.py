@@ -88,6 +88,21 @@ async def test_a_page_of_the_past_begins_there(kept: StoreClient, monkeypatch: p
     assert nothing == FoundEvents([])
 
 
+async def test_a_clock_that_was_set_back_hides_no_event(kept: StoreClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(event_queries, "_NEAR", 10)
+    ahead = [event(1000 + number, received_at=NOW + timedelta(days=1, seconds=number)) for number in range(20)]
+    await kept.store_events(ahead)
+    await kept.store_events([event(2000, received_at=NOW + timedelta(seconds=ROWS + 1))])
+    for until, found in (
+        (timedelta(days=2), [2000, 1019, 1018]),
+        (timedelta(days=1), [2000, ROWS, ROWS - 1]),
+        (timedelta(seconds=ROWS + 1), [ROWS, ROWS - 1, ROWS - 2]),
+    ):
+        wanted = EventFilter(until=NOW + until)
+        assert ids(await pages(kept, wanted, newest_first=True, limit=50))[:3] == found
+        assert ids(await pages(kept, wanted, newest_first=False, limit=50))[-3:] == found[::-1]
+
+
 VALUES = ((), ("a",), ("b", "none", "a"), ("a", "b", "c", *"defghi"))
 """None, one, some and more than have an index each."""
 
