@@ -55,7 +55,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.pages", description="The size and cost of the overview.")
     parser.add_argument("--rounds", type=int, default=20, metavar="N", help="pages that are made; default 20")
     rounds = parser.parse_args().rounds
-    gc.set_threshold(*GC_THRESHOLDS)
+    gc.set_threshold(*GC_THRESHOLDS)  # as a gateway has them
     for services in SERVICES:
         plain, compressed, found = asyncio.run(measure(services, rounds))
         sizes = f"{plain / 1000:.1f} KB, {compressed / 1000:.1f} KB compressed"

@@ -143,7 +143,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="reloads there and back; default 5")
     options = parser.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
-    gc.set_threshold(*GC_THRESHOLDS)
+    gc.set_threshold(*GC_THRESHOLDS)  # as a gateway has them
     print(f"| of {options.services:,} services | swap, processor time | latest timer |")
     print("|---|---|---|")
     for kind in KINDS:

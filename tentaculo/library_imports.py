@@ -1,6 +1,6 @@
 """The first import of aiohttp and structlog in a process that serves, without what the gateway does not use of them.
 
-All of it together takes up to 9 MB of memory and a sixth of the time of a start. It must be called before anything else
+All of that takes up to 9 MB of memory and a tenth of the time of a start. It must be called before anything else
 imports them.
 """
 

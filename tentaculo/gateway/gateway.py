@@ -139,7 +139,6 @@ class Gateway:
             instance=instance,
             worker=coordination.number if coordination else None,
             store_fleet=self._store_client.store_fleet_events,
-            epoch=lambda: self._store_client.fence.epoch if self._store_client.fence else None,
         )
         self._reloads = recorded(reloads, self._own_events.record)
         authentication = self.authentication = Authentication(

@@ -13,7 +13,6 @@ from datetime import datetime
 from itertools import count, islice, takewhile
 from typing import Any
 
-import msgspec
 import structlog
 
 from tentaculo.events.tail import EventTail
@@ -49,8 +48,7 @@ class OwnEvents:
 
     `store` stores events in one transaction, and `tail` learns of them. Each event has `instance`, the name of this
     machine, and the number of the worker where there are several. `is_available` says whether the database takes events
-    now. `store_fleet` stores those about the services, with `epoch`, that of the lease: it raises `LeaseLost` while
-    another machine is their leader.
+    now. `store_fleet` stores those about the services: it raises `LeaseLost` while another machine is their leader.
     """
 
     def __init__(
@@ -63,11 +61,9 @@ class OwnEvents:
         instance: str,
         worker: int | None = None,
         store_fleet: Store | None = None,
-        epoch: Callable[[], int | None] = lambda: None,
     ) -> None:
         self._store = store
         self._store_fleet = store_fleet or store
-        self._epoch = epoch
         self._is_available = is_available
         self._tail = tail
         self._now = now
@@ -177,18 +173,12 @@ class OwnEvents:
             is_fleet = is_about_fleet(self._waiting[0])
             alike = takewhile(lambda event: is_about_fleet(event) is is_fleet, self._waiting)
             events = list(islice(alike, AT_ONCE))
-            results = await (self._store_fleet(self._with_epoch(events)) if is_fleet else self._store(events))
+            results = await (self._store_fleet if is_fleet else self._store)(events)
             self._tail.note_stored([result.id for result in results if result.outcome is StoreOutcome.STORED])
             # Meanwhile some may have been dropped.
             stored = {event.key for event in events}
             while self._waiting and self._waiting[0].key in stored:
                 self._waiting.popleft()
-
-    def _with_epoch(self, events: Sequence[Event]) -> list[Event]:
-        epoch = self._epoch()
-        if epoch is None:
-            return list(events)
-        return [msgspec.structs.replace(event, payload={**event.payload, "epoch": epoch}) for event in events]
 
 
 def reason_members(cause: Reason | None, name: str = "reason") -> dict[str, Any]:

@@ -13,8 +13,8 @@ import os
 import socket
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -254,12 +254,20 @@ class ProbeAttempt:
 
 @dataclass(frozen=True, slots=True)
 class ProbeTarget:
-    """The input of a probe: the endpoint, and what the request contains."""
+    """The input of the probes of one endpoint: what the configuration says of it, and what the request contains."""
 
     upstream: Endpoint
     service: ServiceSettings
-    secret: str
-    """The service's token, empty where there is none."""
+    server_name: str
+    """The name for TLS where it is not the host of the endpoint; else empty."""
+    first_lines: str
+    """The lines of a request that stand before those of its kind."""
+    last_lines: str = field(repr=False)
+    """Those behind them: the service's token and the configured headers."""
+    replaced: frozenset[str]
+    """The configured headers, in lower case: they replace those of the kind."""
+    secrets: Mapping[str, str] = field(repr=False)
+    """What is not shown of a body, with a name for each."""
     connector: Connector
     tls: ssl.SSLContext | None
     """None where no service needs TLS."""

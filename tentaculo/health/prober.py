@@ -11,7 +11,7 @@ import hashlib
 import os
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
@@ -19,6 +19,7 @@ from datetime import datetime
 from tentaculo import __version__
 from tentaculo.config.limits import LimitSettings
 from tentaculo.config.schema import Config
+from tentaculo.config.services import ServiceSettings
 from tentaculo.health.evaluation import evaluate
 from tentaculo.health.probe_client import (
     Connector,
@@ -61,7 +62,7 @@ async def _connect(target: ProbeTarget, attempt: ProbeAttempt, *, tls: bool) -> 
             upstream.port,
             target.service.probe.timeout,
             tls=context,
-            server_name=target.service.name_for_tls,
+            server_name=target.server_name,
         )
     except asyncio.CancelledError:
         attempt.is_unresolved = target.connector.is_unresolved(upstream.host, upstream.port)
@@ -179,20 +180,13 @@ async def _exchange(
 
 def _request_head(target: ProbeTarget, method: str, path: str, headers: dict[str, str]) -> bytes:
     """The head of a request: what HTTP needs, then the service's token, then the configured headers."""
-    upstream = target.upstream
-    is_default = upstream.port == (443 if upstream.tls else 80)
-    fields = {
-        "Host": target.service.host or (upstream.authority.rpartition(":")[0] if is_default else upstream.authority),
-        "User-Agent": f"tentaculo-link/{__version__}",
-        "Accept": "*/*",
-        **headers,
-        **({"X-VX11-Token": target.secret} if target.secret else {}),
-    }
-    configured = target.service.probe_headers
-    names = {name.lower() for name in configured}
-    fields = {name: value for name, value in fields.items() if name.lower() not in names} | configured
-    lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+    lines = f"{target.first_lines}{_lines(headers, target.replaced)}{target.last_lines}"
     return f"{method} {path} HTTP/1.1\r\n{lines}\r\n".encode()
+
+
+def _lines(headers: Mapping[str, str], replaced: Collection[str] = ()) -> str:
+    """Header lines, without those whose name in lower case is in `replaced`."""
+    return "".join([f"{name}: {value}\r\n" for name, value in headers.items() if name.lower() not in replaced])
 
 
 def _values(head: Head, name: bytes) -> list[str]:
@@ -242,6 +236,7 @@ class Prober:
         self._pauses = pauses or PauseDetector()
         self._tls: ssl.SSLContext | None = None
         self._limits: LimitSettings | None = None
+        self._connector: Connector
         self.prepare(config)()
 
     def prepare(self, config: Config) -> Callable[[], None]:
@@ -257,9 +252,15 @@ class Prober:
         ):
             # Loading the trust store takes milliseconds: not while requests are served.
             tls = ssl.create_default_context()
+        used = connector or self._connector
+        targets = {
+            upstream: self._target(upstream, service, used, tls)
+            for service in services.values()
+            for upstream in service.upstreams
+        }
 
         def use() -> None:
-            self._services, self._limits, self._tls = services, limits, tls
+            self._targets, self._limits, self._tls = targets, limits, tls
             if connector is not None:
                 self._connector = connector
             else:
@@ -267,16 +268,40 @@ class Prober:
 
         return use
 
+    def _target(
+        self, upstream: Endpoint, service: ServiceSettings, connector: Connector, tls: ssl.SSLContext | None
+    ) -> ProbeTarget:
+        configured = service.probe_headers
+        replaced = frozenset(name.lower() for name in configured)
+        token = service.token.reveal() if service.token else ""
+        is_default = upstream.port == (443 if upstream.tls else 80)
+        first = {
+            "Host": service.host or (upstream.authority.rpartition(":")[0] if is_default else upstream.authority),
+            "User-Agent": f"tentaculo-link/{__version__}",
+            "Accept": "*/*",
+        }
+        last = {"X-VX11-Token": token} if token else {}
+        secrets = {value: name for name, value in configured.items() if len(value) >= _SECRET}
+        secrets |= {value.rpartition(" ")[2]: name for value, name in secrets.items() if " " in value}
+        return ProbeTarget(
+            upstream,
+            service,
+            service.name_for_tls,
+            _lines(first, replaced),
+            _lines(last, replaced) + _lines(configured),
+            replaced,
+            {**secrets, token: "token"} if token else secrets,
+            connector,
+            tls,
+            self._last_heartbeat,
+        )
+
     async def probe(self, upstream: Endpoint) -> ProbeResult:
         """Probe one endpoint in the way its service is configured: its health paths in order, until one succeeds.
 
         Raises nothing for anything that the endpoint does. Cancellation passes through.
         """
-        service = self._services[upstream.service]
-        secret = service.token.reveal() if service.token else ""
-        secrets = {value: name for name, value in service.probe_headers.items() if len(value) >= _SECRET}
-        secrets |= {value.rpartition(" ")[2]: name for value, name in secrets.items() if " " in value}
-        target = ProbeTarget(upstream, service, secret, self._connector, self._tls, self._last_heartbeat)
+        target = self._targets[upstream]
         for _ in range(_REPETITIONS):
             pauses, started = self._pauses.check(), time.monotonic()
             attempts = await self._attempts(target)
@@ -286,9 +311,7 @@ class Prober:
             attempts[-1].latency_ms = None
             if not attempts[-1].is_answered:
                 attempts[-1].is_gateway_fault, attempts[-1].problem = True, "not sent: the gateway was paused"
-        result = evaluate(
-            upstream, attempts, self._now(), secrets | ({secret: "token"} if secret else {}), service.probe
-        )
+        result = evaluate(upstream, attempts, self._now(), target.secrets, target.service.probe)
         clock = next((attempt.clock for attempt in reversed(attempts) if attempt.clock is not None), None)
         certificate = next((one.certificate for one in reversed(attempts) if one.certificate is not None), None)
         return replace(result, took=time.monotonic() - started, clock=clock, certificate=certificate)

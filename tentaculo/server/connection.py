@@ -241,7 +241,7 @@ class ClientConnection(FastPathConnection):
         if is_served or self._answered > before:
             if self._head_timer is not None:
                 self._stop_head_timer()
-            if is_served and self.payload_parser is None and is_head and (is_large or self._boundaries.has_begun):
+            if is_served and self.payload_parser is None and is_head and (is_large or self._boundaries.partial):
                 self.count_head(data)  # of small reads those of a head that may have no end
             return
         if self._head_timer is None and (self._body is None or self._body.is_eof()):

@@ -27,21 +27,17 @@ _EMPTY_LINES = tuple(b"\r\n" * count for count in (1024, 32, 1))
 class MessageBoundaries:
     """Follows one connection. For each piece: `cut` it, feed it to the parser, then call the method for the result."""
 
-    __slots__ = ("_due", "_partial", "is_at_start")
+    __slots__ = ("_due", "is_at_start", "partial")
 
     def __init__(self) -> None:
         self._due = 0  # bytes of a body that are still to come
-        self._partial = b""  # the last bytes of a head, or of a chunked body, that has not ended
+        self.partial = b""
+        """The last bytes of a head, or of a chunked body, that has not ended."""
         self.is_at_start = True
         """Whether the next byte is certainly the first of a request."""
 
     def __repr__(self) -> str:
         return f"<MessageBoundaries {'at a start' if self.is_at_start else f'{self._due} due'}>"
-
-    @property
-    def has_begun(self) -> bool:
-        """Whether part of a head or of a chunked body has arrived."""
-        return bool(self._partial)
 
     @property
     def is_lost(self) -> bool:
@@ -61,11 +57,11 @@ class MessageBoundaries:
             return min(position + self._due, len(data))
         # An empty line ends a head and a chunked body alike; one within a chunk makes one more piece, and no harm.
         limit = min(position + SLICE, len(data))
-        if self._partial:
+        if self.partial:
             # The empty line may have begun in what came before.
-            found = (self._partial + data[position : position + 3]).find(HEAD_END)
+            found = (self.partial + data[position : position + 3]).find(HEAD_END)
             if found >= 0:
-                return position + found + 4 - len(self._partial)
+                return position + found + 4 - len(self.partial)
         found = data.find(HEAD_END, position, limit)
         return limit if found < 0 else found + 4
 
@@ -75,19 +71,19 @@ class MessageBoundaries:
             self._due -= len(piece)
             self.is_at_start = not self._due
         elif piece:
-            self._partial = (self._partial + piece)[-3:]
+            self.partial = (self.partial + piece)[-3:]
             self.is_at_start = False
 
     def ended(self, piece: bytes) -> None:
         """A request without a body, or the rest of a chunked one, ended in `piece`."""
         # No part of a head ends with an empty line.
-        self.is_at_start = (self._partial + piece).endswith(HEAD_END)
-        self._partial = b"" if self.is_at_start else piece[-3:]
+        self.is_at_start = (self.partial + piece).endswith(HEAD_END)
+        self.partial = b"" if self.is_at_start else piece[-3:]
 
     def began(self, due: int | None) -> None:
         """A body has begun, of which `due` bytes are still to come; None where it is chunked."""
         self._due = due or 0
-        self._partial = b""
+        self.partial = b""
         self.is_at_start = False
 
     def lost(self) -> None:
@@ -97,7 +93,8 @@ class MessageBoundaries:
 
 
 _STANDARD = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH"))
-_USUAL = re.compile(rb"(?:%b) [!-~]+ HTTP/1\.[01]\r\n" % b"|".join(sorted(_STANDARD))).match
+is_usual = re.compile(rb"(?:%b) [!-~]+ HTTP/1\.[01]\r\n" % b"|".join(sorted(_STANDARD))).match
+"""Whether a request that begins with some bytes has a line that is well formed and that the parser takes."""
 # No longer than what a log line and a server's own table of methods take.
 _LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,64}) ((?:/|(?i:https?)://)[\x21-\x7e\x80-\xff]*) HTTP/1\.[01]\r\n")
 _BEGINNING = re.compile(rb"\r\Z|[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,64}(?: |\Z)")
@@ -141,11 +138,6 @@ class RequestLine(NamedTuple):
         line = match[0]
         plain = (method if is_known else b"GET") + b" " + escaped + line[len(method) + len(target) + 1 :]
         return cls(method.decode("ascii"), text, plain, len(line))
-
-
-def is_usual(data: bytes) -> bool:
-    """Whether a request that begins with `data` has a line that is well formed and that the parser takes."""
-    return _USUAL(data) is not None
 
 
 def is_unfinished(data: bytes, position: int) -> bool:

@@ -72,7 +72,7 @@ class RequestReceiver(AiohttpHandler):
     @property
     def has_begun(self) -> bool:
         """Whether part of a request has arrived that is not whole."""
-        return bool(self._held) or self._boundaries.has_begun or self._chunks is not None
+        return bool(self._held or self._boundaries.partial) or self._chunks is not None
 
     def trailers_of(self, body: object) -> Sequence[tuple[bytes, bytes]]:
         """The trailer fields of a body that has arrived whole, each as (whole line, name)."""

@@ -16,8 +16,8 @@ from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.history import RouteKey
 from tentaculo.net.inbound_request import InboundRequest
 from tentaculo.security.client_networks import Address, NetworkRules, parse_client_address
-from tentaculo.server.path_table import PathTable, loosest, read_loosely
-from tentaculo.server.route_table import Match
+from tentaculo.server.loose_paths import loosest, read_loosely
+from tentaculo.server.route_table import Match, PathTable
 
 _Seen = PathTable[tuple[NetworkRules, ...]]
 """For each path that an endpoint sees, the rules of the routes that lead to it: one of them must let a client through."""

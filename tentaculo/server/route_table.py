@@ -12,8 +12,9 @@ Within these the longest prefix wins, by whole path segments: `/switch` never ta
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 from tentaculo.config.routes import RouteSettings
 from tentaculo.config.schema import Config
@@ -23,8 +24,59 @@ from tentaculo.model.history import RouteKey
 from tentaculo.net.http1 import is_address
 from tentaculo.net.inbound_request import InboundRequest
 from tentaculo.net.request_headers import outer_prefix
-from tentaculo.server.path_table import PathTable, fill, loosest, read_loosely
+from tentaculo.server.loose_paths import loosest, read_loosely
 from tentaculo.server.route_entries import Redirect, Route
+
+T = TypeVar("T")
+
+_SEGMENT = re.compile(r"\{(\w+)\}")
+
+
+class PathTable(Generic[T]):
+    """What each path leads to: whole paths, whole paths with changing segments, and prefixes."""
+
+    __slots__ = ("_exact", "_found", "_longest", "_patterns")
+
+    def __init__(self) -> None:
+        self._exact: dict[str, T] = {}
+        self._patterns: list[tuple[re.Pattern[str], T]] = []
+        self._found: dict[str, T] = {}
+        self._longest = 0
+
+    def add(self, path: str, found: T, *, is_exact: bool, fold: Callable[[str], str] = str) -> None:
+        """Add what a prefix, or a whole path if it `is_exact`, leads to; the first one of a path stays.
+
+        `fold` was applied to `path` and to what it is matched with.
+        """
+        if not is_exact:
+            prefix = path.rstrip("/") or "/"
+            self._found.setdefault(prefix, found)
+            self._longest = max(self._longest, len(prefix))
+        elif "{" in path:
+            pattern = "".join(
+                "[^/]+" if number % 2 else re.escape(fold(part)) for number, part in enumerate(_SEGMENT.split(path))
+            )
+            self._patterns.append((re.compile(pattern), found))
+        else:
+            self._exact.setdefault(path, found)
+
+    def find(self, path: str) -> T | None:
+        """The route of the whole path, else of the longest prefix of whole segments."""
+        if path in self._exact:
+            return self._exact[path]
+        for pattern, found in self._patterns:
+            if pattern.fullmatch(path) is not None:
+                return found
+        # However long a path is, only the start of it can be a prefix.
+        prefix = path[: self._longest + 1]
+        if prefix != path:
+            prefix = prefix[: prefix.rfind("/")]
+        while prefix:
+            if prefix in self._found:
+                return self._found[prefix]
+            cut = prefix.rfind("/")
+            prefix = prefix[:cut] if cut > 0 else ""
+        return self._found.get("/")
 
 
 class Match(NamedTuple):
@@ -62,6 +114,16 @@ class Match(NamedTuple):
         if self.route.exact:
             return fill(self.inside, self.route.prefix, path) or "/"
         return path if path == "*" else (self.inside + path[self.cut :]) or "/"
+
+
+def fill(template: str, pattern: str, path: str) -> str:
+    """`template` with each `{name}` replaced by the segment of `path` at which `pattern` has it."""
+    values = {
+        name[1]: value
+        for written, value in zip(pattern.split("/"), path.split("/"), strict=False)
+        if (name := _SEGMENT.fullmatch(written)) is not None
+    }
+    return _SEGMENT.sub(lambda name: values.get(name[1], name[0]), template)
 
 
 class _HostRoutes:

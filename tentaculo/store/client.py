@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any, NamedTuple, TypeVar
 
 import structlog
+from msgspec.structs import replace
 from sqlalchemy import URL, Connection
 from sqlalchemy.exc import ArgumentError
 
@@ -229,10 +230,16 @@ class StoreClient:
             await listen(self._thread.url, on_events, on_fleet)
 
     async def store_fleet_events(self, new: Sequence[Event]) -> list[StoredEvent]:
-        """As `store_events`, for events that only the holder of the lease may store. Raises `LeaseLost` for others."""
+        """As `store_events`, for events that only the holder of the lease may store: they get `epoch`, that of the lease.
+
+        Raises `LeaseLost` for others.
+        """
         if not self.may_be_shared:
             return await self.store_events(new)
-        rows = events.event_rows(new)
+        if self.fence is None:
+            raise LeaseLost
+        epoch = self.fence.epoch
+        rows = events.event_rows([replace(one, payload={**one.payload, "epoch": epoch}) for one in new])
         results: list[StoredEvent] = await self.run_as_holder(lambda connection: events.append_events(connection, rows))
         return results
 

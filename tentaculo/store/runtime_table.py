@@ -88,6 +88,9 @@ class RuntimeTable:
             if c.name in types
         ]
         self._table = table(tables.services.name, *columns)
+        # SQLAlchemy's own kind of text is none that every library takes for one.
+        self.columns = tuple(str(one.name) for one in columns if one.name != "id")
+        """The columns that are written, in the table's canonical order."""
         key = self._table.c[KEY]
         # Made once: one with the names in it leaves cycles, and the rows are written twice a second.
         self._of_names = select(key).where(key.in_(bindparam("names", expanding=True)))
@@ -105,12 +108,6 @@ class RuntimeTable:
         except NoSuchTableError:
             raise StoreUnavailable(NOT_MIGRATED) from None
         return cls({str(c["name"]): c["type"] for c in found})
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The columns that are written, in the table's canonical order."""
-        # SQLAlchemy's own kind of text is none that every library takes for one.
-        return tuple(str(name) for name in self._table.c.keys() if name != "id")  # noqa: SIM118 - a column collection
 
     def write(self, connection: Connection, views: Iterable[ServiceView], now: datetime) -> Written:
         """Bring the rows of `views` up to date, within the caller's transaction.

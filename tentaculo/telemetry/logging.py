@@ -157,7 +157,7 @@ MAX_TARGET = 1000
 HIDDEN = "***"
 """Stands in place of every value whose key says that it is secret."""
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
-_SECRET = ("token", "authorization", "cookie", "password", "secret", "ticket")
+_SECRET = re.compile("token|authorization|cookie|password|secret|ticket", re.IGNORECASE)
 _TICKET = re.compile(r"""ticket=[^&\s"'<>\\]+""")
 
 
@@ -271,8 +271,7 @@ def _without_secrets(value: Any) -> Any:
 
 
 def _is_secret(key: object) -> bool:
-    name = str(key).lower()
-    return any(word in name for word in _SECRET)
+    return _SECRET.search(str(key)) is not None
 
 
 def _escape(_: WrappedLogger, __: str, event: EventDict) -> EventDict:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import string
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -260,6 +262,13 @@ def test_an_authority(text: str) -> None:
 )
 def test_no_authority(text: str) -> None:
     assert not is_authority(text)
+
+
+def test_the_characters_of_a_host_name() -> None:
+    """Those of a registered name (RFC 3986 section 3.2.2), and all that are not ASCII."""
+    allowed = {*string.ascii_letters, *string.digits, *"-._~%!$&'()*+;="}
+    assert {chr(code) for code in range(128) if is_authority(f"a{chr(code)}b")} == allowed
+    assert all(is_authority(f"a{letter}b") for letter in "\x80ñ\ud800\udcff\U0010ffff")
 
 
 @pytest.mark.parametrize(

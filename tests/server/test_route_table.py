@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tentaculo.config.routes import RouteSettings
 from tentaculo.config.schema import Config
 from tentaculo.model.failure import Failure, Problem
-from tentaculo.server.route_table import Match, ProxiedRoutes
+from tentaculo.server.route_table import Match, PathTable, ProxiedRoutes, fill
 
 
 def table(**services: list[dict[str, Any]]) -> ProxiedRoutes:
@@ -22,6 +22,35 @@ def found(routes: ProxiedRoutes, path: str, host: str = "h") -> tuple[str, str] 
     """Service and upstream path."""
     match = routes.match(host, path)
     return None if match is None else (match.service, match.upstream_path(path))
+
+
+def test_whole_paths_come_before_changing_ones_and_these_before_prefixes() -> None:
+    table = PathTable[str]()
+    table.add("/", "root", is_exact=False)
+    table.add("/a/", "prefix", is_exact=False)
+    table.add("/a/{name}", "changing", is_exact=True)
+    table.add("/a/b", "whole", is_exact=True)
+    table.add("/a/b", "later", is_exact=True)
+    found = {path: table.find(path) for path in ("/a/b", "/a/c", "/a/c/d", "/a", "/ab", "/")}
+    assert found == {
+        "/a/b": "whole",
+        "/a/c": "changing",
+        "/a/c/d": "prefix",
+        "/a": "prefix",
+        "/ab": "root",
+        "/": "root",
+    }
+
+
+def test_nothing_leads_nowhere() -> None:
+    table = PathTable[str]()
+    table.add("/a", "prefix", is_exact=False)
+    assert table.find("/b") is None
+    assert table.find("*") is None
+
+
+def test_segments_are_filled_in() -> None:
+    assert fill("/v2/{id}/{x}", "/v1/{id}", "/v1/7") == "/v2/7/{x}"
 
 
 class TestPrefixes:
