@@ -237,10 +237,10 @@ class Hub:
         Without `wanted` it gets the broadcasts, and without `encode` in the form of `/ws`. One that is not `is_live` gets
         none before its `start`.
 
-        Raises `Problem` (OVERLOADED) if the limit is reached or the gateway is stopping.
+        Raises `Problem` (OVERLOADED, STOPPING) if the limit is reached or the gateway is stopping.
         """
         if self._is_stopping:
-            raise Problem(Failure.OVERLOADED, "The gateway is stopping.", headers={"Retry-After": "5"})
+            raise Problem(Failure.STOPPING, headers={"Retry-After": "5"})
         if len(self._subscribers) >= self._limit:
             detail = f"All {self._limit} places for subscribers are taken."
             raise Problem(Failure.OVERLOADED, detail, headers={"Retry-After": "5"})
