@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
@@ -53,7 +54,7 @@ class ReloadRefusedError(Exception):
         self.is_stopping = is_stopping
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ReloadReport:
     """What became of one reload."""
 
@@ -90,7 +91,7 @@ class ReloadReport:
         count = len(self.faults)
         return f"the configuration has {count} fault{'' if count == 1 else 's'}"
 
-    @property
+    @cached_property
     def shown(self) -> ServedConfiguration:
         """What the page shows of it to those who have signed in."""
         by, since = self.loaded

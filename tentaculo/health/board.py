@@ -153,10 +153,12 @@ class Board:
         entry, upstream = self._entries[result.upstream.service], result.upstream
         threshold = entry.endpoints[upstream].threshold
         transitions: tuple[Transition, ...] = ()
+        is_settled = threshold.is_settled
         if entry.service.enabled:
             before = threshold.health
             threshold.add(result)
-            if threshold.is_settled or threshold.health is not before:
+            is_settled = threshold.is_settled
+            if is_settled or threshold.health is not before:
                 entry.endpoints[upstream].is_restored = False
             if result.health.is_healthy:
                 entry.last_healthy = result.checked_at
@@ -168,9 +170,9 @@ class Board:
             transitions,
             self._view(entry),
             is_failing=entry.service.enabled and (is_down or threshold.health is Health.DOWN),
-            is_settled=threshold.is_settled,
-            probe_soon=not threshold.is_settled or self._has_just_opened(upstream),
-            probe_now=self.parents(entry.service.name) if is_down and not threshold.is_settled else (),
+            is_settled=is_settled,
+            probe_soon=not is_settled or self._has_just_opened(upstream),
+            probe_now=self.parents(entry.service.name) if is_down and not is_settled else (),
         )
 
     def restore(self, changes: Iterable[StateChange], now: datetime) -> None:

@@ -224,7 +224,7 @@ def evaluate(
     """
     shown = attempts[-1] if attempts[-1].is_answered else max(attempts, key=_significance)
     body = read_body(shown.body, shown.content_type, shown.content_encoding, is_cut=shown.is_cut)
-    if shown.is_answered:
+    if is_answered := shown.is_answered:
         health, reason, kind = _answered(shown, body, probe, checked_at)
     else:
         kind = None
@@ -240,7 +240,7 @@ def evaluate(
         latency_ms=shown.latency_ms,
         snippet=snippet(body.text, secrets),
         kind=kind,
-        gauges=_gauges(body, probe) if shown.is_answered else (),
+        gauges=_gauges(body, probe) if is_answered else (),
     )
 
 

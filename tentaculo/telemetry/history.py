@@ -88,7 +88,8 @@ class HistoryCollector:
             return
         self._counted[result.upstream] = clock
         self.turn()
-        tally = self._probes.setdefault(service, Tally())
+        if (tally := self._probes.get(service)) is None:
+            tally = self._probes[service] = Tally()
         if any(latest.values()):
             tally.ok += 1
         else:
