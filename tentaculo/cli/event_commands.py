@@ -11,7 +11,7 @@ from tentaculo.cli.output import Duration, config_option, report_config_errors
 
 @click.command()
 @config_option
-@click.option("--follow", "-f", is_flag=True, help="Go on with each new event, until Ctrl-C.")
+@click.option("--follow", "-f", is_flag=True, help="Continue with each new event, until Ctrl-C.")
 @click.option("--type", "types", multiple=True, metavar="TYPE", help="Only events of this type. Can be repeated.")
 @click.option("--source", "sources", multiple=True, metavar="NAME", help="Only events of this source. Can be repeated.")
 @click.option("--text", default="", metavar="TEXT", help="Only events that contain this text.")

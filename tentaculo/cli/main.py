@@ -36,7 +36,8 @@ Exit codes:
   0  success
   1  check or truth found a problem, a reload was rejected, or a test alert was not delivered
   2  wrong usage, a faulty configuration, or a gateway that reload cannot ask
-  3  the gateway or the command could not start: the address is in use, or the database is unavailable
+  3  the gateway or the command could not start: the address is in use, or the
+     database or the gateway is unavailable
 """
 
 

@@ -158,7 +158,7 @@ class EventHistory:
                 found.append((event.id, text))
             if part.reached is not None or len(part.events) < limit:
                 return Page(found, part.reached)
-            if asked.wanted.is_search and monotonic() - started > SEARCH_SECONDS:
+            if not asked.wanted.is_indexed and monotonic() - started > SEARCH_SECONDS:
                 return Page(found, found[-1][0])
             after, before = (after, found[-1][0]) if asked.reads_down else (found[-1][0], before)
 

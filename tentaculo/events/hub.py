@@ -84,6 +84,8 @@ class Subscriber:
         self._size = size
         self._frames: deque[bytes] = deque()
         self._bytes = 0
+        self._collected: list[bytes] | None = None
+        self._collected_bytes = 0
         self._sink: Sink | None = None
         self._stalled = asyncio.Event()
         self._on_end: Callable[[], None] | None = None
@@ -97,10 +99,32 @@ class Subscriber:
         """Events that wait for it."""
         return len(self._frames)
 
+    @property
+    def is_collecting(self) -> bool:
+        """Whether it has all events since `collect`."""
+        return self._collected is not None
+
+    def collect(self, after: int) -> None:
+        """Keep the events with ids greater than `after` for `start`, as long as they have room, while it reads up to there."""
+        self._collected, self._collected_bytes, self.after = [], 0, after
+
+    def keep(self, frame: bytes) -> None:
+        """Keep an event for `start`. Without room it is not collecting any more, and has to read on."""
+        if self._collected is None:
+            return
+        self._collected.append(frame)
+        self._collected_bytes += len(frame)
+        if len(self._collected) > self._size or self._collected_bytes > QUEUE_BYTES:
+            self._collected = None
+
     def start(self, after: int) -> None:
-        """From now on it gets the events with ids greater than `after`."""
+        """From now on it gets the events with ids greater than `after`, those first that it has collected."""
         self.is_live, self.after = True, after
         self.own.clear()
+        if self._collected is not None:
+            self._frames.extend(self._collected)
+            self._bytes += self._collected_bytes
+            self._collected = None
 
     def attach(self, sink: Sink | None) -> None:
         """From now on write what waits to `sink`; None keeps it in the queue."""
@@ -213,10 +237,10 @@ class Hub:
         Without `wanted` it gets the broadcasts, and without `encode` in the form of `/ws`. One that is not `is_live` gets
         none before its `start`.
 
-        Raises `Problem` (OVERLOADED) if the limit is reached or the gateway is stopping.
+        Raises `Problem` (OVERLOADED, STOPPING) if the limit is reached or the gateway is stopping.
         """
         if self._is_stopping:
-            raise Problem(Failure.OVERLOADED, "The gateway is stopping.", headers={"Retry-After": "5"})
+            raise Problem(Failure.STOPPING, headers={"Retry-After": "5"})
         if len(self._subscribers) >= self._limit:
             detail = f"All {self._limit} places for subscribers are taken."
             raise Problem(Failure.OVERLOADED, detail, headers={"Retry-After": "5"})
@@ -244,13 +268,13 @@ class Hub:
         frames: dict[Encode, bytes] = {}
         searched: str | None = None
         for subscriber in list(self._subscribers):
-            if not subscriber.is_live:
-                if subscriber is exclude:
-                    subscriber.own.add(event.id)
-                continue
-            wanted = subscriber.wanted
+            if subscriber is exclude and not subscriber.is_live:
+                subscriber.own.add(event.id)
             if subscriber is exclude or subscriber.end is not None or event.id <= subscriber.after:
                 continue
+            if not (subscriber.is_live or subscriber.is_collecting):
+                continue
+            wanted = subscriber.wanted
             if not wanted.matches(event):
                 continue
             if wanted.text:
@@ -260,7 +284,9 @@ class Hub:
             frame = frames.get(subscriber.encode)
             if frame is None:
                 frame = frames[subscriber.encode] = subscriber.encode(event)
-            if subscriber.offer(frame):
+            if not subscriber.is_live:
+                subscriber.keep(frame)
+            elif subscriber.offer(frame):
                 self._ready[subscriber] = None
             else:
                 self.cut_off += 1

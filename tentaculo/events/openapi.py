@@ -276,7 +276,7 @@ def _stream(security: tuple[str, ...]) -> JsonObject:
         {200: response("The stream. It does not end by itself.", {"text/event-stream": {"schema": frames}})},
         id_="streamEvents",
         parameters=stream.PARAMETERS,
-        failures=[Failure.STORE_UNAVAILABLE, Failure.OVERLOADED, Failure.ORIGIN_DENIED],
+        failures=[Failure.STORE_UNAVAILABLE, Failure.OVERLOADED, Failure.STOPPING, Failure.ORIGIN_DENIED],
         security=security,
     )
     return {**found, "parameters": [*found["parameters"], _LAST_EVENT_ID]}

@@ -4,7 +4,8 @@
 
 The step to live is taken without a pause at the moment in which the reader has everything up to the mark, so that no
 event is between the two. Before it the subscriber has a place in the hub and no queue: history is read as fast as the
-client takes it, however much of it there is.
+client takes it, however much of it there is. A reader that has come near the mark collects what is published while it
+reads the rest. So it becomes live also where each read takes longer than the next event is away.
 """
 
 from __future__ import annotations
@@ -12,13 +13,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, Protocol
 
 from tentaculo.events.hub import Subscriber
 from tentaculo.events.query import Position
 from tentaculo.events.tail import CLOCK_DIFFERENCE, EventTail
-from tentaculo.model.event import MAX_EVENT_ID, Event, EventFilter, FoundEvents
+from tentaculo.model.event import Event, EventFilter, FoundEvents
 from tentaculo.model.failure import Failure, Problem
 
 RETRY_SECONDS = 0.5
@@ -98,8 +98,6 @@ class LogReader:
         newest_first: bool = False,
     ) -> FoundEvents:
         """One page, or what was found of it in a bounded time. Raises `Problem` while the database is away."""
-        if wanted.since is not None:
-            after = max(after or 0, lowest_id(wanted.since) - 1)
         async with self._free:
             return await self._tail.log.read_events(
                 wanted, after=after, before=before, limit=limit, newest_first=newest_first
@@ -140,9 +138,12 @@ class LogReader:
 
     async def replay(self, subscriber: Subscriber, after: int, client: Client) -> None:
         """Send `subscriber` the events after an id, and make it live. `begin` has waited for the mark."""
-        limit = MOST_PAGE
+        limit, mark, is_near = MOST_PAGE, 0, False
         while True:
-            mark = self.mark
+            if not subscriber.is_collecting:
+                mark = self.mark
+                if after < mark and is_near:
+                    subscriber.collect(mark)
             if after >= mark:
                 subscriber.start(after)
                 return
@@ -158,8 +159,9 @@ class LogReader:
             if sent == len(found):
                 is_last = page.reached is None and len(found) < limit
                 after = max(after, mark if is_last else page.reached or after)
+                is_near |= is_last
             # What the client did not take is read again: a reader that stalls must not hold a page.
-            limit = min(max(2 * sent, LEAST_PAGE), MOST_PAGE)
+            limit = min(max(2 * (limit if sent == len(found) else sent), LEAST_PAGE), MOST_PAGE)
             del page, found
             if not sent:
                 # A search may find nothing for long.
@@ -180,17 +182,3 @@ class LogReader:
     async def _pause(self, client: Client) -> None:
         await client.idle()
         await asyncio.sleep(RETRY_SECONDS)
-
-
-def lowest_id(since: datetime) -> int:
-    """A number that no id of an event received at `since` or later is below: an id is at least the time.
-
-    With it a query that begins late need not look at all earlier rows.
-    """
-    microseconds = (since - _EPOCH) // timedelta(microseconds=1) - _ROUNDING
-    return max(0, min(microseconds, MAX_EVENT_ID - 2**50))
-
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_ROUNDING = 10
-"""Microseconds: ids are computed with floats."""

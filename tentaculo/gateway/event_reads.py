@@ -7,13 +7,12 @@ from datetime import datetime
 from functools import partial
 
 from tentaculo.events.correlations import Graph, facts_of, has_correlation
-from tentaculo.events.replay import lowest_id
 from tentaculo.model.event import PAGE_EVENTS, PAGE_INCIDENTS, Event, EventLink, FoundEvents, LogPage, LogRequest
 from tentaculo.model.incident import Incident
 from tentaculo.server.native_routes import Slices
 from tentaculo.store import incidents as stored_incidents
 from tentaculo.store.client import StoreClient
-from tentaculo.store.event_queries import read_page
+from tentaculo.store.event_queries import read_events
 
 MOST_LINKS = 200
 """Connections among the events of one page."""
@@ -33,13 +32,10 @@ class EventReads:
     async def page(self, wanted: LogRequest) -> LogPage:
         """The newest events that `wanted` selects, or those next to a position. Raises `StoreUnavailable`."""
         is_down = wanted.before is not None or wanted.after is None
-        after = None if is_down else wanted.after
-        if wanted.wanted.since is not None:
-            after = max(after or 0, lowest_id(wanted.wanted.since) - 1)
         query = partial(
-            read_page,
+            read_events,
             wanted=wanted.wanted,
-            after=after,
+            after=None if is_down else wanted.after,
             before=wanted.before,
             limit=PAGE_EVENTS + 1,
             newest_first=is_down,

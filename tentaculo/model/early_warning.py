@@ -121,7 +121,7 @@ def sentence(warning: EarlyWarning) -> str:
     day = warning.opened_at
     return (
         f"{signal} has {'fallen' if warning.per_minute < 0 else 'grown'} by {show(abs(warning.per_minute))} a minute"
-        f" since {format_time(warning.since, day)}; if that goes on it passes {limit} at about"
+        f" since {format_time(warning.since, day)}; if that continues it passes {limit} at about"
         f" {format_time(warning.expected_at, day)} ({warning.earliest_at:%H:%M} to {warning.latest_at:%H:%M})."
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -14,6 +14,8 @@ from tentaculo.model.clock import CorrectedTime
 
 MAX_EVENT_ID = 2**53 - 1
 """The greatest id: JavaScript holds no greater integer."""
+MOST_LED = 8
+"""Types, sources or severities that are looked for one by one, each by its index."""
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -122,6 +124,13 @@ class EventFilter:
         """Whether rows have to be read whole, one by one."""
         return bool(self.text or self.about or self.correlation)
 
+    @property
+    def is_indexed(self) -> bool:
+        """Whether indexes lead to exactly the events that are wanted, so that no other row is read."""
+        only = EventFilter(types=self.types, sources=self.sources, severities=self.severities)
+        numbers = [len(values) for values in (self.types, self.sources, self.severities) if values]
+        return self == only and len(numbers) <= 1 and max(numbers, default=0) <= MOST_LED
+
     def matches(self, event: Event) -> bool:
         """Whether a live event is wanted, as far as its members say. `text`, `about` and `correlation` are not looked
         at: no live reader asks for the last two."""
@@ -137,6 +146,18 @@ class EventFilter:
 
 
 _ALL = EventFilter()
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_ROUNDING = 10
+"""Microseconds: ids are computed with floats."""
+
+
+def lowest_id(since: datetime) -> int:
+    """A number that no id of an event received at `since` or later is below: an id is at least the time.
+
+    With it a query that begins late need not look at all earlier rows.
+    """
+    microseconds = (since - _EPOCH) // timedelta(microseconds=1) - _ROUNDING
+    return max(0, min(microseconds, MAX_EVENT_ID - 2**50))
 
 
 PAGE_EVENTS: Final = 50

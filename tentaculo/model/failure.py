@@ -105,7 +105,7 @@ class Failure(Enum):
     CIRCUIT_OPEN = _FailureInfo(
         503, "circuit_open", "The service has failed; requests are paused", _G, "destination_unavailable"
     )
-    OVERLOADED = _FailureInfo(503, "overloaded", "Too many requests are in flight", _G, "connection_limit_reached")
+    OVERLOADED = _FailureInfo(503, "overloaded", "A limit of the gateway is reached", _G, "connection_limit_reached")
     CONCURRENCY_LIMIT = _FailureInfo(
         503,
         "concurrency_limit",

@@ -23,7 +23,9 @@ def may_follow(error: UpstreamError, method: str) -> bool:
 
 def overloaded(service: str) -> Problem:
     """No endpoint of `service` had room in time."""
-    return Problem(Failure.OVERLOADED, None, {"service": service}, {"Retry-After": "1"})
+    return Problem(
+        Failure.OVERLOADED, "Too many requests wait for the service.", {"service": service}, {"Retry-After": "1"}
+    )
 
 
 def over_limit(service: str, limit: ConcurrencyLimit) -> Problem:

@@ -154,7 +154,7 @@ class ClientConnection(FastPathConnection):
         peer = str(name[0]) if isinstance(name, tuple) else ""
         if not self._admission.enter(peer):
             self.transport = client
-            self._write_problem(client, Problem(Failure.OVERLOADED, None, {}, {"Retry-After": "1"}))
+            self._write_problem(client, Problem(Failure.OVERLOADED, "Too many connections.", {}, {"Retry-After": "1"}))
             self.close()
             self._is_lingering = self._admission.may_linger()
             if self._is_lingering:

@@ -197,16 +197,21 @@ class Dispatcher:
         judged = JudgedRequest(inbound, record, rules, keep_alive=inbound.keep_alive and not self._is_draining)
         try:
             judged.response = self._decide(judged, request, rules)
-            if judged.response is None:
-                return judged
-        except Problem as problem:
-            judged.response = self._refuse(judged, request, problem)
-        except Exception:
-            # The boundary of these steps: any other exception is a defect. It is logged, and the response is 500.
-            log.exception("request could not be judged", request_id=record.request_id)
-            judged.response = self._refuse(judged, request, Problem(Failure.INTERNAL))
-        self._finish(judged)
+            if judged.response is not None:
+                self._finish(judged)
+        except Exception as error:  # noqa: BLE001 - logged there
+            self._end(judged, request, error)
         return judged
+
+    def _end(self, judged: JudgedRequest, request: Request, error: Exception) -> None:
+        """Refuse a request that reached no handler. Any other error than `Problem` is a defect: the response is 500."""
+        problem = error if isinstance(error, Problem) else Problem(Failure.INTERNAL)
+        if problem is not error:
+            log.error("request could not be judged", request_id=judged.record.request_id, exc_info=error)
+        try:
+            judged.response = self._refuse(judged, request, problem)
+        finally:
+            self._finish(judged)
 
     def _finish(self, judged: JudgedRequest) -> None:
         """Count and log a request that reached no handler."""
@@ -301,13 +306,12 @@ class Dispatcher:
                 self._admit(judged, access.tokens.anonymous if found is None else found[1])
                 judged.session = found[0] if found is not None and judged.is_authenticated else None
                 self._check_origin(judged)
-        except Problem as problem:
-            judged.response = self._refuse(judged, request, problem)
-            self._finish(judged)
         except asyncio.CancelledError:
-            judged.record.status = Failure.CLIENT_LEFT.status
+            judged.record.status = _CLIENT_LEFT
             self._finish(judged)
             raise
+        except Exception as error:  # noqa: BLE001 - logged there
+            self._end(judged, request, error)
 
     def _enter(self, judged: JudgedRequest, limits: RouteLimits, request: Request) -> bool:
         """Step 6. What the request holds then is given back when its record is closed. False where it was refused."""
@@ -318,10 +322,7 @@ class Dispatcher:
             address = client_address(inbound, self._rules.is_trusted)
             judged.record.admitted = limits.admit(caller, address)
         except Problem as problem:
-            try:
-                judged.response = self._refuse(judged, request, problem)
-            finally:
-                self._finish(judged)
+            self._end(judged, request, problem)
             return False
         return True
 

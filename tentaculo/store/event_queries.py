@@ -1,19 +1,23 @@
 """Reading the log of events: what a filter selects, and a page of it, in a bounded time.
 
-A search reads rows, those of the blocks that may have what it looks for (`event_blocks`), and stops after its time. The
-result then says how far it got. An index for any part of a text in the commit (SQLite's FTS5 with trigrams) took 62 µs
-and 300 bytes for each event that is stored.
+    filter ─▶ an index, or several side by side, in the order of ids ─▶ rows, each looked at ─▶ what is wanted
+
+A read stops after its time, and the result then says how far it got. That must not depend on what the planner of the
+database thinks of the filter: it is left with one index for each part of the query. An index for any part of a text in
+the commit (SQLite's FTS5 with trigrams) took 62 µs and 300 bytes for each event that is stored.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
-from dataclasses import replace
-from operator import attrgetter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from datetime import datetime
+from heapq import merge
+from operator import itemgetter
 from time import monotonic
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     ColumnElement,
@@ -22,19 +26,22 @@ from sqlalchemy import (
     Select,
     and_,
     func,
+    literal_column,
     or_,
     select,
+    tuple_,
 )
 
 from tentaculo.model.clock import CorrectedTime
-from tentaculo.model.event import MAX_EVENT_ID, Event, EventFilter, FoundEvents
+from tentaculo.model.event import MAX_EVENT_ID, MOST_LED, Event, EventFilter, FoundEvents, lowest_id
 from tentaculo.model.health import GATEWAY_NAME
 from tentaculo.model.text import fold_case, has_case
 from tentaculo.store.event_blocks import SEARCHED, Span, has_blocks, needles, spans
+from tentaculo.store.events import run_by_driver
 from tentaculo.store.tables import aware_utc, events, naive_utc, storable
 
 SEARCH_SECONDS = 0.2
-"""Seconds that one search reads rows."""
+"""Seconds that one read looks for rows."""
 WITHOUT_BLOCKS = 0.02
 """Of these, seconds before the skip index is asked: reading it takes some 60 ms for a million events."""
 LOOK_EVERY = 4093
@@ -43,8 +50,21 @@ _MOST_LOOKS = 1000
 _BEFORE_ALL = -1
 _AT_ONCE = 8
 """Rows that a server sends at once: it may have to read `LOOK_EVERY` rows for each."""
+_NEAR = 1000
+"""Events before a time, by their receipt, of which the one with the greatest id is where what is wanted ends."""
 _LIKE = re.compile(r"[%_!]")
 _ESCAPE = "!"
+_LIKELIHOOD: ColumnElement[float] = literal_column("0.0001")
+_ONLY_INDEXES = "SELECT " + ", ".join(
+    f"set_config('{name}', '{value}', true)"
+    for name, value in (
+        ("enable_sort", "off"),
+        ("enable_seqscan", "off"),
+        ("enable_bitmapscan", "off"),
+        ("max_parallel_workers_per_gather", "0"),
+    )
+)
+"""For the rest of the transaction. Without statistics PostgreSQL reads and sorts all rows of a range for its first ones."""
 
 
 def read_events(
@@ -55,41 +75,31 @@ def read_events(
     before: int | None = None,
     limit: int,
     newest_first: bool = False,
-    is_bounded: bool = False,
-    seconds: float | None = None,
 ) -> FoundEvents:
     """Up to `limit` events that `wanted` selects, with ids greater than `after` and less than `before`, by id.
 
-    After `seconds`, by default `SEARCH_SECONDS`, a search ends with what it has found, and says how far it got. It gets on by one row at least.
-    With `is_bounded` every query is such a search, unless an index leads to its rows.
+    After `SEARCH_SECONDS` a read ends with what it has found, and says how far it got, unless an index leads to exactly
+    what is wanted. It then continues behind a row that was looked at, so that each read gets on by about `LOOK_EVERY` rows
+    at least, whatever the filter.
+
+    Events that were received before `wanted.until`, but stored a thousand events after all others of that time, are not
+    found: only a clock that was set back can make such.
     """
-    is_search = is_bounded or wanted.is_search
-    indexed, others = _conditions(connection, wanted, is_search=is_search)
-    query = select(events).where(*indexed).order_by(events.c.id.desc() if newest_first else events.c.id)
-    place = Span(_BEFORE_ALL if after is None else after, MAX_EVENT_ID if before is None else before - 1)
-    if not is_search or not others:
-        if after is not None:
-            query = query.where(events.c.id > after)
-        if before is not None:
-            query = query.where(events.c.id < before)
-        query = query.where(*others)
-        return FoundEvents([event_of(row) for row in connection.execute(query.limit(limit)).mappings()])
-    is_found = and_(*others)
-    # Rows that are looked at now and then bring the search back here, wherever nothing is found.
-    query = query.add_columns(is_found.label("is_found")).where(or_(events.c.id % LOOK_EVERY == 0, is_found))
-    search = _Search(connection, query, fold_case(storable(wanted.text)), limit)
-    now = monotonic()
-    end = now + (SEARCH_SECONDS if seconds is None else seconds)
+    if connection.dialect.name == "postgresql":
+        run_by_driver(connection, _ONLY_INDEXES)
+    place = _place(connection, wanted, after, before)
+    search = _Search(connection, wanted, limit, newest_first=newest_first)
+    end = monotonic() + SEARCH_SECONDS
     blocks = needles(wanted)
-    if not blocks or not has_blocks(connection):
+    if place.after >= place.upto or not blocks or not has_blocks(connection):
         return FoundEvents(search.found, search.read(place, end))
     # What many rows have is found before the blocks are read.
-    reached = search.read(place, min(end, now + WITHOUT_BLOCKS))
+    reached = search.read(place, min(end, monotonic() + WITHOUT_BLOCKS))
     if reached is None or search.is_full or monotonic() >= end:
         return FoundEvents(search.found, reached)
     left = Span(place.after, reached - 1) if newest_first else Span(reached, place.upto)
     for span in spans(connection, blocks, after=left.after, upto=left.upto, newest_first=newest_first):
-        reached = search.read(span, end) if span.after < span.upto else None
+        reached = search.read(span, end)
         if reached is not None or search.is_full:
             return FoundEvents(search.found, reached)
         if monotonic() >= end:
@@ -99,15 +109,51 @@ def read_events(
     return FoundEvents(search.found)
 
 
+def _place(connection: Connection, wanted: EventFilter, after: int | None, before: int | None) -> Span:
+    """The ids that may be wanted."""
+    low, high = _BEFORE_ALL if after is None else after, MAX_EVENT_ID if before is None else before - 1
+    if wanted.since is not None:
+        low = max(low, lowest_id(wanted.since) - 1)
+    if wanted.until is not None and low < high:
+        high = min(high, _last_id(connection, naive_utc(wanted.until), high))
+    return Span(low, high)
+
+
+def _last_id(connection: Connection, until: datetime, high: int) -> int:
+    """The greatest id of the events that were received before `until`, which has no zone; `high` where all up to it may be."""
+    c = events.c
+    newest = connection.scalar(select(c.received_at).where(c.id <= high).order_by(c.id.desc()).limit(1))
+    if newest is None or newest < until:
+        # Where the clock was set back, older events have a later receipt.
+        return high
+    query = select(c.id).where(c.received_at < until).order_by(c.received_at.desc()).limit(_NEAR)
+    return connection.scalar(select(func.max(query.subquery().c.id))) or 0
+
+
+class _Lead(NamedTuple):
+    """A value by which an index leads to rows in the order of ids."""
+
+    column: ColumnElement[str]
+    value: str
+
+
 class _Search:
     """One search of rows, span by span, until it has found enough."""
 
-    def __init__(self, connection: Connection, query: Select[Any], text: str, limit: int) -> None:
+    def __init__(self, connection: Connection, wanted: EventFilter, limit: int, *, newest_first: bool) -> None:
         self.found = list[Event]()
         self._connection = connection
-        self._query = query
-        self._text = text
+        self._text = fold_case(storable(wanted.text))
         self._limit = limit
+        self._newest_first = newest_first
+        self._leads, others = _conditions(connection, wanted)
+        self._query, self._is_exact = select(events), not others
+        if others:
+            is_found = and_(*others)
+            # Rows that are looked at now and then bring the search back here, wherever nothing is found. And no part of
+            # such a condition can have an index.
+            self._query = self._query.add_columns(is_found.label("is_found"))
+            self._query = self._query.where(or_(events.c.id % LOOK_EVERY == 0, is_found))
 
     def __repr__(self) -> str:
         return f"<_Search: {len(self.found)} of {self._limit}>"
@@ -118,39 +164,74 @@ class _Search:
 
     def read(self, span: Span, end: float) -> int | None:
         """Read the rows of `span` until `end`; the id of the last one that was looked at, None once none is left or wanted."""
-        query = self._query.where(events.c.id > span.after, events.c.id <= span.upto)
-        most = self._limit - len(self.found) + _MOST_LOOKS
-        options = {"stream_results": True, "yield_per": _AT_ONCE}
-        with self._connection.execute(query.limit(most), execution_options=options) as rows:
-            for number, row in enumerate(rows.mappings(), 1):
-                if row["is_found"] and self._has_text(row):
+        if span.after >= span.upto:
+            return None
+        most = self._limit - len(self.found) + (0 if self._is_exact else _MOST_LOOKS)
+        with ExitStack() as stack:
+            for number, row in enumerate(self._rows(span, most, stack), 1):
+                if (self._is_exact or row["is_found"]) and self._has_text(row):
                     self.found.append(event_of(row))
                 if self.is_full:
                     return None
                 # Not at each row: a pause of a busy machine must not cut a short log.
-                if number == most or (row["id"] % LOOK_EVERY == 0 and monotonic() >= end):
+                is_look = row["id"] % LOOK_EVERY == 0 and not self._is_exact
+                if number == most or (is_look and monotonic() >= end):
                     return int(row["id"])
         return None
+
+    def _rows(self, span: Span, most: int, stack: ExitStack) -> Iterable[RowMapping]:
+        """Rows of `span` in the order of ids: from each index no more than `most`, and few before they are needed."""
+        is_one = len(self._leads) <= 1
+        options = {} if is_one and self._is_exact else {"stream_results": True, "yield_per": _AT_ONCE}
+        found = list[Iterator[RowMapping]]()
+        for lead in self._leads or (None,):
+            query = self._ordered(span, lead).limit(most)
+            found.append(
+                iter(stack.enter_context(self._connection.execute(query, execution_options=options)).mappings())
+            )
+        return found[0] if is_one else merge(*found, key=itemgetter("id"), reverse=self._newest_first)
+
+    def _ordered(self, span: Span, lead: _Lead | None) -> Select[Any]:
+        query, id_ = self._query, events.c.id
+        if lead is None:
+            query = query.where(id_ > span.after, id_ <= span.upto)
+        elif self._connection.dialect.name == "sqlite":
+            # The likelihood counts more than old statistics, by which it might look for a rare value in each row.
+            query = query.where(
+                func.likelihood(lead.column == lead.value, _LIKELIHOOD), id_ > span.after, id_ <= span.upto
+            )
+        else:
+            # Pairs have the order of the one index. With a condition for each column PostgreSQL may take another one.
+            pair = tuple_(lead.column, id_)
+            query = query.where(
+                lead.column.is_not(None), pair > (lead.value, span.after), pair <= (lead.value, span.upto)
+            )
+            query = query.order_by(lead.column.desc() if self._newest_first else lead.column)
+        return query.order_by(id_.desc() if self._newest_first else id_)
 
     def _has_text(self, row: RowMapping) -> bool:
         return self._text.isascii() or self._text in fold_case("\0".join(row[one.name] for one in SEARCHED))
 
 
-def _conditions(
-    connection: Connection, wanted: EventFilter, *, is_search: bool
-) -> tuple[list[ColumnElement[bool]], list[ColumnElement[bool]]]:
-    """The conditions for which an index finds the rows in the order of ids, and the others."""
-    indexed, others = list[ColumnElement[bool]](), list[ColumnElement[bool]]()
-    if wanted.severities:
-        others.append(events.c.severity.in_([storable(value) for value in wanted.severities]))
+def _conditions(connection: Connection, wanted: EventFilter) -> tuple[list[_Lead], list[ColumnElement[bool]]]:
+    """The values that lead to rows, each by its index, and the other conditions."""
+    leads, others = list[_Lead](), list[ColumnElement[bool]]()
+    c = events.c
+    # Of several indexes the first mostly leads to the fewest rows.
+    for column, values in ((c.type, wanted.types), (c.severity, wanted.severities), (c.source, wanted.sources)):
+        stored = list(dict.fromkeys(storable(value) for value in values))
+        if values and not leads and len(values) <= MOST_LED:
+            leads = [_Lead(column, value) for value in stored]
+        elif values:
+            others.append(column.in_(stored))
     if wanted.since is not None:
-        others.append(events.c.received_at >= naive_utc(wanted.since))
+        others.append(c.received_at >= naive_utc(wanted.since))
     if wanted.until is not None:
-        others.append(events.c.received_at < naive_utc(wanted.until))
+        others.append(c.received_at < naive_utc(wanted.until))
     if wanted.not_source:
-        others.append(events.c.source != storable(wanted.not_source))
+        others.append(c.source != storable(wanted.not_source))
     if wanted.is_broadcast:
-        others.append(events.c.broadcast.is_(True))
+        others.append(c.broadcast.is_(True))
     if wanted.text:
         others.append(_contains(connection, storable(wanted.text), SEARCHED))
     if wanted.correlation:
@@ -158,14 +239,7 @@ def _conditions(
         others.append(_contains(connection, storable(escaped), SEARCHED[2:]))
     if wanted.about:
         others.append(_is_about(connection, wanted.about))
-    for column, values in ((events.c.type, wanted.types), (events.c.source, wanted.sources)):
-        if values:
-            # With several values an index finds them in another order, and all would have to be read to sort them.
-            # Of two indexes that of the type leads to fewer rows.
-            is_second = column is events.c.source and len(wanted.types) == 1
-            target = indexed if not is_search or (len(values) == 1 and not is_second) else others
-            target.append(column.in_([storable(value) for value in values]))
-    return indexed, others
+    return leads, others
 
 
 def _is_about(connection: Connection, names: Sequence[str]) -> ColumnElement[bool]:
@@ -223,59 +297,3 @@ def event_of(row: RowMapping) -> Event:
         if row["corrected_ms"] is None
         else CorrectedTime(row["corrected_ms"], row["corrected_width_ms"]),
     )
-
-
-MOST_TYPES = 8
-"""Types that are looked for one by one, each by its index."""
-_NEAR = 1000
-"""Events before a time, by their receipt, of which the one with the greatest id is where a search begins."""
-
-
-def read_page(
-    connection: Connection,
-    wanted: EventFilter,
-    *,
-    after: int | None = None,
-    before: int | None = None,
-    limit: int,
-    newest_first: bool,
-) -> FoundEvents:
-    """As `read_events` with `is_bounded`.
-
-    Events that were received before `wanted.until`, but stored a thousand events after all others of that time, are not
-    found: only a clock that was set back can make such.
-    """
-    if newest_first and wanted.until is not None:
-        last = _last_id(connection, wanted)
-        before = last + 1 if before is None else min(before, last + 1)
-    types = wanted.types if 1 < len(wanted.types) <= MOST_TYPES else ()
-    searches = [replace(wanted, types=(one,)) for one in types] or [wanted]
-    results = [
-        read_events(
-            connection,
-            one,
-            after=after,
-            before=before,
-            limit=limit,
-            newest_first=newest_first,
-            is_bounded=True,
-            seconds=SEARCH_SECONDS / len(searches),
-        )
-        for one in searches
-    ]
-    found = sorted((event for result in results for event in result.events), key=attrgetter("id"), reverse=newest_first)
-    reached = [result.reached for result in results if result.reached is not None]
-    if not reached:
-        return FoundEvents(found[:limit])
-    # Beyond the nearest place at which one of them stopped, some events may be missing.
-    nearest = max(reached) if newest_first else min(reached)
-    known = [one for one in found if (one.id >= nearest if newest_first else one.id <= nearest)]
-    return FoundEvents(known[:limit], None if len(known) >= limit else nearest)
-
-
-def _last_id(connection: Connection, wanted: EventFilter) -> int:
-    """The greatest id of the last events that were received before the end of the wanted time; 0 without any."""
-    assert wanted.until is not None
-    c = events.c
-    query = select(c.id).where(c.received_at < naive_utc(wanted.until)).order_by(c.received_at.desc()).limit(_NEAR)
-    return connection.scalar(select(func.max(query.subquery().c.id))) or 0

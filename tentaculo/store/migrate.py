@@ -26,6 +26,8 @@ from tentaculo.store.tables import VERSION_TABLE, events, metadata, schema_notes
 
 _OWN = "tentaculo_"
 """How the names of the gateway's own tables begin."""
+_PARTIAL = {"ix_tentaculo_events_source_key": "key", "ix_tentaculo_events_severity_id": "severity"}
+"""Indexes that leave out rows without a value in this column."""
 _OLD_VERSION_TABLE = "alembic_version"
 """Where earlier versions kept their revision."""
 
@@ -124,10 +126,11 @@ def _make_dropped_tables(address: URL) -> None:
 
 
 @event.listens_for(events, "before_create")
-def _leave_out_missing_keys(table: Table, connection: Connection, **_: object) -> None:
-    """As revision 0025: each event without a key would have an entry in the index of keys."""
-    (keys,) = (index for index in table.indexes if index.unique)
-    keys.dialect_options[connection.dialect.name]["where"] = text("key IS NOT NULL")
+def _leave_out_missing_values(table: Table, connection: Connection, **_: object) -> None:
+    """As revisions 0025 and 0027: each event without a key or severity would have an entry in their indexes."""
+    for index in table.indexes:
+        if index.name in _PARTIAL:
+            index.dialect_options[connection.dialect.name]["where"] = text(f"{_PARTIAL[index.name]} IS NOT NULL")
 
 
 def _config(address: URL) -> Config:

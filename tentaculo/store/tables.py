@@ -80,7 +80,8 @@ events = Table(
     Index("ix_tentaculo_events_type_id", "type", "id"),
     Index("ix_tentaculo_events_source_id", "source", "id"),
     Index("ix_tentaculo_events_received_at", "received_at"),
-    # Only of events that have a key, as `migrate` says: the condition here would load the dialects of all databases.
+    # Only of events that have a severity or a key, as `migrate` says: the conditions here would load all dialects.
+    Index("ix_tentaculo_events_severity_id", "severity", "id"),
     Index("ix_tentaculo_events_source_key", "source", "key", unique=True),
 )
 

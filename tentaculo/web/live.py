@@ -209,8 +209,8 @@ class LivePages:
         """Serve one viewer until it leaves, its session ends or the gateway stops.
 
         `key` says which page of its kind it is, `kept` is an earlier version, and `render` gives it as it is now. `fill` is
-        what this viewer gets in place of placeholders in it. Raises `Problem` (OVERLOADED) at the limit, and what `render` raises,
-        before the response.
+        what this viewer gets in place of placeholders in it. Raises `Problem` (OVERLOADED, STOPPING) at the limit and in a stop,
+        and what `render` raises, before the response.
         """
         pages = self._kinds[kind]
         self._check(pages, key)
@@ -233,7 +233,7 @@ class LivePages:
 
     def _check(self, pages: Mapping[Hashable, _LivePage], key: Hashable) -> None:
         if self._is_stopping:
-            raise Problem(Failure.OVERLOADED, "The gateway is stopping.", headers={"Retry-After": "5"})
+            raise Problem(Failure.STOPPING, headers={"Retry-After": "5"})
         if self._viewers >= self._limit or (key not in pages and len(pages) >= MOST_PAGES):
             raise Problem(Failure.OVERLOADED, "Too many pages are followed.", headers={"Retry-After": "10"})
 

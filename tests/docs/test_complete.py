@@ -188,6 +188,11 @@ def test_the_api_has_no_other_error_word() -> None:
     assert documented == {failure.error for failure in Failure}
 
 
+def test_the_readme_leads_to_every_document() -> None:
+    linked = set(re.findall(r"\]\(docs/([\w.-]+\.md)\)", (ROOT / "README.md").read_text(encoding="utf-8")))
+    assert {path.name for path in ROOT.glob("docs/*.md")} - linked == set()
+
+
 @pytest.mark.parametrize(
     "path", [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/*.md"))], ids=lambda path: path.name
 )

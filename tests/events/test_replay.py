@@ -8,7 +8,7 @@ from typing import Any
 
 from tentaculo.events.hub import Hub
 from tentaculo.events.query import Position
-from tentaculo.events.replay import LEAST_PAGE, LogReader
+from tentaculo.events.replay import LEAST_PAGE, MOST_PAGE, LogReader
 from tentaculo.events.tail import EventTail
 from tentaculo.model.event import Event, EventFilter, FoundEvents
 from tentaculo.tasks import TaskGroup
@@ -123,3 +123,91 @@ async def test_it_waits_for_the_database_and_for_the_mark() -> None:
     await eventually(lambda: client.idled == 2)
     reading.log.name = NAME
     assert await beginning == (NAME, 2, None)
+
+
+NOTHING = EventFilter(severities=("L9",))
+"""What no event has."""
+
+
+async def test_a_reader_becomes_live_though_each_read_takes_longer_than_the_next_event_is_away() -> None:
+    """As with a filter that selects nothing, and a database that reads all rows for it."""
+    reading, client, new = Reading(*range(1, 50)), Client(), iter(range(50, 90))
+    reading.subscriber.wanted = NOTHING
+    read = reading.log.read_events
+
+    async def read_slowly(wanted: EventFilter, **bounds: Any) -> FoundEvents:
+        found = await read(wanted, **bounds)
+        reading.publish(next(new))
+        return found
+
+    reading.log.read_events = read_slowly  # type: ignore[method-assign]
+    await reading.reader.replay(reading.subscriber, 3, client)
+    assert reading.subscriber.is_live
+    assert reading.log.reads == 2
+
+
+async def test_what_is_published_during_the_last_read_comes_once_and_behind_it() -> None:
+    reading, client, new = Reading(*range(1, 50)), Client(), iter(range(50, 90))
+    read = reading.log.read_events
+
+    async def read_slowly(wanted: EventFilter, **bounds: Any) -> FoundEvents:
+        found = await read(wanted, **bounds)
+        # One of them is the client's own.
+        reading.publish(next(new), by_itself=True)
+        reading.publish(next(new))
+        return found
+
+    reading.log.read_events = read_slowly  # type: ignore[method-assign]
+    await reading.reader.replay(reading.subscriber, 3, client)
+    reading.publish(60)
+    assert client.ids == [*range(4, 50), 51]
+    assert await reading.live_ids(2) == [53, 60]
+
+
+async def test_a_search_that_takes_many_reads_becomes_live_too() -> None:
+    reading, client, new = Reading(*range(1, 50)), Client(), iter(range(50, 200))
+    reading.subscriber.wanted = NOTHING
+
+    async def read_some(wanted: EventFilter, *, after: int, before: int, **_: Any) -> FoundEvents:
+        """Two rows, in a time in which one more is stored."""
+        reading.log.reads += 1
+        reading.publish(next(new))
+        return FoundEvents([], after + 2 if after + 2 < before - 1 else None)
+
+    reading.log.read_events = read_some  # type: ignore[method-assign, assignment]
+    await reading.reader.replay(reading.subscriber, 3, client)
+    assert reading.subscriber.is_live
+    assert client.idled == reading.log.reads
+
+
+async def test_more_than_its_queue_holds_is_read_and_ends_nothing() -> None:
+    reading, client, new = Reading(*range(1, 50)), Client(), iter(range(50, 9000))
+    read, bursts = reading.log.read_events, iter((1, 2100, 2100, 5))
+
+    async def read_slowly(wanted: EventFilter, **bounds: Any) -> FoundEvents:
+        found = await read(wanted, **bounds)
+        if burst := next(bursts, 0):
+            reading.publish(*(next(new) for _ in range(burst)))
+        return found
+
+    reading.log.read_events = read_slowly  # type: ignore[method-assign]
+    await reading.reader.replay(reading.subscriber, 3, client)
+    last = reading.log.events[-1].id
+    waiting = await reading.live_ids(reading.subscriber.waiting) if reading.subscriber.waiting else []
+    assert [*client.ids, *waiting] == list(range(4, last + 1))
+    assert reading.subscriber.end is None
+
+
+async def test_a_filter_that_selects_little_reads_large_pages() -> None:
+    """A page of a few events would leave the reader behind where few of many events are wanted."""
+    reading, client, limits = Reading(*range(1, 5000)), Client(), list[int]()
+    read = reading.log.read_events
+
+    async def note(wanted: EventFilter, *, limit: int, **bounds: Any) -> FoundEvents:
+        limits.append(limit)
+        found = await read(wanted, limit=limit, **bounds)
+        return FoundEvents([], found.events[-1].id) if len(limits) < 3 else found
+
+    reading.log.read_events = note  # type: ignore[method-assign]
+    await reading.reader.replay(reading.subscriber, 0, client)
+    assert set(limits) == {MOST_PAGE}

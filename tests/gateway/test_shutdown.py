@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -41,7 +42,6 @@ async def stopping(folder: Path, services: dict[str, Any], **server: Any) -> Asy
                 await task
 
 
-@pytest.mark.thorough
 async def all_is_read(port: int) -> None:
     """Return once the gateway has read what was sent to it before: it has responded on another connection."""
     async with dial(port) as other:
@@ -49,6 +49,7 @@ async def all_is_read(port: int) -> None:
         assert (await other.response()).status == 200
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("before", [b"", b"GET /livez HTTP/1.1\r\nHost: h\r\n\r\n"], ids=["first", "second"])
 @pytest.mark.parametrize("path", [b"/s/", b"/livez"])
 @pytest.mark.parametrize("cut", [2, 16, -2])
@@ -111,6 +112,33 @@ async def test_a_request_of_the_gateway_itself_whose_body_arrives(tmp_path: Path
         response = await wire.response()
         assert b"store_unavailable" in response.body  # the database of these tests does not exist
         assert response.get("connection") == "close"
+
+
+WEBSOCKET = (
+    b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("path", "lines"),
+    [(b"/ws", WEBSOCKET), (b"/events/stream", b""), (b"/status", b"Accept: text/event-stream\r\n")],
+)
+async def test_what_would_not_end_by_itself_is_refused_in_a_stop_as_such(
+    tmp_path: Path, path: bytes, lines: bytes
+) -> None:
+    """Not as `overloaded`: a client may know that another gateway takes over."""
+    async with stopping(tmp_path, {}) as (live, stop), dial(live.port) as wire:
+        await wire.send(b"GET %b HTTP/1.1\r\nHost: h\r\n" % path)
+        await all_is_read(live.port)
+        await stop()
+        await wire.send(lines + live.auth + b"\r\n")
+        response = await wire.response()
+        assert (response.status, json.loads(response.body)["error"]) == (503, "stopping")
+        assert (response.get("retry-after"), response.get("connection")) == ("5", "close")
+        assert (response.get("proxy-status") or "").endswith("; error=connection_terminated")
+        record = live.records[-1]
+        assert (record.status, record.error, record.request_id) == (503, "stopping", response.get("x-request-id"))
 
 
 async def test_a_head_that_never_ends_is_waited_for_no_longer_than_the_grace(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ class Listener:
 
     async def _follow(self, connect: Callable[[ClientSession, str], AsyncGenerator[int]]) -> None:
         async with session() as client:
-            while not self._is_done:
+            while not self.is_done:
                 # Always another machine than the last one, where there are several.
                 url = self._machines[next(self._turns) % len(self._machines)].url
                 room = self._random.randrange(1, MOST_EVENTS)
@@ -74,11 +74,12 @@ class Listener:
             self._book.receive(self.name, id_)
             self._seen = id_
             room -= 1
-            if room == 0 or self._is_done:
+            if room == 0 or self.is_done:
                 return
 
     @property
-    def _is_done(self) -> bool:
+    def is_done(self) -> bool:
+        """Whether it has got the last event."""
         last = self._last()
         return last is not None and self._seen >= last
 
@@ -87,7 +88,7 @@ class Listener:
         async with client.get(target, headers={"Last-Event-ID": self._position}, timeout=_ENDLESS) as response:
             _check(response.status)
             fields: dict[str, str] = {}
-            while not self._is_done:
+            while not self.is_done:
                 async with asyncio.timeout(SILENCE):
                     line = (await response.content.readline()).decode()
                 if not line.endswith("\n"):
@@ -105,7 +106,7 @@ class Listener:
 
     async def _socket(self, client: ClientSession, url: str) -> AsyncGenerator[int]:
         async with client.ws_connect(f"{url}/ws?sources={self._sources}&since={self._position}") as socket:
-            while not self._is_done:
+            while not self.is_done:
                 message = await socket.receive(SILENCE)
                 if message.type is not WSMsgType.TEXT:
                     raise EOFError

@@ -155,6 +155,10 @@ class Load:
             self._is_over = True
             await asyncio.wait(self._producing)
             self._last = await self._end.one()
+            for listener, listening in zip(self.listeners, self._listening, strict=True):
+                if listener.is_done:
+                    # It got the last event before this was known to be the last, and would wait for another.
+                    listening.cancel()
             await asyncio.wait(self._listening)
 
     def _counts(self) -> list[int]:

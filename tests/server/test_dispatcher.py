@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 import websockets
 
+from tentaculo.net.session_cookie import PLAIN
+from tentaculo.security.sessions import Sessions
+from tentaculo.security.tickets import Tickets
 from tests.conftest import TOKEN, Live, Start
 from tests.support.waits import eventually
 from tests.support.wire import Response, answering, dial, ok, upstream
@@ -320,3 +323,37 @@ async def test_the_log_has_an_upgraded_connection_that_its_client_ended_as_101(s
         socket.transport.abort()
     await eventually(lambda: live.records)
     assert [(record.target, record.status, record.error) for record in live.records] == [("/ws", 101, None)]
+
+
+async def _failing(self: object, secret: object) -> object:
+    raise ValueError("a defect")
+
+
+@pytest.mark.parametrize(
+    ("target", "lines"),
+    [
+        ("/status", [b"Cookie: " + PLAIN + b"=" + b"a" * 43]),
+        ("/events/stream?ticket=any", []),
+        ("/closed/stream?ticket=any", [b"Accept: text/html, text/event-stream"]),
+    ],
+)
+async def test_a_defect_behind_the_database_is_a_refusal_of_that_request_as_every_other(
+    start: Start, monkeypatch: pytest.MonkeyPatch, target: str, lines: list[bytes]
+) -> None:
+    monkeypatch.setattr(Sessions, "find", _failing)
+    monkeypatch.setattr(Tickets, "redeem", _failing)
+    async with upstream(answering(ok())) as up:
+        table = services(up.port)
+        table["closed"] = {"url": f"http://127.0.0.1:{up.port}", "routes": [{"prefix": "/closed"}]}
+        live = await start(table, server=TRUSTED)
+        response = await ask(live, target, *lines, b"X-Request-ID: from-the-front")
+        assert (response.status, assert_ids(response)) == (500, "from-the-front")
+        assert (response.get("proxy-status") or "").endswith("; error=proxy_internal_error")
+        assert response.get("connection") is None, "nothing is wrong with the request, nor with the connection"
+        assert b"a defect" not in response.body
+        record = live.records[0]
+        assert [(one.method, one.target.partition("?")[0], one.status) for one in live.records] == [
+            ("GET", target.partition("?")[0], 500)
+        ]
+        assert (record.request_id, record.error) == ("from-the-front", "internal_error")
+        assert live.gateway.proxy.traffic.in_flight == 0

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tentaculo.model.event import Event
+from tentaculo.model.event import Event, lowest_id
 from tentaculo.model.health import GATEWAY_NAME, Health
 from tentaculo.model.history import DAY, HOUR, MINUTE, Period, Tally
 from tentaculo.model.incident import Incident, MaintenanceWindow
@@ -106,7 +106,7 @@ def test_the_context_is_what_came_before(url: str) -> None:
     began = incident(9, 30)
 
     def event(name: str, minutes: float, source: str = "ci") -> Event:
-        return store_samples.event(1, source=source, type=name, received_at=ago(minutes))
+        return store_samples.event(lowest_id(ago(minutes)), source=source, type=name, received_at=ago(minutes))
 
     with opened(url) as connection:
         others = [incident(1, 900, 890), incident(2, 800, 790, part_of=1), incident(3, 700, 690, root="switch"), began]

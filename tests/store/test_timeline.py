@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from tentaculo.model.event import lowest_id
 from tentaculo.model.health import GATEWAY_NAME, Health, StateChange
 from tentaculo.model.history import MINUTE, Histogram, Period, Tally
 from tentaculo.model.incident import Incident
@@ -86,8 +87,8 @@ def test_an_open_incident_has_its_last_time_and_what_came_just_before(url: str) 
     }
     with opened(url) as connection:
         incidents.save(connection, [incident(1, "madre", 9000, 8000), last, incident(5, "madre", 20)])
-        for number, (type_, at) in enumerate(moments.items(), 1):
-            append_events(connection, [event_row(store_samples.event(number, type=type_, received_at=at))])
+        for type_, at in moments.items():
+            append_events(connection, [event_row(store_samples.event(lowest_id(at), type=type_, received_at=at))])
         own = store_samples.event(9, source=GATEWAY_NAME, type="gateway.started", received_at=moments["deploy"])
         append_events(connection, [event_row(own)])
         found = timeline.read_timeline(connection, wanted)

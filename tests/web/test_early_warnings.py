@@ -39,7 +39,7 @@ def clock(minutes: int) -> str:
 
 def test_the_sentences() -> None:
     assert sentence(TREND) == (
-        f"The p95 of requests has grown by 9 ms a minute since {clock(-60)} UTC; if that goes on it passes 500 ms at"
+        f"The p95 of requests has grown by 9 ms a minute since {clock(-60)} UTC; if that continues it passes 500 ms at"
         f" about {clock(30)} UTC ({clock(9)} to {clock(120)})."
     )
     # log 4 of log 5.
@@ -59,7 +59,7 @@ async def test_the_page_of_the_service_shows_them_and_how_many_were_right(gatewa
     ended = replace(LEVEL, outcome="ended", ended_at=NOW - 10 * MINUTE)
     gateway.state.warnings = [REACHED, ended, TREND, replace(TREND, service="switch", limit=9.0)]
     said = words(await page(gateway, "madre", "?range=24h"))
-    assert f"The p95 of requests has grown by 9.0 ms a minute since {clock(-60)} ; if that goes on it passes" in said
+    assert f"The p95 of requests has grown by 9.0 ms a minute since {clock(-60)} ; if that continues it passes" in said
     assert "Still open." in said
     assert f"The limit was reached at {clock(-850)} ." in said
     assert f"It ended at {clock(-10)} without the limit." in said
@@ -119,7 +119,7 @@ async def test_the_overview_has_a_line_for_each_open_warning_the_nearest_first(g
     later = replace(TREND, service="switch", expected_at=NOW + 90 * MINUTE)
     gateway.state.warnings = [later, TREND, REACHED, replace(TREND, service="gone")]
     said = words(await overview(gateway))
-    first = f"madre : The p95 of requests has grown by 9.0 ms a minute since {clock(-60)} ; if that goes on it passes"
+    first = f"madre : The p95 of requests has grown by 9.0 ms a minute since {clock(-60)} ; if that continues it passes"
     assert first in said
     assert (
         f"about {clock(30)} ( {clock(9)} to {clock(120)} ). 1 of 1 warning in 90 days was followed by the limit."

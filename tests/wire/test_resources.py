@@ -166,7 +166,9 @@ async def test_requests_over_the_limit_wait_and_then_are_refused(start: Start, s
                 await wire.send(b"GET /s/ HTTP/1.1\r\nHost: h\r\n\r\n")
             refused = await wires[3].response()
             assert (refused.status, refused.get("retry-after")) == (503, "1")
-            assert json.loads(refused.body)["error"] == "overloaded"
+            found = json.loads(refused.body)
+            assert (found["error"], found["title"]) == ("overloaded", "A limit of the gateway is reached")
+            assert found["detail"] == "Too many requests wait for the service."
             go.set()
             assert [(await wire.response()).status for wire in wires[:3]] == [200, 200, 200]
     assert len(up.requests) == 3
