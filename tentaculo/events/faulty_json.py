@@ -14,6 +14,8 @@ from tentaculo.model.text import printable
 
 MOST_FAULTS = 16
 """Faults that are listed of one text."""
+MOST_VALUES = 4096
+"""Values that are looked at: it takes 2 ms. Of a text with more the whole is faulty, not its members."""
 _MOST_NAME, _MOST_PATH = 64, 200
 """Characters of a member's name, and of a whole path."""
 _MASKS = ((b"\\\\", b"__"), (b"\\u", b"__"), (b"NaN", b"1e1"), (b"Infinity", b"12345678"))
@@ -67,46 +69,62 @@ def masked(text: bytes) -> bytes:
 
 
 def _read_faulty(data: bytes, whole: str) -> tuple[Any, list[FieldError]]:
-    faults: list[FieldError] = []
+    search = _Search()
     try:
-        value = json.loads(data.decode(), parse_constant=lambda _: _NOT_JSON, parse_float=_number)
-        value = _kept(value, whole, 0, faults)
+        value = search.keep(json.loads(data.decode(), parse_constant=lambda _: _NOT_JSON), whole, 0)
     except (ValueError, RecursionError):
         return None, []
-    return value, faults
+    return value, search.faults
 
 
-def _number(text: str) -> float | _Faulty:
-    value = float(text)
-    return value if math.isfinite(value) else _TOO_LARGE
+class _Search:
+    """Looks for what cannot be kept in one value."""
 
+    def __init__(self) -> None:
+        self.faults: list[FieldError] = []
+        self._left = MOST_VALUES
 
-def _kept(value: Any, path: str, depth: int, faults: list[FieldError]) -> Any:
-    """`value` without what cannot be kept. Raises ValueError where it is nested too deeply."""
-    if isinstance(value, str) and not _is_whole(value):
-        value = _CUT
-    if isinstance(value, _Faulty):
-        if len(faults) < MOST_FAULTS:
-            faults.append(FieldError(path[:_MOST_PATH] or "body", value.message))
+    def keep(self, value: Any, path: str, depth: int) -> Any:
+        """`value` without what cannot be kept. Raises ValueError where it is nested too deeply, or has too many values."""
+        if isinstance(value, list | dict):
+            self._left -= len(value)
+            if depth == DEPTH or self._left < 0:
+                raise ValueError
+            return self._members(value, path, depth + 1)
+        fault = _fault_of(value)
+        if fault is None:
+            return value
+        if len(self.faults) < MOST_FAULTS:
+            self.faults.append(FieldError(path[:_MOST_PATH] or "body", fault.message))
         return None
-    if depth == DEPTH and isinstance(value, dict | list):
-        raise ValueError
-    if isinstance(value, list):
-        return [_kept(one, f"{path}[{number}]", depth + 1, faults) for number, one in enumerate(value)]
-    if not isinstance(value, dict):
-        return value
-    found = {}
-    for name, one in value.items():
-        inner = f"{path}.{_shown(name)}" if path else _shown(name)
-        if _is_whole(name):
-            found[name] = _kept(one, inner, depth + 1, faults)
-        else:
-            _kept(_CUT, inner, depth, faults)
-    return found
+
+    def _members(self, value: list[Any] | dict[str, Any], path: str, depth: int) -> Any:
+        if isinstance(value, list):
+            return [self.keep(one, f"{path}[{number}]", depth) for number, one in enumerate(value)]
+        found = {}
+        for name, one in value.items():
+            inner = f"{path}.{_shown(name)}" if path else _shown(name)
+            if _is_whole(name):
+                found[name] = self.keep(one, inner, depth)
+            else:
+                self.keep(_CUT, inner, depth)
+        return found
+
+
+def _fault_of(value: Any) -> _Faulty | None:
+    if isinstance(value, str):
+        return None if _is_whole(value) else _CUT
+    if isinstance(value, float) and not math.isfinite(value):
+        return _TOO_LARGE
+    return value if isinstance(value, _Faulty) else None
 
 
 def _is_whole(text: str) -> bool:
-    return text.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in text)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _shown(name: str) -> str:

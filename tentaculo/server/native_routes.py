@@ -234,8 +234,8 @@ def set_headers(app: web.Application, cors: CorsPolicy) -> None:
         vary = headers.get(hdrs.VARY, "")
         if "origin" not in vary.lower():
             headers[hdrs.VARY] = f"{vary}, Origin" if vary else "Origin"
-        allowed = cors.headers(request.headers.get(hdrs.ORIGIN))
-        headers.update({name: value for name, value in allowed.items() if name != hdrs.VARY})
+        if (origin := request.headers.get(hdrs.ORIGIN)) is not None:
+            headers.update({name: value for name, value in cors.headers(origin).items() if name != hdrs.VARY})
         if response.status == 101:
             return
         for name, value in safe.items():

@@ -13,6 +13,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from datetime import datetime
 from heapq import merge
 from operator import itemgetter
 from time import monotonic
@@ -114,10 +115,19 @@ def _place(connection: Connection, wanted: EventFilter, after: int | None, befor
     if wanted.since is not None:
         low = max(low, lowest_id(wanted.since) - 1)
     if wanted.until is not None and low < high:
-        c = events.c
-        query = select(c.id).where(c.received_at < naive_utc(wanted.until)).order_by(c.received_at.desc()).limit(_NEAR)
-        high = min(high, connection.scalar(select(func.max(query.subquery().c.id))) or 0)
+        high = min(high, _last_id(connection, naive_utc(wanted.until), high))
     return Span(low, high)
+
+
+def _last_id(connection: Connection, until: datetime, high: int) -> int:
+    """The greatest id of the events that were received before `until`, which has no zone; `high` where all up to it may be."""
+    c = events.c
+    newest = connection.scalar(select(c.received_at).where(c.id <= high).order_by(c.id.desc()).limit(1))
+    if newest is None or newest < until:
+        # Where the clock was set back, older events have a later receipt.
+        return high
+    query = select(c.id).where(c.received_at < until).order_by(c.received_at.desc()).limit(_NEAR)
+    return connection.scalar(select(func.max(query.subquery().c.id))) or 0
 
 
 class _Lead(NamedTuple):

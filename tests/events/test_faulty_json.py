@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tentaculo.events.faulty_json import MOST_FAULTS, masked, parse_members
+from tentaculo.events.faulty_json import MOST_FAULTS, MOST_VALUES, masked, parse_members
 from tentaculo.events.ingest import read_event
 from tentaculo.events.schemas import DEPTH, JsonError, Rejected
 
@@ -47,6 +47,8 @@ def test_a_part_of_an_event_has_its_name_before() -> None:
         b'{"a":NaN',
         b'{"a":NaN,"a":1}',
         b"[NaN," + b"[" * DEPTH + b"]" * DEPTH + b"]",
+        b"[NaN" + b",1" * MOST_VALUES + b"]",
+        b"[NaN" + b",[1]" * (MOST_VALUES // 2) + b"]",
         b"[NaN," * 60_000,
         b"[NaN," + b"1" * 5000 + b"]",
         b'["\xff",NaN]',

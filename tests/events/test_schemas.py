@@ -71,6 +71,9 @@ def test_depth_is_bounded_exactly() -> None:
         parse_json(b"[" + deepest + b"]")
     with pytest.raises(JsonError, match="levels"):
         parse_json(b'[1, {"a": ' + deepest + b"}]")
+    brackets = b'"' + b"[{" * DEPTH + rb"\"[\\" + b'"'
+    parse_json(b"[" * (DEPTH - 1) + b"{" + brackets + b":" + brackets + b"}" + b"]" * (DEPTH - 1))
+    parse_json(b"[" + b"[]," * 1000 + b"{}]")
 
 
 def test_large_integers_and_equal_keys_are_harmless() -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
+from random import Random
 from typing import Any
 
 import pytest
 
-from tentaculo.model.event import EventFilter, FoundEvents
+from tentaculo.model.event import EventFilter, FoundEvents, lowest_id
 from tentaculo.store import event_queries
 from tentaculo.store.client import StoreClient
 from tentaculo.store.event_queries import read_events
@@ -84,3 +86,58 @@ async def test_a_page_of_the_past_begins_there(kept: StoreClient, monkeypatch: p
         partial(read_events, wanted=EventFilter(until=NOW), limit=10, newest_first=True)
     )
     assert nothing == FoundEvents([])
+
+
+async def test_a_clock_that_was_set_back_hides_no_event(kept: StoreClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(event_queries, "_NEAR", 10)
+    ahead = [event(1000 + number, received_at=NOW + timedelta(days=1, seconds=number)) for number in range(20)]
+    await kept.store_events(ahead)
+    await kept.store_events([event(2000, received_at=NOW + timedelta(seconds=ROWS + 1))])
+    for until, found in (
+        (timedelta(days=2), [2000, 1019, 1018]),
+        (timedelta(days=1), [2000, ROWS, ROWS - 1]),
+        (timedelta(seconds=ROWS + 1), [ROWS, ROWS - 1, ROWS - 2]),
+    ):
+        wanted = EventFilter(until=NOW + until)
+        assert ids(await pages(kept, wanted, newest_first=True, limit=50))[:3] == found
+        assert ids(await pages(kept, wanted, newest_first=False, limit=50))[-3:] == found[::-1]
+
+
+VALUES = ((), ("a",), ("b", "none", "a"), ("a", "b", "c", *"defghi"))
+"""None, one, some and more than have an index each."""
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("is_slow", [True, False])
+async def test_pages_of_every_filter_are_what_it_selects(
+    url: str, store_client_on: Callable[..., StoreClient], is_slow: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In both directions, from anywhere, also where each read ends after a few rows."""
+    client, random = store_client_on(url, event_wait=20.0), Random(11)
+    await client.start()
+    first = lowest_id(NOW) + 1000
+    stored = [
+        event(
+            first + 1000 * number,
+            type=random.choice("abc"),
+            source=random.choice("abc"),
+            severity=random.choice(("a", "b", "c", None, None)),
+            broadcast=random.random() < 0.5,
+            received_at=NOW + timedelta(milliseconds=number),
+        )
+        for number in range(200)
+    ]
+    await client.store_events(stored)
+    monkeypatch.setattr(event_queries, "LOOK_EVERY", 3)
+    monkeypatch.setattr(event_queries, "SEARCH_SECONDS", 0 if is_slow else 3600)
+    half = {"since": NOW + timedelta(milliseconds=50), "until": NOW + timedelta(milliseconds=150)}
+    others: tuple[dict[str, Any], ...] = ({}, {"is_broadcast": True, "not_source": "b"}, half)
+    every = list(itertools.product(VALUES, VALUES, VALUES, others))
+    for types, sources, severities, more in every if url.startswith("sqlite") else random.sample(every, 40):
+        wanted = EventFilter(types=types, sources=sources, severities=severities, **more)
+        expected = [one.id for one in stored if wanted.matches(one)]
+        newest_first, limit = random.random() < 0.5, random.choice((2, 7, 300))
+        found = await pages(client, wanted, newest_first=newest_first, limit=limit)
+        assert ids(found) == (expected[::-1] if newest_first else expected), (wanted, newest_first, limit)
+        if wanted.is_indexed:
+            assert all(page.reached is None for page in found), wanted
