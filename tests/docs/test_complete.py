@@ -12,10 +12,12 @@ from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from tentaculo.cli.main import cli
 from tentaculo.model.failure import Failure
 from tentaculo.model.native_paths import NATIVE_PATHS, NATIVE_TREES, OF_SERVICES
+from tentaculo.model.scopes import HEARTBEAT, PLAIN, PROXY
 from tests.support.gateway_process import ROOT
 
 PACKAGE = ROOT / "tentaculo"
@@ -103,6 +105,21 @@ def test_the_list_of_native_paths_is_complete() -> None:
     paths = {route.partition(" ")[2] for route in native_routes()}
     assert {path for path in paths if "<" not in path} == NATIVE_PATHS.keys()
     assert {path.partition("<")[0] for path in paths if "<" in path} == NATIVE_TREES.keys() | OF_SERVICES
+
+
+def test_every_path_of_the_write_api_is_in_its_document() -> None:
+    elsewhere = {"GET /tentaculo/admin/reload", "POST /tentaculo/admin/reload", "GET /tentaculo/admin/tokens"}
+    found = re.findall(r"(?m)^\| `(GET|POST|PUT|PATCH|DELETE) (/tentaculo/admin/[^` ]*)`", document("admin-api.md"))
+    documented = {f"{method} {anonymous(path)}" for method, path in found}
+    assert documented == {route for route in native_routes() if " /tentaculo/admin/" in route} - elsewhere
+
+
+def test_every_scope_is_documented() -> None:
+    scopes = {*PLAIN, f"{PROXY}:SERVICE", f"{HEARTBEAT}:SERVICE"}
+    table = document("tokens.md").split("\n| scope | ")[1].split("\n\n")[0]
+    assert set(re.findall(r"(?m)^\| `([^`]+)`", table)) == scopes
+    shown = CliRunner().invoke(cli, ["token", "new", "--help"]).output.split("Scopes are ")[1].split(".")[0]
+    assert set(re.split(r",\s+|\s+and\s+", shown)) == scopes
 
 
 def test_every_metric_is_documented() -> None:
