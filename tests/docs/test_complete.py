@@ -14,8 +14,8 @@ import click
 import pytest
 
 from tentaculo.cli.main import cli
-from tentaculo.config.loader import OWN_PATHS, OWN_TREES
 from tentaculo.model.failure import Failure
+from tentaculo.model.native_paths import NATIVE_PATHS, NATIVE_TREES, OF_SERVICES
 from tests.support.gateway_process import ROOT
 
 PACKAGE = ROOT / "tentaculo"
@@ -98,14 +98,11 @@ def test_a_new_native_route_takes_no_path_from_a_service() -> None:
     assert free == set(), "put a new path below /tentaculo/ or /status/: elsewhere it may hide a route of a user"
 
 
-def test_the_paths_that_check_warns_of_are_the_native_ones() -> None:
+def test_the_list_of_native_paths_is_complete() -> None:
+    """It has their scopes, and `check` warns of a service's route that hides behind one of them."""
     paths = {route.partition(" ")[2] for route in native_routes()}
-    # A route may take these two from the gateway.
-    assert {path for path in paths if "<" not in path} - {"/", "/api/events"} == OWN_PATHS
-    # The other three end with the name of a service.
-    of_services = {"/vx11/history/", "/vx11/heartbeat/", "/status/services/"}
-    trees = {path.partition("<")[0] for path in paths if "<" in path} - of_services
-    assert trees == set(OWN_TREES)
+    assert {path for path in paths if "<" not in path} == NATIVE_PATHS.keys()
+    assert {path.partition("<")[0] for path in paths if "<" in path} == NATIVE_TREES.keys() | OF_SERVICES
 
 
 def test_every_metric_is_documented() -> None:
