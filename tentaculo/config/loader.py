@@ -30,6 +30,7 @@ from tentaculo.config.reader import REFUSED, reader_for
 from tentaculo.config.schema import Config
 from tentaculo.config.types import Secret, is_token, parse_flag
 from tentaculo.config.warnings import warnings_of
+from tentaculo.model.native_paths import NATIVE_PATHS, NATIVE_TREES, YIELDED
 from tentaculo.model.text import utc_now
 
 
@@ -169,60 +170,6 @@ def _read(file: Path, place: KeyPath, faults: ConfigFaults, *, missing: str | No
 
 
 DEFAULT_NAME = "tentaculo.toml"
-OWN_PATHS = frozenset(
-    (
-        "/auth/ticket",
-        "/debug/events/cardinality",
-        "/debug/events/correlations",
-        "/events",
-        "/events/ingest",
-        "/events/stream",
-        "/health",
-        "/livez",
-        "/metrics",
-        "/readyz",
-        "/status",
-        "/status/actions",
-        "/status/api/v2/components.json",
-        "/status/api/v2/incidents.json",
-        "/status/api/v2/incidents/unresolved.json",
-        "/status/api/v2/scheduled-maintenances.json",
-        "/status/api/v2/scheduled-maintenances/active.json",
-        "/status/api/v2/scheduled-maintenances/upcoming.json",
-        "/status/api/v2/status.json",
-        "/status/api/v2/summary.json",
-        "/status/badge.json",
-        "/status/badge.svg",
-        "/status/incidents",
-        "/status/incidents.atom",
-        "/status/sign-in",
-        "/status/sign-out",
-        "/status/events",
-        "/tentaculo/admin/changes",
-        "/tentaculo/admin/config",
-        "/tentaculo/admin/maintenance",
-        "/tentaculo/admin/reload",
-        "/tentaculo/admin/tokens",
-        "/tentaculo/alerts",
-        "/tentaculo/asyncapi.json",
-        "/tentaculo/clocks",
-        "/tentaculo/openapi.json",
-        "/tentaculo/warnings",
-        "/vx11/circuit-breaker/status",
-        "/vx11/incidents",
-        "/vx11/maintenance",
-        "/vx11/overview",
-        "/vx11/status",
-        "/ws",
-    )
-)
-"""The gateway's own paths that do not change, without the start page."""
-OWN_TREES = (
-    *("/status/badges/", "/status/incidents/", "/vx11/incidents/", "/vx11/maintenance/"),
-    *("/tentaculo/admin/alerts/apprise/", "/tentaculo/admin/alerts/webhooks/"),
-    *("/tentaculo/admin/maintenance/", "/tentaculo/admin/services/"),
-)
-"""Before the changing part of the gateway's own paths. Every path that begins so is the gateway's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,7 +284,7 @@ def _load(tables: Table, environ: Mapping[str, str], sources: Sources, origins: 
     if config is REFUSED or found:
         raise ConfigError(found, sources.path, files=files)
     whole: Config = config.with_names().replace(folder=sources.folder.absolute(), plain_token=token)
-    warnings += warnings_of(whole, OWN_PATHS, OWN_TREES)
+    warnings += warnings_of(whole, NATIVE_PATHS.keys() - YIELDED, tuple(NATIVE_TREES))
     return Loaded(whole, tuple(warnings), sources.path, replace(sources, contents=contents), files)
 
 

@@ -19,7 +19,7 @@ from tentaculo.web import page_routes
 
 if TYPE_CHECKING:
     from tentaculo.web.badges import Badges
-    from tentaculo.web.statuspage import StatuspageApi
+    from tentaculo.web.statuspage_api import StatuspageApi
 
 
 def routes(
@@ -40,7 +40,7 @@ def routes(
 
     def load() -> tuple[StatuspageApi, Badges]:
         from tentaculo.web.badges import Badges
-        from tentaculo.web.statuspage import StatuspageApi
+        from tentaculo.web.statuspage_api import StatuspageApi
 
         info, is_public = page_info(config), config.auth.open_status
         documents = StatuspageApi(

@@ -254,6 +254,8 @@ class ProbeScheduler:
         loop = asyncio.get_running_loop()
         start = loop.time()
         try:
+            if upstream not in self._cadences:
+                return  # a reload has removed it between the start of this task and its first step
             result = await self._prober.probe(upstream)
             if upstream not in self._cadences:
                 return

@@ -29,7 +29,7 @@ def response_bytes(
     `with_body` false is for HEAD: the length stays, the body is left out. Raises ValueError where a header holds a line
     end or NUL. Some headers repeat text of a client, which must not start a second response.
     """
-    lines = [f"HTTP/1.1 {status} {_reason(status)}\r\n", f"Date: {_date(int(time.time()))}\r\n"]
+    lines = [f"HTTP/1.1 {status} {_reason(status)}\r\n", date_line().decode("ascii")]
     lines += [f"{name}: {value}\r\n" for name, value in headers.items()]
     if status != HTTPStatus.NO_CONTENT:
         lines.append(f"Content-Length: {len(body)}\r\n")
@@ -46,12 +46,12 @@ def response_bytes(
 
 def date_line() -> bytes:
     """The Date field for a response that is sent now, as a whole line."""
-    return b"Date: %b\r\n" % _date(int(time.time())).encode("ascii")
+    return _date_line(int(time.time()))
 
 
 @lru_cache(maxsize=1)
-def _date(second: int) -> str:
-    return formatdate(second, usegmt=True)
+def _date_line(second: int) -> bytes:
+    return f"Date: {formatdate(second, usegmt=True)}\r\n".encode("ascii")
 
 
 def _reason(status: int) -> str:

@@ -19,6 +19,7 @@ from tentaculo.security.tokens import Caller
 from tentaculo.server.fast_path import BufferedRequest
 from tentaculo.server.gateway_responses import GatewayResponses
 from tentaculo.server.request_body import check_size
+from tentaculo.server.rules import JudgedRequest
 from tentaculo.tasks import TaskGroup
 from tentaculo.telemetry.request_log import RequestLog, RequestRecord
 
@@ -71,14 +72,6 @@ def defect(error: Exception, record: RequestRecord) -> Problem:
         exc_info=error,
     )
     return Problem(Failure.INTERNAL, "The failure was logged under this request's id.")
-
-
-class JudgedRequest(Protocol):
-    """A request that the dispatcher has judged."""
-
-    inbound: InboundRequest
-    record: RequestRecord
-    caller: Caller
 
 
 class NativePlan(NamedTuple):

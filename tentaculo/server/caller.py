@@ -14,6 +14,7 @@ from urllib.parse import quote
 import msgspec
 from aiohttp import web
 
+from tentaculo.model.native_paths import READS
 from tentaculo.model.scopes import Need
 from tentaculo.net.inbound_request import InboundRequest
 from tentaculo.net.session_cookie import HOST_ONLY, PLAIN
@@ -33,7 +34,6 @@ OPENED = frozenset(
 OPENED_BELOW = ("/vx11/incidents/", "/vx11/history/")
 """The same, with all paths below them."""
 _MOST_NEXT = 512
-_READS = ("GET", "HEAD")
 
 
 class Sender(msgspec.Struct, frozen=True):
@@ -158,7 +158,7 @@ def is_from_own_page(inbound: InboundRequest) -> bool:
 
 def sign_in_address(inbound: InboundRequest) -> str | None:
     """Where a browser that opens a page without having signed in is sent; None for other requests."""
-    if inbound.method not in _READS or not is_page(inbound.target.path) or not prefers_html(inbound.accept):
+    if inbound.method not in READS or not is_page(inbound.target.path) or not prefers_html(inbound.accept):
         return None
     wanted = inbound.target.path + inbound.target.query
     return SIGN_IN if wanted == PAGES or len(wanted) > _MOST_NEXT else f"{SIGN_IN}?next={quote(wanted, safe='/')}"
@@ -167,12 +167,12 @@ def sign_in_address(inbound: InboundRequest) -> str | None:
 def _is_opened(inbound: InboundRequest) -> bool:
     path = inbound.target.path
     if is_page(path):
-        return inbound.method in (*_READS, "POST")
-    return inbound.method in _READS and (path in OPENED or path.startswith(OPENED_BELOW))
+        return inbound.method in (*READS, "POST")
+    return inbound.method in READS and (path in OPENED or path.startswith(OPENED_BELOW))
 
 
 def _may_use_cookie(inbound: InboundRequest) -> bool:
-    if inbound.method not in _READS or inbound.fields.upgrade is not None:
+    if inbound.method not in READS or inbound.fields.upgrade is not None:
         return is_from_own_page(inbound)
     site = inbound.first(b"sec-fetch-site")
     if site in (None, "none", "same-origin"):

@@ -27,6 +27,7 @@ from aiohttp import web
 from yarl import URL
 
 from tentaculo.model.failure import Failure, Problem
+from tentaculo.model.native_paths import READS
 from tentaculo.net.inbound_request import ClientInfo, InboundRequest, Request
 from tentaculo.net.memory import MemoryBudget, exhausted
 from tentaculo.net.response_bytes import SentResponse
@@ -39,7 +40,6 @@ from tentaculo.server.client_address import client_address
 from tentaculo.server.connection import ClientConnection
 from tentaculo.server.fast_path import ActiveRequest, BufferedRequest
 from tentaculo.server.gateway_responses import GatewayResponses
-from tentaculo.server.native_access import READS
 from tentaculo.server.native_routes import LIMIT_FIELDS, REQUEST_ID, STARTED, from_http
 from tentaculo.server.query_parameters import MOST_PARAMETERS
 from tentaculo.server.request_limits import RouteLimits

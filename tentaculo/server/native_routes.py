@@ -13,15 +13,14 @@ from aiohttp import hdrs, web
 from aiohttp.abc import AbstractStreamWriter
 
 from tentaculo.config.accepted_tokens import AuthSettings
-from tentaculo.config.loader import OWN_PATHS
 from tentaculo.model.failure import Failure, Problem
+from tentaculo.model.native_paths import NATIVE_PATHS, access_of
 from tentaculo.model.scopes import Needs
 from tentaculo.security.cors import CorsPolicy
 from tentaculo.server.buffered_handler import PIECE, BufferedHandler, NativeResponse
 from tentaculo.server.caller import ACTIONS, SIGN_IN, SIGN_OUT
 from tentaculo.server.connection import ClientConnection
 from tentaculo.server.gateway_responses import SERVER, safe_headers
-from tentaculo.server.native_access import access_of
 from tentaculo.server.request_body import read_body
 
 REQUEST_ID = web.RequestKey("request_id", str)
@@ -45,7 +44,7 @@ _ALWAYS_OPEN = (
 )
 _PUBLISHED = (
     "/status/events",
-    *(path for path in OWN_PATHS if path.startswith(("/status/api/", "/status/badge", "/status/incidents"))),
+    *(path for path in NATIVE_PATHS if path.startswith(("/status/api/", "/status/badge", "/status/incidents"))),
     *("/status/badges/{service}.svg", "/status/badges/{service}.json", "/status/incidents/{id}"),
 )
 """The pages of events and incidents, and what other programs read of the status pages."""
@@ -235,8 +234,8 @@ def set_headers(app: web.Application, cors: CorsPolicy) -> None:
         vary = headers.get(hdrs.VARY, "")
         if "origin" not in vary.lower():
             headers[hdrs.VARY] = f"{vary}, Origin" if vary else "Origin"
-        allowed = cors.headers(request.headers.get(hdrs.ORIGIN))
-        headers.update({name: value for name, value in allowed.items() if name != hdrs.VARY})
+        if (origin := request.headers.get(hdrs.ORIGIN)) is not None:
+            headers.update({name: value for name, value in cors.headers(origin).items() if name != hdrs.VARY})
         if response.status == 101:
             return
         for name, value in safe.items():

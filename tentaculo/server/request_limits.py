@@ -28,7 +28,7 @@ LEAST_STATES = 1024
 PROBLEM_TYPE = "https://iana.org/assignments/http-problem-types#quota-exceeded"
 UNLIMITED_PATHS = frozenset(("/livez", "/readyz", "/health", "/metrics"))
 """Own paths that no limit counts: a monitor must not take the gateway for dead."""
-OWN_PATHS = RouteKey("", "")
+OF_OWN_PATHS = RouteKey("", "")
 """Stands for all of the gateway's own paths together."""
 
 
@@ -321,7 +321,7 @@ class RequestLimits:
     def of(self, key: RouteKey | None, path: str) -> RouteLimits | None:
         """The limits of a route by its key, which is None for the gateway's own paths; None where it has none."""
         if key is None:
-            return None if path in UNLIMITED_PATHS else self._routes.get(OWN_PATHS)
+            return None if path in UNLIMITED_PATHS else self._routes.get(OF_OWN_PATHS)
         return self._routes.get(key)
 
 
@@ -344,4 +344,4 @@ def _settings(config: Config) -> Iterator[tuple[RouteKey, tuple[RequestLimitSett
         if limits.routes:
             yield RouteKey(service.name, f"/{service.name}/health"), limits.routes
     if limits.own_paths:
-        yield OWN_PATHS, limits.own_paths
+        yield OF_OWN_PATHS, limits.own_paths

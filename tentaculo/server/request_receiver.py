@@ -103,12 +103,13 @@ class RequestReceiver(AiohttpHandler):
             self._receive(data)
         if self._held:
             data, self._held = self._held + data, b""
-        position = 0
+        position, begins = 0, False
         while position < len(data):
             if self._chunks is not None:
                 position = self._receive_chunks(self._chunks, data, position)
                 continue
             if boundaries.is_at_start:
+                begins = True
                 start, position = position, boundaries.skip_empty_lines(data, position)
                 if position > start and self._is_mostly_empty(position - start):
                     words = f"More than {MAX_EMPTY} bytes of empty lines stand before the request."
@@ -120,8 +121,9 @@ class RequestReceiver(AiohttpHandler):
             cut = boundaries.cut(data, position)
             self._receive(data[position:cut] if cut - position < len(data) else data)
             position = cut
-            if boundaries.is_at_start and self.is_reading_paused:
-                # A body that fills its buffer has stopped the parser at its end, before it said that this is the end.
+            if begins and boundaries.is_at_start and self.is_reading_paused:
+                # A body that came with its head has filled its buffer, which stopped the parser before it said that this
+                # is the end.
                 self._receive(b"")
 
     def _is_mostly_empty(self, size: int) -> bool:

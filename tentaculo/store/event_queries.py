@@ -87,8 +87,8 @@ def read_events(
     """
     if connection.dialect.name == "postgresql":
         run_by_driver(connection, _ONLY_INDEXES)
-    place = _place(connection, wanted, after, before)
     search = _Search(connection, wanted, limit, newest_first=newest_first)
+    place = search.without_later(_place(connection, wanted, after, before))
     end = monotonic() + SEARCH_SECONDS
     blocks = needles(wanted)
     if place.after >= place.upto or not blocks or not has_blocks(connection):
@@ -161,6 +161,12 @@ class _Search:
     @property
     def is_full(self) -> bool:
         return len(self.found) == self._limit
+
+    def without_later(self, place: Span) -> Span:
+        """`place` without what is stored from now on, where several queries read it: a later one would see more."""
+        if len(self._leads) <= 1:
+            return place
+        return place._replace(upto=min(place.upto, self._connection.scalar(select(func.max(events.c.id))) or 0))
 
     def read(self, span: Span, end: float) -> int | None:
         """Read the rows of `span` until `end`; the id of the last one that was looked at, None once none is left or wanted."""

@@ -85,8 +85,9 @@ class StoreThread(Thread):
                 if not work and not self._has_upkeep:
                     self._database.cut_log()
                 self._serve(work)
-                self._roll_up(work)
-                self._trim(work)
+                if self._has_upkeep or work.roll_up is not None or work.trim is not None:
+                    self._roll_up(work)
+                    self._trim(work)
             # The thread's outermost frame: an error of a driver must cost this work only, never the thread.
             except Exception as error:  # noqa: BLE001
                 self._lose(work, error)

@@ -19,7 +19,7 @@ from tentaculo.server.openapi import (
 )
 from tentaculo.web.badges import MOST_LABEL, MOST_MESSAGE, RANGES, SHOWS
 from tentaculo.web.incident_feed import MEDIA_TYPE
-from tentaculo.web.statuspage import DOCUMENTS, MOST_AFFECTED, MOST_INCIDENTS
+from tentaculo.web.statuspage_api import DOCUMENTS, MOST_AFFECTED, MOST_INCIDENTS
 
 PATHS: Mapping[str, tuple[str, str]] = {
     "summary": ("summary.json", "State of the page, all components, and what is open or planned."),
@@ -31,7 +31,7 @@ PATHS: Mapping[str, tuple[str, str]] = {
     "upcoming": ("scheduled-maintenances/upcoming.json", "Planned maintenance."),
     "active": ("scheduled-maintenances/active.json", "Current maintenance."),
 }
-"""What is below `/status/api/v2/`, by the name of `statuspage.DOCUMENTS`."""
+"""What is below `/status/api/v2/`, by the name of `statuspage_api.DOCUMENTS`."""
 _TEXT: JsonObject = {"type": "string"}
 _NAMED: JsonObject = {"type": "string", "minLength": 1}
 _FLAG: JsonObject = {"type": "boolean"}

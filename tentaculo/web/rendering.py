@@ -20,7 +20,7 @@ from markupsafe import Markup
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.page import PageInfo
 from tentaculo.server import templating
-from tentaculo.server.accept import weight_of, weights
+from tentaculo.server.accept import weight_named, weight_of, weights
 from tentaculo.server.accept_language import NAMES
 from tentaculo.server.caller import session_of
 from tentaculo.server.event_stream import MEDIA_TYPE
@@ -99,9 +99,9 @@ def _script_words(t: languages.Language) -> str:
 
 def _takes_events(request: web.Request) -> bool:
     """Whether `request` asks for an event stream, and rates it no lower than the page."""
-    found = weights(",".join(request.headers.getall(hdrs.ACCEPT, ())))
-    wanted = found.get(MEDIA_TYPE, 0.0)
-    return wanted > 0 and wanted >= weight_of(found, "text/html")
+    accepted = ",".join(request.headers.getall(hdrs.ACCEPT, ()))
+    wanted = weight_named(accepted, MEDIA_TYPE)
+    return wanted > 0 and wanted >= weight_of(weights(accepted), "text/html")
 
 
 def _finished(page: Document, values: Mapping[str, str], *, is_compressed: bool) -> Document:

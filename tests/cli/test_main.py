@@ -487,7 +487,7 @@ tentaculo.demo tentaculo.gateway.administration tentaculo.gateway.early_warnings
 tentaculo.gateway.stored_pages tentaculo.gateway.target_rotation tentaculo.insight tentaculo.store.changes
 tentaculo.store.incident_search tentaculo.store.migrate tentaculo.store.precursors tentaculo.web.admin_openapi
 tentaculo.web.badges tentaculo.web.documents tentaculo.web.languages tentaculo.web.metrics tentaculo.web.rendering
-tentaculo.web.service_page tentaculo.web.sign_in tentaculo.web.status_page tentaculo.web.statuspage tentaculo.workers
+tentaculo.web.service_page tentaculo.web.sign_in tentaculo.web.status_page tentaculo.web.statuspage_api tentaculo.workers
 """
 
 

@@ -12,10 +12,12 @@ from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from tentaculo.cli.main import cli
-from tentaculo.config.loader import OWN_PATHS, OWN_TREES
 from tentaculo.model.failure import Failure
+from tentaculo.model.native_paths import NATIVE_PATHS, NATIVE_TREES, OF_SERVICES
+from tentaculo.model.scopes import HEARTBEAT, PLAIN, PROXY
 from tests.support.gateway_process import ROOT
 
 PACKAGE = ROOT / "tentaculo"
@@ -98,14 +100,26 @@ def test_a_new_native_route_takes_no_path_from_a_service() -> None:
     assert free == set(), "put a new path below /tentaculo/ or /status/: elsewhere it may hide a route of a user"
 
 
-def test_the_paths_that_check_warns_of_are_the_native_ones() -> None:
+def test_the_list_of_native_paths_is_complete() -> None:
+    """It has their scopes, and `check` warns of a service's route that hides behind one of them."""
     paths = {route.partition(" ")[2] for route in native_routes()}
-    # A route may take these two from the gateway.
-    assert {path for path in paths if "<" not in path} - {"/", "/api/events"} == OWN_PATHS
-    # The other three end with the name of a service.
-    of_services = {"/vx11/history/", "/vx11/heartbeat/", "/status/services/"}
-    trees = {path.partition("<")[0] for path in paths if "<" in path} - of_services
-    assert trees == set(OWN_TREES)
+    assert {path for path in paths if "<" not in path} == NATIVE_PATHS.keys()
+    assert {path.partition("<")[0] for path in paths if "<" in path} == NATIVE_TREES.keys() | OF_SERVICES
+
+
+def test_every_path_of_the_write_api_is_in_its_document() -> None:
+    elsewhere = {"GET /tentaculo/admin/reload", "POST /tentaculo/admin/reload", "GET /tentaculo/admin/tokens"}
+    found = re.findall(r"(?m)^\| `(GET|POST|PUT|PATCH|DELETE) (/tentaculo/admin/[^` ]*)`", document("admin-api.md"))
+    documented = {f"{method} {anonymous(path)}" for method, path in found}
+    assert documented == {route for route in native_routes() if " /tentaculo/admin/" in route} - elsewhere
+
+
+def test_every_scope_is_documented() -> None:
+    scopes = {*PLAIN, f"{PROXY}:SERVICE", f"{HEARTBEAT}:SERVICE"}
+    table = document("tokens.md").split("\n| scope | ")[1].split("\n\n")[0]
+    assert set(re.findall(r"(?m)^\| `([^`]+)`", table)) == scopes
+    shown = CliRunner().invoke(cli, ["token", "new", "--help"]).output.split("Scopes are ")[1].split(".")[0]
+    assert set(re.split(r",\s+|\s+and\s+", shown)) == scopes
 
 
 def test_every_metric_is_documented() -> None:

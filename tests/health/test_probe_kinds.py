@@ -433,6 +433,26 @@ class TestCertificates:
         assert found.certificate is not None
         assert found.certificate.names == ("localhost",)
 
+    @pytest.mark.parametrize("kind", ["tls", "http"])
+    async def test_an_authority_that_ends_before_the_certificate(
+        self, serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+    ) -> None:
+        """It reads `SSLObject._sslobj`, a private name of Python's: without it the end of the authority is not seen."""
+        (tmp_path / "leaf.cnf").write_text("subjectAltName = DNS:localhost\n")
+        openssl(
+            tmp_path,
+            f"req -x509 {NEW_KEY} -days 5 -subj /CN=authority -keyout ca-key.pem -out ca.pem",
+            f"req -new {NEW_KEY} -subj /CN=localhost -keyout key.pem -out leaf.csr",
+            "x509 -req -in leaf.csr -CA ca.pem -CAkey ca-key.pem -CAcreateserial -days 90 -extfile leaf.cnf -out leaf.pem",
+        )
+        context = Certificate(tmp_path / "leaf.pem", tmp_path / "key.pem").server_context()
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+        port = await serve(says(answer()) if kind == "http" else silent, ssl=context)
+        found = await ask(port, "https", probe={"kind": kind, "timeout": 10})
+        assert found.certificate is not None, found.reason
+        ends = (found.certificate.ends, found.certificate.chain_ends)
+        assert [round((end - found.checked_at) / timedelta(days=1)) for end in ends] == [90, 5]
+
     async def test_a_self_signed_certificate(self, serve: Serve, issue: Any) -> None:
         context, _ = issue(90)
         result = await ask(await serve(silent, ssl=context), "https", probe={"kind": "tls"})

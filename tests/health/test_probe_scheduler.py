@@ -100,6 +100,22 @@ async def test_only_changes_are_transitions(serve: Serve) -> None:
     assert ears.flips("madre") == [Health.DOWN, Health.UP]
 
 
+async def test_one_that_a_reload_removes_as_its_probe_begins_is_not_probed(serve: Serve) -> None:
+    first, second = await serve(says(answer())), await serve(says(answer()))
+    config, ears = fleet(madre=quick(first)), Ears()
+    prober = Prober(config)
+    with capture_logs() as logs:
+        async with watching(config, prober, ears) as (board, watch):
+            while "1 probes running" not in repr(watch):
+                await asyncio.sleep(0)
+            changed = fleet(madre=quick(second))
+            for use in (board.prepare(changed).use, prober.prepare(changed), watch.prepare(changed)):
+                use()
+            await eventually(lambda: ears.results)
+            assert {result.upstream.port for result in ears.results} == {second}
+    assert logs == []
+
+
 async def test_one_that_is_off_is_never_probed(serve: Serve) -> None:
     seen = asyncio.Event()
 

@@ -15,7 +15,7 @@ from tentaculo.security.rate_limit import SECOND
 from tentaculo.server.request_limits import (
     LEAST_STATES,
     MOST_STATES,
-    OWN_PATHS,
+    OF_OWN_PATHS,
     AdmittedRequest,
     LimitedRequest,
     RequestLimit,
@@ -186,7 +186,7 @@ def test_routes_without_limits_and_paths_that_are_never_counted() -> None:
     own = RequestLimits(Config.of({"limits": {"own_paths": [{"rate": "1/s"}]}}), SharedLimits())
     found = own.of(None, "/status")
     assert found is not None
-    assert found.key == OWN_PATHS
+    assert found.key == OF_OWN_PATHS
     assert all(own.of(None, path) is None for path in ("/livez", "/readyz", "/health", "/metrics"))
     assert not RequestLimits(Config.of({}), SharedLimits())
 

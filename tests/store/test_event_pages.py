@@ -15,6 +15,8 @@ from tentaculo.model.event import EventFilter, FoundEvents, lowest_id
 from tentaculo.store import event_queries
 from tentaculo.store.client import StoreClient
 from tentaculo.store.event_queries import read_events
+from tentaculo.store.events import append_events, event_row
+from tests.support.runtime_tables import opened
 from tests.support.store_samples import NOW, event
 
 ROWS = 120
@@ -101,6 +103,29 @@ async def test_a_clock_that_was_set_back_hides_no_event(kept: StoreClient, monke
         wanted = EventFilter(until=NOW + until)
         assert ids(await pages(kept, wanted, newest_first=True, limit=50))[:3] == found
         assert ids(await pages(kept, wanted, newest_first=False, limit=50))[-3:] == found[::-1]
+
+
+@pytest.mark.parametrize("newest_first", [True, False])
+async def test_what_is_stored_between_the_queries_of_a_page_is_on_none_of_them(
+    url: str, kept: StoreClient, newest_first: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a page has an event, and not the one before it: who continues behind the page would never get that."""
+    ordered, new = event_queries._Search._ordered, iter(range(1000, 1100, 10))
+
+    def store_two(search: Any, *arguments: Any) -> Any:
+        with opened(url) as connection:
+            number = next(new)
+            append_events(connection, [event_row(event(number + index, type=f"t{index}")) for index in range(2)])
+        return ordered(search, *arguments)
+
+    wanted = EventFilter(types=("t0", "t1"))
+    monkeypatch.setattr(event_queries._Search, "_ordered", store_two)
+    found = await kept.read_events(wanted, limit=200, newest_first=newest_first)
+    monkeypatch.undo()
+    every = sorted(ids([found]))
+    known = await kept.read_events(wanted, before=every[-1] + 1, limit=200)
+    assert every == ids([known])
+    assert every[-1] <= ROWS
 
 
 VALUES = ((), ("a",), ("b", "none", "a"), ("a", "b", "c", *"defghi"))

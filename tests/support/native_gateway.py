@@ -68,7 +68,7 @@ from tentaculo.web import (
     service_page,
     sign_in,
     status_page,
-    statuspage,
+    statuspage_api,
     vx11,
 )
 from tentaculo.web.languages import language_of
@@ -440,7 +440,7 @@ def published_routes(state: State, slices: Slices) -> list[web.RouteDef]:
             raise Problem(Failure.STORE_UNAVAILABLE, state.lost)
         return state.stored_incidents[:limit]
 
-    api = statuspage.StatuspageApi(
+    api = statuspage_api.StatuspageApi(
         views=lambda: state.services,
         incidents=lambda: [(one, state.books.notes.get(one.id, [])) for one in state.books.incidents],
         stored=stored,

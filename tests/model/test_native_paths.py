@@ -7,9 +7,9 @@ import re
 
 import pytest
 
+from tentaculo.model.native_paths import READS, UNLISTED, access_of
 from tentaculo.model.scopes import ADMIN, PLAIN
 from tentaculo.security.tokens import hash_token
-from tentaculo.server.native_access import READS, UNLISTED, access_of
 from tests.conftest import TOKEN, Live, Start
 from tests.gateway.test_sign_in import native_routes
 from tests.support.wire import Response, dial

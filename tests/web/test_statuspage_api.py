@@ -13,7 +13,7 @@ import pytest
 from tentaculo.model.health import DegradedKind, Health, ServiceView
 from tentaculo.model.incident import Acknowledgement, MaintenanceWindow
 from tentaculo.model.page import PageInfo, ServiceInfo
-from tentaculo.web.statuspage import component_status, indicator, stable_id
+from tentaculo.web.statuspage_api import component_status, indicator, stable_id
 from tests.support.native_gateway import CLOSED, NOW, OPEN, ORIGIN, UNSEEN, Gateway, State, running, view
 from tests.web.test_incidents import HERMES, MCP, NOTE
 
