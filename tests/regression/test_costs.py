@@ -49,7 +49,7 @@ MOST_PEAK = 5_000  # 3,203 to 3,915
 MOST_KEPT = 0.5
 """Blocks that a request may leave behind: less than one, so that nothing grows for ever."""
 MOST_RESIDENT = 68.5
-"""Megabytes of an idle gateway. 66.7, and 67.3 where the start compiles all modules; nearly all of it are the modules that are loaded."""
+"""Megabytes of an idle gateway. 66.1, and 67.3 where the start compiles all modules; nearly all of it are the modules that are loaded."""
 _ROW = re.compile(r"^\s*[\d.]+\s+[\d.]+\s+\d+\s+(\d+)\s+(?:\d+\s+)?(\w+)$", re.MULTILINE)
 
 
