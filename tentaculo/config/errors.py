@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 KeyPath = tuple[str | int, ...]
 """Path of a value: ("services", "madre", "routes", 0, "prefix")."""
@@ -13,8 +14,7 @@ KeyPath = tuple[str | int, ...]
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
-@dataclass(frozen=True, slots=True)
-class ConfigFault:
+class ConfigFault(msgspec.Struct, frozen=True):
     """One fault. `path` is dotted, `services.madre.routes[0].prefix`, or the name of a file or a variable."""
 
     path: str

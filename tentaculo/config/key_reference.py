@@ -11,11 +11,12 @@ import textwrap
 import types
 import typing
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
+
+import msgspec
 
 from tentaculo.config.schema import Config
 from tentaculo.config.section import UNSET, Check, Declared, Doc, JsonSchema, Parse, Prepare, Section, keys_of
@@ -33,8 +34,7 @@ class KeyKind(StrEnum):
     TABLE = "table"
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
+class Key(msgspec.Struct, frozen=True):
     """One key. `path` is ("services", "*", "breaker", "failures") for `services.<name>.breaker.failures`."""
 
     path: tuple[str, ...]
@@ -157,8 +157,7 @@ def example_text(schema: str = SCHEMA_FILE) -> str:
     return "\n".join(lines) + "\n"
 
 
-@dataclass(frozen=True, slots=True)
-class _Table:
+class _Table(msgspec.Struct, frozen=True):
     """One table of the example."""
 
     path: tuple[str, ...]

@@ -17,6 +17,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from tentaculo.config.change_layer import DEFAULT_CHANGES_FILE, ChangeLayer, TimedOverride
 from tentaculo.config.environment import lay_over, read, variable_name
 from tentaculo.config.errors import ConfigFault, KeyPath
@@ -38,8 +40,7 @@ class Origin(StrEnum):
     OVERRIDE = "override"
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(msgspec.Struct, frozen=True):
     """Where a value is from."""
 
     origin: Origin
@@ -88,8 +89,7 @@ class Sources:
         return Layered(tables, changed, overlay, enabled_variables(overlay, environ), overrides)
 
 
-@dataclass(frozen=True, slots=True)
-class Layered:
+class Layered(msgspec.Struct, frozen=True):
     """The values of all layers, as tables."""
 
     tables: Table

@@ -20,9 +20,10 @@ import json
 import operator
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from math import isfinite, nan
 from typing import Annotated, Any, Literal
+
+import msgspec
 
 from tentaculo.config.section import NOT_EMPTY, Doc, Parse, Section, at_least, at_most, at_most_long
 from tentaculo.config.types import HeaderName, HeaderValue, Seconds, Share
@@ -55,8 +56,7 @@ _ORDERINGS: dict[str, Callable[[Any, Any], bool]] = {
 _MISSING = object()
 
 
-@dataclass(frozen=True, slots=True)
-class Condition:
+class Condition(msgspec.Struct, frozen=True):
     """One parsed condition. `str()` returns it as it was written."""
 
     text: str

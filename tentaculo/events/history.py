@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
@@ -73,8 +72,7 @@ def event_shape(event: Event) -> dict[str, Any]:
     return shape
 
 
-@dataclass(frozen=True, slots=True)
-class PageRequest:
+class PageRequest(msgspec.Struct, frozen=True):
     """The page that a client asks for."""
 
     wanted: EventFilter
@@ -92,8 +90,7 @@ class PageRequest:
         return self.before is not None
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
+class Page(msgspec.Struct, frozen=True):
     """A page that was read, in the order in which it was."""
 
     events: list[tuple[int, bytes]]

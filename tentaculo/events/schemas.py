@@ -6,7 +6,6 @@ import hashlib
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from enum import Enum, StrEnum
 from functools import lru_cache
 from itertools import accumulate
@@ -130,8 +129,7 @@ def kind_fault(name: str, kind: JsonKind, fields: Mapping[str, Any]) -> FieldErr
     return FieldError(name, f"must be {kind.phrase}, not {kind_phrase(fields[name])}")
 
 
-@dataclass(frozen=True, slots=True)
-class Schema:
+class Schema(msgspec.Struct, frozen=True):
     """What a canonical event of one type must hold."""
 
     type: str

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from aiohttp import web
 
 from tentaculo.gateway.layer_keeper import NotNowError
@@ -32,8 +32,7 @@ RETRY = 1.0
 """Seconds until a worker that is being started asks for it again."""
 
 
-@dataclass(frozen=True, slots=True)
-class AdminParts:
+class AdminParts(msgspec.Struct, frozen=True):
     """What the write API uses of a gateway."""
 
     generation: Callable[[], str]

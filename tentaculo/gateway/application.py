@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+import msgspec
 from aiohttp import web
 
 from tentaculo.config.schema import Config
@@ -58,8 +58,7 @@ if TYPE_CHECKING:
     from tentaculo.gateway.precursor_reports import PrecursorReports
 
 
-@dataclass(frozen=True, slots=True)
-class Parts:
+class Parts(msgspec.Struct, frozen=True):
     """The parts of a gateway that its own paths use."""
 
     config: Config

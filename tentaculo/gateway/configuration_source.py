@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+
+import msgspec
 
 from tentaculo.config.accepted_tokens import TokenSettings
 from tentaculo.config.environment import process_environment
@@ -16,8 +18,7 @@ from tentaculo.config.schema import Config
 from tentaculo.security.token_file import TokenFileError, accepted_tokens, token_file
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(msgspec.Struct, frozen=True):
     """A valid configuration that has been read, with all that belongs to it, and is not served yet."""
 
     config: Config

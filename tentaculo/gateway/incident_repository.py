@@ -9,10 +9,11 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
+import msgspec
 import structlog
 
 from tentaculo.config.schema import Config
@@ -51,8 +52,7 @@ _MOST_NOTES = 200
 _MOST_ACKNOWLEDGEMENTS = 500
 
 
-@dataclass(frozen=True, slots=True)
-class IncidentPage:
+class IncidentPage(msgspec.Struct, frozen=True):
     """The result of a query for incidents."""
 
     incidents: tuple[Incident, ...]

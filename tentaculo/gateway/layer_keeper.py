@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from threading import Lock
 from typing import Protocol
 
+import msgspec
 import structlog
 
 from tentaculo.config.change_layer import ChangeLayer, TimedOverride, locked, read_layer, write_layer
@@ -68,8 +68,7 @@ class UncertainError(Problem):
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Adoption:
+class Adoption(msgspec.Struct, frozen=True):
     """A layer that is to be served and kept in place of the one of `before`."""
 
     before: Sources

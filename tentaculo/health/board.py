@@ -7,9 +7,10 @@ probe result → threshold of its endpoint → combined with its requests → ag
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
+
+import msgspec
 
 from tentaculo.config.schema import Config
 from tentaculo.health.service_state import ServiceState, initial_state, representative
@@ -49,8 +50,7 @@ def _no_traffic(_: Endpoint) -> TrafficView:
     return TrafficView()
 
 
-@dataclass(frozen=True, slots=True)
-class ProbeUpdate:
+class ProbeUpdate(msgspec.Struct, frozen=True):
     """Everything that follows from one probe result. `Board.accept_result` returns it."""
 
     result: ProbeResult

@@ -12,7 +12,6 @@ import json
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any
@@ -58,8 +57,7 @@ _META_BYTES = 1024
 _MAX_DIGITS = 4000
 
 
-@dataclass(frozen=True, slots=True)
-class ProbeBody:
+class ProbeBody(msgspec.Struct, frozen=True):
     """A body as text."""
 
     text: str = ""

@@ -16,7 +16,6 @@ message changes it: while a receiver is unavailable its messages stay due, each 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -49,8 +48,7 @@ class NotificationKind(StrEnum):
     TEST = "test"
 
 
-@dataclass(frozen=True, slots=True)
-class Notification:
+class Notification(msgspec.Struct, frozen=True):
     """One message that is due on a channel, with all incidents it is about, as they were when it became due."""
 
     kind: NotificationKind
@@ -139,8 +137,7 @@ def _is_worse(severity: Health, before: Health) -> bool:
     return severity is Health.DOWN and before is not Health.DOWN
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(msgspec.Struct, frozen=True):
     """One message, ready for every channel."""
 
     id: str
@@ -154,8 +151,7 @@ class Message:
     """The same as JSON: `{"type", "timestamp", "data": {"title", "text", "page", "incidents"}}`."""
 
 
-@dataclass(frozen=True, slots=True)
-class MessageContext:
+class MessageContext(msgspec.Struct, frozen=True):
     """What messages say besides the incidents."""
 
     page: str

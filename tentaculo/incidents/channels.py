@@ -11,12 +11,13 @@ import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cache
 from threading import Thread
 from typing import Any, Protocol
+
+import msgspec
 
 from tentaculo import __version__
 from tentaculo.config.incidents import WebhookSettings, secret_bytes
@@ -31,8 +32,7 @@ _LEAST_UNIX_TIME = 1e9
 _SECONDS = re.compile(r"[0-9]+(?:\.[0-9]*)?")
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(msgspec.Struct, frozen=True):
     """The result of one attempt. A channel returns this and never raises."""
 
     is_done: bool

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Any, Final, NamedTuple, Protocol
@@ -166,8 +166,7 @@ PAGE_INCIDENTS: Final = 100
 """Incidents that are drawn beside them, the newest."""
 
 
-@dataclass(frozen=True, slots=True)
-class LogRequest:
+class LogRequest(msgspec.Struct, frozen=True):
     """Which part of the log is wanted."""
 
     wanted: EventFilter
@@ -186,15 +185,14 @@ class EventLink(NamedTuple):
     """The fact that says so."""
 
 
-@dataclass(frozen=True, slots=True)
-class LogPage:
+class LogPage(msgspec.Struct, frozen=True):
     """The part that was found."""
 
     events: tuple[Event, ...] = ()
     """In the order in which they happened, the newest first."""
     links: tuple[EventLink, ...] = ()
     """Among `events`."""
-    correlations: Mapping[int, str] = field(default_factory=dict)
+    correlations: Mapping[int, str] = msgspec.field(default_factory=dict)
     """By event, a value that others may share with it."""
     older: int | None = None
     """The id that the next older page is before; None where there is none."""

@@ -88,8 +88,7 @@ class BreakerView:
     """`reason` with its code and values."""
 
 
-@dataclass(frozen=True, slots=True)
-class Counts:
+class Counts(msgspec.Struct, frozen=True):
     """Number of successes and of failures."""
 
     ok: int = 0
@@ -102,8 +101,7 @@ class Counts:
 NOTHING = Counts()
 
 
-@dataclass(frozen=True, slots=True)
-class TrafficView:
+class TrafficView(msgspec.Struct, frozen=True):
     """Counts of the proxied requests of one endpoint. A client's own 4xx counts as ok; a client that left is not counted."""
 
     total: Counts = NOTHING
@@ -112,8 +110,7 @@ class TrafficView:
     """Within the breaker's window; counted from the first failure in it, or from the first doubt of the probes."""
 
 
-@dataclass(frozen=True, slots=True)
-class ConcurrencyView:
+class ConcurrencyView(msgspec.Struct, frozen=True):
     """How many requests of one service may be in flight, as this process limits them."""
 
     limit: int | None
@@ -323,8 +320,7 @@ class ServiceView:
         return min((view.breaker for view in self.upstreams), key=lambda breaker: order.index(breaker.state))
 
 
-@dataclass(frozen=True, slots=True)
-class Transition:
+class Transition(msgspec.Struct, frozen=True):
     """The health of one service has changed, or only its root cause or kind: then `before` equals `after`."""
 
     service: str
@@ -360,8 +356,7 @@ class StateChange:
         return self.reason if self.cause is None else self.cause
 
 
-@dataclass(frozen=True, slots=True)
-class LastHeartbeat:
+class LastHeartbeat(msgspec.Struct, frozen=True):
     """The last heartbeat of a service, as it is stored."""
 
     service: str

@@ -8,6 +8,8 @@ from datetime import UTC, datetime, timedelta
 from math import ceil
 from typing import NamedTuple
 
+import msgspec
+
 from tentaculo.model.event import Event
 from tentaculo.model.health import Health
 from tentaculo.model.history import DAY, MINUTE
@@ -81,8 +83,7 @@ class IncidentSpan(NamedTuple):
     severity: Health
 
 
-@dataclass(frozen=True, slots=True)
-class IncidentTotals:
+class IncidentTotals(msgspec.Struct, frozen=True):
     """How many incidents there were, and how long."""
 
     count: int = 0
@@ -147,16 +148,14 @@ def incident_days(
     return tuple(IncidentDay(day, worst.get(day), counts[day], day in known) for day in counts)
 
 
-@dataclass(frozen=True, slots=True)
-class IncidentSummary:
+class IncidentSummary(msgspec.Struct, frozen=True):
     """The incidents of one service, or of all, without their texts."""
 
     totals: IncidentTotals = IncidentTotals()
     days: tuple[IncidentDay, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class IncidentContext:
+class IncidentContext(msgspec.Struct, frozen=True):
     """What one incident is compared with."""
 
     earlier: tuple[Incident, ...] = ()

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, tzinfo
 from typing import Final, NamedTuple
 
+import msgspec
 
-@dataclass(frozen=True, slots=True)
-class Switched:
+
+class Switched(msgspec.Struct, frozen=True):
     """A service that somebody has switched on or off until a moment, whatever the configuration says."""
 
     is_on: bool

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from math import sqrt
 from typing import Final
+
+import msgspec
 
 from tentaculo.model.history import HOUR, MINUTE, Period, RouteCount, Tally
 
@@ -22,8 +23,7 @@ def recent_end(now: int) -> int:
     return (now - _LATE) // MINUTE * MINUTE
 
 
-@dataclass(frozen=True, slots=True)
-class WorstMinute:
+class WorstMinute(msgspec.Struct, frozen=True):
     """The minute of the last hour in which the greatest share of the probes and requests failed."""
 
     start: int
@@ -55,19 +55,18 @@ def share_interval(part: int, whole: int) -> tuple[float, float]:
     return (middle - half if part else 0.0), (middle + half if part < whole else 1.0)
 
 
-@dataclass(frozen=True, slots=True)
-class RecentRates:
+class RecentRates(msgspec.Struct, frozen=True):
     """What one service did in the last complete minutes."""
 
     until: int
     """The end of the last of them, in seconds since 1970."""
     minutes: int
     """Of how many anything is known: fewer than all after a start, or while nothing was stored."""
-    probes: Tally = field(default_factory=Tally)
-    requests: Tally = field(default_factory=Tally)
+    probes: Tally = msgspec.field(default_factory=Tally)
+    requests: Tally = msgspec.field(default_factory=Tally)
     worst: WorstMinute | None = None
     """None where nothing failed in the last hour."""
-    routes: Mapping[str, RouteCount] = field(default_factory=dict)
+    routes: Mapping[str, RouteCount] = msgspec.field(default_factory=dict)
     """The requests by the name of their route; a route without requests is left out."""
 
     @property
@@ -95,8 +94,7 @@ _LEAST_LATENCIES: Final = 10
 """Latencies that an hour must have for its percentile to count: that of a few says nothing."""
 
 
-@dataclass(frozen=True, slots=True)
-class UsualRates:
+class UsualRates(msgspec.Struct, frozen=True):
     """The medians of one service over the same hour, in UTC, of the last seven days that are known.
 
     A median is the same whether one day had an outage, a gap or the wrong time.

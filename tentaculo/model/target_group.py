@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+import msgspec
+
 
 class Chosen(Enum):
     """Why a request went to its target."""
@@ -29,8 +31,7 @@ class TargetRecord:
     """From 0 to 1; None where nothing was learned."""
 
 
-@dataclass(frozen=True, slots=True)
-class TargetView:
+class TargetView(msgspec.Struct, frozen=True):
     """One target as it is now, in this process."""
 
     name: str
@@ -50,8 +51,7 @@ class TargetView:
     """With which the next request goes to it; 0 while its circuit breaker is open."""
 
 
-@dataclass(frozen=True, slots=True)
-class GroupView:
+class GroupView(msgspec.Struct, frozen=True):
     """The group of one route."""
 
     service: str

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 from tentaculo.config.rotation import RotationSettings
 from tentaculo.model.failure import Failure, Problem, UpstreamError
@@ -84,8 +85,7 @@ class Rewards(Protocol):
 Learning = Callable[[RotationSettings], tuple[Chooser, Rewards]]
 
 
-@dataclass(frozen=True, slots=True)
-class ProxyDependencies:
+class ProxyDependencies(msgspec.Struct, frozen=True):
     """What the proxy asks of the rest of the gateway."""
 
     responses: Responses

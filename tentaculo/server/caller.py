@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import quote
 
+import msgspec
 from aiohttp import web
 
 from tentaculo.model.native_paths import READS
@@ -36,8 +36,7 @@ OPENED_BELOW = ("/vx11/incidents/", "/vx11/history/")
 _MOST_NEXT = 512
 
 
-@dataclass(frozen=True, slots=True)
-class Sender:
+class Sender(msgspec.Struct, frozen=True):
     """Who sends a request to a native path, and from where."""
 
     inbound: InboundRequest

@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 
@@ -29,8 +28,7 @@ HTML = "text/html; charset=utf-8"
 _CHALLENGE = 'Bearer realm="Tentaculo Link"'
 
 
-@dataclass(frozen=True, slots=True)
-class Rendered:
+class Rendered(msgspec.Struct, frozen=True):
     """A response ready to be sent. `headers` holds everything but Content-Type and Content-Length."""
 
     status: int

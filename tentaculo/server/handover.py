@@ -18,8 +18,8 @@ import socket
 import subprocess
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 
+import msgspec
 import structlog
 
 from tentaculo.config.environment import HANDOVER, with_notification_socket
@@ -242,13 +242,12 @@ class Handover:
         return True
 
 
-@dataclass(frozen=True, slots=True)
-class ProcessContext:
+class ProcessContext(msgspec.Struct, frozen=True):
     """What the process of a gateway has from others, and how it is replaced."""
 
-    manager: ServiceManager = field(default_factory=ServiceManager)
+    manager: ServiceManager = msgspec.field(default_factory=ServiceManager)
     handover: Handover | None = None
     """None for a process that cannot be replaced."""
     predecessor: Predecessor | None = None
     """The process that this one replaces."""
-    inherited: InheritedSockets = field(default_factory=InheritedSockets)
+    inherited: InheritedSockets = msgspec.field(default_factory=InheritedSockets)

@@ -15,9 +15,9 @@ import struct
 import sys
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from enum import Enum
 
+import msgspec
 import structlog
 
 from tentaculo.net.tcp import TcpSocket, limit_stall, local_url
@@ -99,8 +99,7 @@ BACKLOG = 4096
 """Connections that the kernel keeps while the gateway is busy."""
 
 
-@dataclass(frozen=True, slots=True)
-class ListeningAddresses:
+class ListeningAddresses(msgspec.Struct, frozen=True):
     """Where a running gateway listens."""
 
     addresses: tuple[tuple[str, int], ...]

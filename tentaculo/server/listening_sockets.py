@@ -8,7 +8,8 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+
+import msgspec
 
 from tentaculo.server.listeners import BACKLOG, CannotListenError
 
@@ -21,8 +22,7 @@ class UnusableSocketError(ValueError):
     """An inherited descriptor is no listening TCP socket. The text is for the operator."""
 
 
-@dataclass(frozen=True, slots=True)
-class InheritedSockets:
+class InheritedSockets(msgspec.Struct, frozen=True):
     """Listening sockets that were open before this process."""
 
     sockets: tuple[socket.socket, ...] = ()

@@ -6,9 +6,9 @@ A reload makes new rules and puts them in place at once.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 from aiohttp import web
 
 from tentaculo.net.inbound_request import InboundRequest
@@ -35,8 +35,7 @@ class Stamp:
         return f"<Stamp {id(self):x}>"
 
 
-@dataclass(frozen=True, slots=True)
-class RequestRules:
+class RequestRules(msgspec.Struct, frozen=True):
     """The rules by which a request is judged. Each request is judged by those of one generation, from begin to end."""
 
     native: Handler
@@ -52,7 +51,7 @@ class RequestRules:
     """The limits of requests; None where there are none."""
     networks: RouteNetworks | None = None
     """From which networks clients may use each route; None where every route is for all."""
-    stamp: Stamp = field(default_factory=Stamp)
+    stamp: Stamp = msgspec.field(default_factory=Stamp)
 
 
 class JudgedRequest:

@@ -6,11 +6,11 @@ import base64
 import functools
 import tomllib
 from collections.abc import Iterable
-from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from aiohttp import web
 
 if TYPE_CHECKING:
@@ -69,8 +69,7 @@ def _environment() -> jinja2.Environment:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Inline:
+class Inline(msgspec.Struct, frozen=True):
     """A style sheet or script that stands inside the page, and the CSP source that allows exactly it."""
 
     text: str

@@ -7,7 +7,6 @@ import json
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from itertools import chain, compress
@@ -100,8 +99,7 @@ _LAST = (
 """The last id that was given, the bytes that count, and the greatest id of a row; None where there is none."""
 
 
-@dataclass(frozen=True, slots=True)
-class EventRetention:
+class EventRetention(msgspec.Struct, frozen=True):
     """Which events stay. Those of the gateway itself stay as long as its incidents, which they explain."""
 
     before: datetime | None

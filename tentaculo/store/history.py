@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from sqlalchemy import (
     ColumnElement,
     Connection,
@@ -252,8 +252,7 @@ LATELY = 3
 """How many ended hours, and days, are looked at unless all are."""
 
 
-@dataclass(frozen=True, slots=True)
-class Retention:
+class Retention(msgspec.Struct, frozen=True):
     """For how many seconds the rows of each span are kept."""
 
     minutes: int
@@ -266,8 +265,7 @@ class Retention:
         return cls(kept.hours_of_minutes * HOUR, kept.days_of_hours * DAY, kept.years_of_days * 365 * DAY)
 
 
-@dataclass(frozen=True, slots=True)
-class RollUpRequest:
+class RollUpRequest(msgspec.Struct, frozen=True):
     """One request to bring history up to date."""
 
     now: int

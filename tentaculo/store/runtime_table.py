@@ -8,10 +8,10 @@ name are never touched.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import msgspec
 from sqlalchemy import ColumnClause, Connection, DateTime, String, bindparam, column, func, inspect, select, table
 from sqlalchemy.engine.interfaces import ReflectedIndex
 from sqlalchemy.exc import NoSuchTableError
@@ -65,8 +65,7 @@ def _is_whole_and_unique(index: ReflectedIndex) -> bool:
     return bool(index["unique"]) and not any(key.endswith("_where") for key in index.get("dialect_options", {}))
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
+class Written(msgspec.Struct, frozen=True):
     """What one write did: how many rows, and which columns the table has of those a row could fill."""
 
     rows: int
