@@ -18,6 +18,7 @@ from click.testing import CliRunner
 
 from tentaculo.cli.main import cli
 from tests.support.gateway_process import ROOT, clean_environment
+from tests.support.repeat import TESTED_IN
 
 PACKAGE = ROOT / "tentaculo"
 GROUND = {"model": set(), "config": {"model"}}
@@ -75,28 +76,6 @@ SAME_STEM: dict[str, str] = {
 }
 """File stems that stand in two packages or more, with the reason."""
 MIRRORED = {"server", "proxy", "upstream", "health", "incidents", "insight", "events", "store"}
-TESTED_IN: dict[str, str] = {
-    # The exchange with a client: tested on the wire, where both ways of serving must behave in the same way.
-    "proxy/attempts": "wire/test_stale_connections",
-    "proxy/exchange": "wire/test_failures",
-    "proxy/generation": "gateway/test_generation",
-    "proxy/handler": "wire/test_forwarding",
-    "proxy/hedging": "wire/test_hedging",
-    "proxy/proxied_request": "wire/test_state_machine",
-    "proxy/rotated_exchange": "wire/test_rotation",
-    "proxy/state": "wire/test_application",
-    "proxy/target_group": "wire/test_rotation",
-    "proxy/upload": "wire/test_streaming",
-    "health/service_state": "health/test_board",
-    "server/route_entries": "server/test_route_table",
-    "server/request_receiver": "server/test_connection",
-    "server/event_stream": "events/test_stream",
-    "server/rules": "gateway/test_generation",
-    "upstream/connection": "upstream/test_pool",
-    "store/migrate": "migrations/test_shapes",
-    "store/worker_thread": "store/test_client_faults",
-}
-"""Modules without a test file of their name, with the test file that has their cases."""
 MAX_LINES = 420
 NAME = "Tentáculo Link"
 STARTS_A_TASK = {"create_task", "ensure_future", "run_coroutine_threadsafe", "Task"}

@@ -14,7 +14,7 @@ import pytest
 from tentaculo.tasks import TaskGroup
 from tests.conftest import Live, living
 from tests.support.waits import eventually
-from tests.support.wire import Wire, answering, dial, ok, upstream
+from tests.support.wire import WEBSOCKET, Wire, answering, dial, ok, upstream
 
 pytestmark = pytest.mark.usefixtures("both_ways")
 BODY = b'{"source": "a", "type": "b", "payload": {}}'
@@ -114,15 +114,13 @@ async def test_a_request_of_the_gateway_itself_whose_body_arrives(tmp_path: Path
         assert response.get("connection") == "close"
 
 
-WEBSOCKET = (
-    b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
-    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-)
-
-
 @pytest.mark.parametrize(
     ("path", "lines"),
-    [(b"/ws", WEBSOCKET), (b"/events/stream", b""), (b"/status", b"Accept: text/event-stream\r\n")],
+    [
+        (b"/ws", b"".join(b"%b\r\n" % line for line in WEBSOCKET)),
+        (b"/events/stream", b""),
+        (b"/status", b"Accept: text/event-stream\r\n"),
+    ],
 )
 async def test_what_would_not_end_by_itself_is_refused_in_a_stop_as_such(
     tmp_path: Path, path: bytes, lines: bytes

@@ -23,13 +23,9 @@ from tests.support.databases import sqlite
 from tests.support.deployments import Deployment
 from tests.support.gateway_process import TOKEN as PROCESS_TOKEN
 from tests.support.runtime_tables import opened
-from tests.support.wire import Response, dial
+from tests.support.wire import WEBSOCKET, Response, dial
 
 HTML = b"Accept: text/html,application/xhtml+xml,*/*;q=0.8"
-WEBSOCKET = (
-    *(b"Connection: Upgrade", b"Upgrade: websocket", b"Sec-WebSocket-Version: 13"),
-    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
-)
 PRIVATE = {"open_status": False}
 
 

@@ -13,18 +13,12 @@ from tentaculo.security.sessions import Sessions
 from tentaculo.security.tickets import Tickets
 from tests.conftest import TOKEN, Live, Start
 from tests.support.waits import eventually
-from tests.support.wire import Response, answering, dial, ok, upstream
+from tests.support.wire import WEBSOCKET, Response, answering, dial, ok, upstream
 
 pytestmark = pytest.mark.usefixtures("both_ways")
 
 ORIGIN = b"http://localhost:8020"
 TRUSTED = {"port": 0, "grace": 1, "trusted_proxies": ["127.0.0.0/8"]}
-WEBSOCKET = (
-    b"Connection: Upgrade",
-    b"Upgrade: websocket",
-    b"Sec-WebSocket-Version: 13",
-    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
-)
 OPEN = {"open_websocket": True}
 AUTH = b"X-VX11-Token: " + TOKEN.encode()
 BEARER = b"Authorization: Bearer " + TOKEN.encode()

@@ -1,9 +1,9 @@
 """Repeat the tests that a change touches, to find the ones that fail now and then: `make test-flaky N=20`.
 
 The change is everything that differs from the common ancestor of HEAD and origin/main (else main), uncommitted and new
-files too. Its tests are the changed test files, and tests/X/test_Y.py for a changed tentaculo/X/Y.py. Each iteration
-seeds Python's hashes, Hypothesis and the order of the files with its own number. The first failure ends the run, and
-the command that repeats it is printed.
+files too. Its tests are the changed test files, and tests/X/test_Y.py for a changed tentaculo/X/Y.py, or the file that
+`TESTED_IN` names for it. Each iteration seeds Python's hashes, Hypothesis and the order of the files with its own
+number. The first failure ends the run, and the command that repeats it is printed.
 """
 
 from __future__ import annotations
@@ -18,6 +18,28 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 ROOT = Path(__file__).parent.parent.parent
+TESTED_IN: dict[str, str] = {
+    # The exchange with a client: tested on the wire, where both ways of serving must behave in the same way.
+    "proxy/attempts": "wire/test_stale_connections",
+    "proxy/exchange": "wire/test_failures",
+    "proxy/generation": "gateway/test_generation",
+    "proxy/handler": "wire/test_forwarding",
+    "proxy/hedging": "wire/test_hedging",
+    "proxy/proxied_request": "wire/test_state_machine",
+    "proxy/rotated_exchange": "wire/test_rotation",
+    "proxy/state": "wire/test_application",
+    "proxy/target_group": "wire/test_rotation",
+    "proxy/upload": "wire/test_streaming",
+    "health/service_state": "health/test_board",
+    "server/route_entries": "server/test_route_table",
+    "server/request_receiver": "server/test_connection",
+    "server/event_stream": "events/test_stream",
+    "server/rules": "gateway/test_generation",
+    "upstream/connection": "upstream/test_pool",
+    "store/migrate": "migrations/test_shapes",
+    "store/worker_thread": "store/test_client_faults",
+}
+"""Modules without a test file of their name, with the test file that has their cases."""
 
 
 def git(*words: str) -> list[str]:
@@ -38,7 +60,9 @@ def files_for(changed: Iterable[str]) -> list[str]:
     for name in changed:
         path = PurePosixPath(name)
         if path.parts[0] == "tentaculo":
-            path = PurePosixPath("tests", *path.parts[1:-1], f"test_{path.name}")
+            module = PurePosixPath(*path.parts[1:]).with_suffix("").as_posix()
+            own = PurePosixPath("tests", *path.parts[1:-1], f"test_{path.name}")
+            path = PurePosixPath("tests", f"{TESTED_IN[module]}.py") if module in TESTED_IN else own
         is_test = path.parts[0] == "tests" and path.name.startswith("test_") and path.suffix == ".py"
         if is_test and (ROOT / path).is_file():
             found.add(str(path))

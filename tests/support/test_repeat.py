@@ -11,6 +11,7 @@ from tests.support.repeat import files_for, repeat
 CHANGED = [
     "README.md",
     "tentaculo/model/text.py",
+    "tentaculo/proxy/exchange.py",
     "tentaculo/model/__init__.py",
     "tests/store/conftest.py",
     "tests/test_tasks.py",
@@ -20,7 +21,7 @@ CHANGED = [
 
 
 def test_the_files_for_a_change_are_its_test_files_and_those_of_its_modules() -> None:
-    assert files_for(CHANGED) == ["tests/model/test_text.py", "tests/test_tasks.py"]
+    assert files_for(CHANGED) == ["tests/model/test_text.py", "tests/test_tasks.py", "tests/wire/test_failures.py"]
 
 
 @pytest.mark.parametrize(("worst", "code", "runs"), [(1, 0, 3), (2, 1, 2)], ids=["passes", "fails in the second"])

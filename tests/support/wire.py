@@ -14,6 +14,13 @@ from typing import TypeAlias
 TIMEOUT = 10.0
 """Seconds that any one step of a test may take."""
 
+WEBSOCKET = (
+    b"Connection: Upgrade",
+    b"Upgrade: websocket",
+    b"Sec-WebSocket-Version: 13",
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+)
+"""Header lines of the request that opens a WebSocket, without their ends."""
 Reader: TypeAlias = asyncio.StreamReader
 Writer: TypeAlias = asyncio.StreamWriter
 

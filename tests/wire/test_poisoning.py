@@ -7,7 +7,6 @@ get what the answer's framing says, or an error; the next request over the same 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,6 +25,7 @@ from tests.support.wire import (
     read_request,
     upstream,
 )
+from tests.wire.trials import Tally
 from tests.wire.tricks import Meaning, Trick, read_answer, tricks
 
 LANES = 24
@@ -57,14 +57,6 @@ class Lane:
             self.sent.set()
             if self.ends:
                 return
-
-
-@dataclass
-class Tally:
-    """What came of the tricks."""
-
-    kinds: Counter[str] = field(default_factory=Counter)
-    faults: list[str] = field(default_factory=list)
 
 
 async def _ask(wire: Wire, method: bytes, target: str) -> Response | None:

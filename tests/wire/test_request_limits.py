@@ -11,18 +11,24 @@ import pytest
 
 from tests.conftest import TOKEN, Live, Start
 from tests.support.waits import eventually
-from tests.support.wire import Reader, Request, Response, Upstream, Writer, answering, dial, ok, read_request, upstream
+from tests.support.wire import (
+    WEBSOCKET,
+    Reader,
+    Request,
+    Response,
+    Upstream,
+    Writer,
+    answering,
+    dial,
+    ok,
+    read_request,
+    upstream,
+)
 
 pytestmark = pytest.mark.usefixtures("both_ways")
 
 TRUSTED = {"port": 0, "grace": 1, "trusted_proxies": ["127.0.0.0/8"]}
 AUTH = b"X-VX11-Token: " + TOKEN.encode()
-WEBSOCKET = (
-    b"Connection: Upgrade",
-    b"Upgrade: websocket",
-    b"Sec-WebSocket-Version: 13",
-    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
-)
 SWITCHING = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
 ITEM = re.compile(r'"([^"]*)"((?:;[a-z]+=[^;,]+)*)')
 

@@ -20,18 +20,12 @@ from tests.conftest import TOKEN, Live, Start
 from tests.support.databases import sqlite
 from tests.support.runtime_tables import opened
 from tests.support.waits import eventually
-from tests.support.wire import Response, Upstream, answering, dial, ok, upstream
+from tests.support.wire import WEBSOCKET, Response, Upstream, answering, dial, ok, upstream
 
 pytestmark = pytest.mark.usefixtures("both_ways")
 
 AUTH = b"X-VX11-Token: " + TOKEN.encode()
 STREAM = b"Accept: text/event-stream"
-WEBSOCKET = (
-    b"Connection: Upgrade",
-    b"Upgrade: websocket",
-    b"Sec-WebSocket-Version: 13",
-    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
-)
 SWITCHING = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
 FOREIGN = f"{'a' * 8}.{'b' * 32}"
 """The form of a ticket of another process."""
