@@ -34,7 +34,7 @@ class ServiceManager:
 
     def reloading(self) -> None:
         """A reload begins. `ready` is due when it is over, also where it changed nothing."""
-        # The time tells the manager which of its orders to reload this one is the response to.
+        # By the time the manager knows to which of its orders to reload this is the response.
         self._send("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
 
     def stopping(self) -> None:

@@ -65,7 +65,7 @@ class MessageBoundaries:
         found = data.find(HEAD_END, position, limit)
         return limit if found < 0 else found + 4
 
-    def went_on(self, piece: bytes) -> None:
+    def continued(self, piece: bytes) -> None:
         """No request began in `piece`, and no chunked body ended in it."""
         if self._due:
             self._due -= len(piece)

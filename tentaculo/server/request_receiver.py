@@ -172,12 +172,12 @@ class RequestReceiver(AiohttpHandler):
                 self._break_body(body, "the body's framing is broken")
             self._begin(waiting, piece)
         elif body is None or self.payload_parser is not None:
-            self._boundaries.went_on(piece)
+            self._boundaries.continued(piece)
         elif self._is_chunked and body.is_eof():
             self._is_chunked = False
             self._boundaries.ended(piece)
         else:
-            self._boundaries.went_on(piece)
+            self._boundaries.continued(piece)
             if self._is_chunked:
                 self._weigh(body, len(piece), body.total_bytes - before)
             self._keep_what_follows(body)

@@ -50,7 +50,7 @@ class LineWriter:
         self._shares = shares
         self._on_dropped = on_dropped
         self._counting = Lock()
-        self._told = 0
+        self._reported = 0
         self._waiting: deque[tuple[Render, Any]] = deque()
         self.dropped = 0
         """Lines dropped because the stream was too slow or gone."""
@@ -121,10 +121,10 @@ class LineWriter:
             self.dropped += count
 
     def _tell(self) -> None:
-        missing = self.dropped - self._told
+        missing = self.dropped - self._reported
         # Not into a queue that is still full: this line would be the next one dropped.
         if missing and self._on_dropped is not None and len(self._waiting) <= MAX_WAITING // 2:
-            self._told += missing
+            self._reported += missing
             self._on_dropped(missing)
 
 

@@ -65,24 +65,24 @@ def entries(
 ) -> list[Entry]:
     """The newest entries since `since`, and of the incidents the newest whenever they began: messages lead to them.
 
-    A change of state that an incident tells is not told twice. `mutes` are those that are known of an incident, the oldest
+    A change of state that an incident shows is not shown twice. `mutes` are those that are known of an incident, the oldest
     first, by its id; the latest one is known without. `now` is in the zone of the page.
     """
     known = list(incidents)
-    changed = chain.from_iterable(untold([incident for incident, _ in known], changes, now))
+    changed = chain.from_iterable(changes_without_incident([incident for incident, _ in known], changes, now))
     return listed(known, changed, events, since, now, t, mutes)
 
 
-def untold(
+def changes_without_incident(
     incidents: Iterable[Incident], changes: Mapping[str, Sequence[StateChange]], now: datetime
 ) -> Iterator[list[StateChange]]:
-    """The last changes of state of each service that no incident tells."""
-    told: dict[str, list[tuple[datetime, datetime]]] = {}
+    """The last changes of state of each service that no incident shows."""
+    shown: dict[str, list[tuple[datetime, datetime]]] = {}
     for incident in incidents:
         span = incident.started_at - _MARGIN, (incident.ended_at or now) + _MARGIN
-        told.setdefault(incident.root, []).append(span)
+        shown.setdefault(incident.root, []).append(span)
     for service, known in changes.items():
-        spans = _joined(told.get(service, ()))
+        spans = _joined(shown.get(service, ()))
         starts = [start for start, _ in spans]
         found: list[StateChange] = []
         for change in reversed(known):
@@ -97,14 +97,14 @@ def untold(
 
 def listed(
     known_incidents: Sequence[tuple[Incident, Sequence[Note]]],
-    untold: Iterable[StateChange],
+    changes_without_incident: Iterable[StateChange],
     events: Iterable[Event],
     since: datetime,
     now: datetime,
     t: Language,
     mutes: Mapping[int, Sequence[Mute]] = NO_MUTES,
 ) -> list[Entry]:
-    """The same entries, of the changes that `untold` gave."""
+    """The same entries, of the changes that `changes_without_incident` gave."""
     # No entry of another incident is among the newest, and to word hundreds takes long.
     newest = nlargest(MOST_INCIDENTS, known_incidents, key=lambda one: one[0].started_at)
     latest = nlargest(MOST, known_incidents, key=_last_moment)
@@ -115,7 +115,7 @@ def listed(
             found += _of_incident(incident, notes, now, t)
             found += _of_mutes(incident, mutes.get(incident.id, ()), now, t)
     # Only the newest are worded: of a thousand services there are thousands.
-    found += [_of_change(change, t) for change in nlargest(MOST, untold, key=_moment_of_change)]
+    found += [_of_change(change, t) for change in nlargest(MOST, changes_without_incident, key=_moment_of_change)]
     found += [_of_event(event, t) for event in nlargest(MOST, events, key=_moment_of_event)]
     found.sort(key=lambda entry: entry.at, reverse=True)
     anchored = [entry for entry in found if entry.anchor][:MOST_INCIDENTS]

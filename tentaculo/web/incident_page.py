@@ -195,7 +195,7 @@ class IncidentPage:
                     one.at,
                     wording.clock(one.at, now, t),
                     printable(one.channel, 40) or t("summary.a_channel"),
-                    incident_words.told(one, t),
+                    incident_words.attempted(one, t),
                 )
                 for one in sorted(incident.delivery_log, key=lambda one: one.at, reverse=True)
             ],
@@ -244,13 +244,13 @@ class IncidentPage:
         found = await self._reports.read(incident.id, lambda: self._report(incident))
         if found is None:
             return []
-        told = [one for one in found.precursors if one.is_claimed or incident.id in one.before]
+        shown = [one for one in found.precursors if one.is_claimed or incident.id in one.before]
         return [
             (
                 precursor_rows.sentence(found, one, t),
                 "" if one.q is None else f"q = {precursor_rows.probability(one.q, t)}",
             )
-            for one in told[:_MOST_SAID]
+            for one in shown[:_MOST_SAID]
         ]
 
     async def _report(self, incident: Incident) -> ServicePrecursors | None:

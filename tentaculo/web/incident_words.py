@@ -132,13 +132,13 @@ def said(note: Note, now: datetime, t: Language, most: int | None = None) -> Sai
     return SaidNote(note.at, wording.clock(note.at, now, t), printable(note.author, 80) or t("summary.somebody"), text)
 
 
-def told(delivery: DeliveryRecord, t: Language) -> str:
+def attempted(delivery: DeliveryRecord, t: Language) -> str:
     """What a message of a channel said, and what became of it: `It began: delivered at the first attempt`."""
     key = _KINDS.get(delivery.kind)
     about = printable(delivery.kind, 40) if key is None else t(key)
     if delivery.messages > 1:
         about = t("incident.messages", about=about, count=delivery.messages)
-    return t("incident.told", about=about, outcome=_outcome(delivery, t))
+    return t("incident.attempted", about=about, outcome=_outcome(delivery, t))
 
 
 def _outcome(delivery: DeliveryRecord, t: Language) -> str:

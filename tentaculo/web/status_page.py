@@ -233,11 +233,13 @@ class StatusPage:
         notes = {incident.id: noted for incident, noted in fleet.incidents}
         known = {one.id: one for one in found.incidents} | {one.id: one for one, _ in fleet.incidents}
         incidents = [(one, notes.get(one.id, ())) for one in known.values()]
-        untold = await self._slices.collect(activity.untold(known.values(), found.changes, fleet.now))
+        changes_without_incident = await self._slices.collect(
+            activity.changes_without_incident(known.values(), found.changes, fleet.now)
+        )
         await _leave()
         return activity.listed(
             incidents,
-            chain.from_iterable(untold),
+            chain.from_iterable(changes_without_incident),
             found.events,
             fleet.now - timedelta(seconds=fleet.range.seconds),
             fleet.local_now,

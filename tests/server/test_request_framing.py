@@ -60,7 +60,7 @@ def pieces(seams: MessageBoundaries, segments: list[bytes], requests: list[Shape
             elif any(chunked and before < end <= at for _, _, end, chunked in ends):
                 seams.ended(piece)
             else:
-                seams.went_on(piece)
+                seams.continued(piece)
 
 
 @given(st.lists(shapes(), min_size=1, max_size=6), st.lists(st.integers(0, 200_000), max_size=6))
@@ -80,10 +80,10 @@ def test_a_start_is_never_held_to_be_where_none_is(requests: list[Shape], cuts: 
 
 def test_an_empty_piece_changes_nothing() -> None:
     seams = MessageBoundaries()
-    seams.went_on(b"")
+    seams.continued(b"")
     assert seams.is_at_start
     seams.began(3)
-    seams.went_on(b"")
+    seams.continued(b"")
     assert not seams.is_at_start
     assert seams.cut(b"abcdef", 0) == 3
 
@@ -103,7 +103,7 @@ def test_an_empty_line_may_end_a_chunked_body_however_it_is_cut() -> None:
             seams.began(None)
             if cut:
                 assert seams.cut(data[:cut], 0) == cut
-                seams.went_on(data[:cut])
+                seams.continued(data[:cut])
             rest = data[cut:]
             assert seams.cut(rest + BARE[0], 0) == len(rest)
             seams.ended(rest)
@@ -114,7 +114,7 @@ def test_what_is_lost_stays_lost() -> None:
     seams = MessageBoundaries()
     seams.lost()
     assert seams.cut(BARE[0] * 3, 0) == len(BARE[0]) * 3
-    seams.went_on(BARE[0] * 3)
+    seams.continued(BARE[0] * 3)
     assert not seams.is_at_start
 
 
