@@ -109,10 +109,11 @@ class EarlyWarnings:
         while True:
             pause = RETRY
             with suppress(StoreUnavailable, LeaseLost):
-                await self.look()
+                last = await self.look()
                 if not self._limits:
                     return
-                pause = BIN - (self._now().timestamp() - LATE) % BIN
+                # The next bin may be complete already: a look takes time, and a timer may be early.
+                pause = min(max((last + 2) * BIN + LATE - self._now().timestamp(), 0), BIN)
             await asyncio.sleep(pause)
 
     def note_probe(self, result: ProbeResult) -> None:
@@ -120,8 +121,11 @@ class EarlyWarnings:
         if result.gauges and self._is_watched(result.upstream.service):
             self._collector.add(result)
 
-    async def look(self) -> None:
-        """Look at the bins that are complete and new. Raises `StoreUnavailable` and `LeaseLost`; then look again."""
+    async def look(self) -> int:
+        """Look at the bins that are complete and new; returns the last one.
+
+        Raises `StoreUnavailable` and `LeaseLost`; then look again.
+        """
         number = self._last_complete()
         await self._save_gauges(number)
         if self._last is None:
@@ -138,6 +142,7 @@ class EarlyWarnings:
         self._last = number
         self._counts.open = len(self._open)
         await self._save()
+        return number
 
     def _last_complete(self) -> int:
         return int(self._now().timestamp() - LATE) // BIN - 1

@@ -430,6 +430,25 @@ async def test_what_ends_while_the_first_read_waits_for_the_database_is_new(
         await away.close()
 
 
+async def test_a_bin_that_is_complete_while_the_loop_looks_is_next(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A timer may be a millisecond early, and the look takes longer than that."""
+    loop, complete = Loop(bench, monkeypatch), START + BIN + LATE
+    began_and_looked = 2
+
+    def time() -> datetime:
+        loop.looks += 1
+        return datetime.fromtimestamp(complete - 0.001 if loop.looks <= began_and_looked else complete + 0.01, UTC)
+
+    monkeypatch.setattr(loop, "time", time)
+    try:
+        warnings = loop.start(bench.store)
+        await eventually(lambda: warnings._last == START // BIN, "the bin that is complete")
+    finally:
+        await loop.tasks.close()
+
+
 async def test_the_loop_looks_at_each_bin_and_goes_over_no_warning_twice(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
