@@ -94,7 +94,7 @@ class MessageBoundaries:
 
 _STANDARD = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH"))
 is_usual = re.compile(rb"(?:%b) [!-~]+ HTTP/1\.[01]\r\n" % b"|".join(sorted(_STANDARD))).match
-"""Whether a request that begins with some bytes has a line that is well formed and that the parser takes."""
+"""Whether a request that begins with some bytes has a line that is valid and that the parser takes."""
 # No longer than what a log line and a server's own table of methods take.
 _LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,64}) ((?:/|(?i:https?)://)[\x21-\x7e\x80-\xff]*) HTTP/1\.[01]\r\n")
 _BEGINNING = re.compile(rb"\r\Z|[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,64}(?: |\Z)")

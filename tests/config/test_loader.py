@@ -263,21 +263,19 @@ def test_nothing_shown_of_a_configuration_holds_a_secret(load_text: LoadText) ->
     assert SECRET not in repr(loaded)
 
 
+def output_of(script: str, folder: Path) -> str:
+    """What a new interpreter prints that runs `script` in `folder`."""
+    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, timeout=50, check=True)
+    return done.stdout
+
+
 def test_loading_takes_no_more_than_it_needs(tmp_path: Path) -> None:
     """What is only needed by some stays out of the memory of an idle gateway."""
     (tmp_path / "tentaculo.toml").write_text("[services.madre]\nurl = 'http://h'\nprobe = { contains = 'x' }\n")
     script = "import sys; from tentaculo.config.loader import load; load(environ={}); print(*sorted(sys.modules))"
-    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        cwd=tmp_path,
-        env=environ,
-        capture_output=True,
-        text=True,
-        timeout=50,
-        check=True,
-    )
-    loaded = set(done.stdout.split())
+    loaded = set(output_of(script, tmp_path).split())
     assert "msgspec" in loaded
     assert not loaded & {"pydantic", "re2", "aiohttp", "sqlalchemy", "asyncio"}
 
@@ -292,17 +290,7 @@ config = load(environ={"TENTACULO_TOKEN": 40 * "t", "TENTACULO_SERVER_PORT": "80
 assert config.server.port == 80
 print(keys_of.cache_info().currsize)
 """
-    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        cwd=tmp_path,
-        env=environ,
-        capture_output=True,
-        text=True,
-        timeout=50,
-        check=True,
-    )
-    assert int(done.stdout) == 3, "the sections Config, ServerSettings and Service"
+    assert int(output_of(script, tmp_path)) == 3, "the sections Config, ServerSettings and Service"
 
 
 def test_a_name_that_is_listed_and_claimed_is_named(load_text: LoadText) -> None:
