@@ -23,7 +23,18 @@ from tests.conftest import Live, Start, is_fast_path
 from tests.support.gateway_process import running_gateway
 from tests.support.needs import need
 from tests.support.waits import eventually
-from tests.support.wire import TIMEOUT, Reader, Upstream, Writer, answering, dial, ok, read_request, upstream
+from tests.support.wire import (
+    TIMEOUT,
+    Reader,
+    Upstream,
+    Writer,
+    answering,
+    dial,
+    ok,
+    read_request,
+    until_it_leaves,
+    upstream,
+)
 from tests.wire.asking import ask, problem
 from tests.wire.conftest import Service
 
@@ -406,3 +417,19 @@ async def test_a_download_over_tls_that_stands_still_takes_little_resident_memor
             await asyncio.sleep(1)
             found.append(resident_megabytes(gateway.process.pid))
         assert (found[1] - found[0]) * 1024 / transfers < 128
+
+
+async def test_the_end_of_an_upload_that_waits_is_counted(start: Start, service: Service) -> None:
+    """Its service has room for one request. What the body still holds does not end with the reading of the client."""
+    head = b"POST /s/ HTTP/1.1\r\nHost: h\r\nContent-Length: 16000\r\n\r\n"
+    async with upstream(until_it_leaves(b"\r\n\r\n")) as up:
+        live = await start(service(up.port), limits={"in_flight": 1})
+        memory = live.gateway.memory
+        async with dial(live.port) as first, dial(live.port) as second:
+            await first.send(b"GET /s/ HTTP/1.1\r\nHost: h\r\n\r\n")
+            await up.until(lambda: len(up.requests) == 1)
+            await second.send(head + bytes(4_000))
+            await eventually(lambda: memory.held > 0)
+            await second.send(bytes(12_000))
+            await eventually(lambda: memory.held >= 16_000)
+        await eventually(lambda: memory.held == 0)
