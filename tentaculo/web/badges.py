@@ -20,7 +20,7 @@ from tentaculo.model.history import DAY, HOUR, HistorySummary, Period, uptime_sh
 from tentaculo.model.page import PageInfo
 from tentaculo.model.service_rates import RecentRates
 from tentaculo.model.text import printable
-from tentaculo.server.accept_language import PARAMETER, asked_language
+from tentaculo.server.content_negotiation import LANGUAGE_PARAMETER, asked_language
 from tentaculo.server.native_routes import Slices
 from tentaculo.web import overview, wording
 from tentaculo.web.documents import Document
@@ -261,7 +261,7 @@ class Badges:
 def _language(request: web.Request) -> Language:
     """`?lang=` of the address, else what the reader's browser asks for. No cookie counts, so that caches can keep badges."""
     accepted = request.headers.get(hdrs.ACCEPT_LANGUAGE, "")
-    return language(asked_language(request.query.get(PARAMETER, ""), "", accepted))
+    return language(asked_language(request.query.get(LANGUAGE_PARAMETER, ""), "", accepted))
 
 
 def _invalid(t: Language) -> Badge:

@@ -18,7 +18,7 @@ from markupsafe import Markup, escape
 
 from tentaculo.model.text import format_duration
 from tentaculo.server import templating
-from tentaculo.server.accept_language import COOKIE, NAMES, PARAMETER, asked_language
+from tentaculo.server.content_negotiation import LANGUAGE_COOKIE, LANGUAGE_PARAMETER, LANGUAGES, asked_language
 
 _REMEMBERED: Final = 365 * 86400
 _LEAST_GROUPED: Final = {"es": 5}
@@ -124,7 +124,7 @@ def catalogue() -> Mapping[str, Mapping[str, str | list[str]]]:
 
 @functools.cache
 def language(code: str) -> Language:
-    """The language of a code of `NAMES`."""
+    """The language of a code of `LANGUAGES`."""
     texts = {key: one[code] for key, one in catalogue().items()}
     return Language(code, {key: one if isinstance(one, str) else (one[0], one[1]) for key, one in texts.items()})
 
@@ -133,11 +133,11 @@ def language_of(request: web.Request) -> str:
     """The code of the language in which to respond: the one that was chosen, else the one that the browser asks for."""
     cookies = ";".join(request.headers.getall(hdrs.COOKIE, ()))
     accepted = ",".join(request.headers.getall(hdrs.ACCEPT_LANGUAGE, ()))
-    return asked_language(request.query.get(PARAMETER, ""), cookies, accepted)
+    return asked_language(request.query.get(LANGUAGE_PARAMETER, ""), cookies, accepted)
 
 
 def remember(request: web.Request, response: web.Response) -> None:
     """Let the browser send the language again that `request` chose, to the status pages only."""
-    chosen = request.query.get(PARAMETER, "")
-    if chosen in NAMES:
-        response.set_cookie(COOKIE, chosen, path="/status", max_age=_REMEMBERED, httponly=True, samesite="Lax")
+    chosen = request.query.get(LANGUAGE_PARAMETER, "")
+    if chosen in LANGUAGES:
+        response.set_cookie(LANGUAGE_COOKIE, chosen, path="/status", max_age=_REMEMBERED, httponly=True, samesite="Lax")

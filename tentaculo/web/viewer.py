@@ -32,7 +32,7 @@ class Viewer:
     may_act: bool = False
     """Whether its token has the scope of the actions on the pages, so that they are offered."""
     language: str = "en"
-    """Of the page's text: a code of `languages.NAMES`."""
+    """Of the page's text: a code of `content_negotiation.LANGUAGES`."""
     can_sign_in: bool = True
     """Whether there is a sign-in. A gateway that asks for no token has none."""
 

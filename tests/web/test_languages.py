@@ -14,7 +14,7 @@ from tentaculo.model.early_warning import SIGNALS
 from tentaculo.model.reason import TEXTS as REASONS
 from tentaculo.model.request_phases import Phases
 from tentaculo.server import templating
-from tentaculo.server.accept_language import COOKIE, NAMES
+from tentaculo.server.content_negotiation import LANGUAGE_COOKIE, LANGUAGES
 from tentaculo.web.events_query import KINDS
 from tentaculo.web.languages import catalogue, language, language_of
 from tentaculo.web.timeline import RANGES
@@ -36,7 +36,7 @@ def placeholders(text: str) -> set[str]:
 
 def test_every_text_is_in_every_language() -> None:
     for key, texts in catalogue().items():
-        assert tuple(texts) == tuple(NAMES), key
+        assert tuple(texts) == tuple(LANGUAGES), key
         for text in texts.values():
             assert all(form.strip() for form in forms(text)), key
 
@@ -130,34 +130,43 @@ def test_values_are_escaped_in_markup() -> None:
 
 
 async def test_a_page_is_in_the_language_of_its_reader(gateway: Gateway) -> None:
-    for code in NAMES:
+    for code in LANGUAGES:
         async with gateway.client.get("/status", headers={"Accept-Language": f"{code}-XX, fr;q=0.5"}) as response:
             assert f'<html lang="{code}">' in await response.text()
             assert {"Accept-Language", "Cookie"} <= set(response.headers["Vary"].split(", "))
-            assert COOKIE not in response.cookies
+            assert LANGUAGE_COOKIE not in response.cookies
 
 
 async def test_a_chosen_language_is_remembered(gateway: Gateway) -> None:
     wanted = {"Accept-Language": "pt"}
     async with gateway.client.get("/status?range=7d&lang=es", headers=wanted) as response:
         assert '<html lang="es">' in await response.text()
-        cookie = response.cookies[COOKIE]
+        cookie = response.cookies[LANGUAGE_COOKIE]
         assert (cookie.value, cookie["path"], cookie["samesite"]) == ("es", "/status", "Lax")
-    remembered = wanted | {"Cookie": f"{COOKIE}=es"}
+    remembered = wanted | {"Cookie": f"{LANGUAGE_COOKIE}=es"}
     async with gateway.client.get("/status/services/hermes", headers=remembered) as response:
         text = await response.text()
         assert '<html lang="es">' in text
         assert 'href="?range=3h&amp;lang=en"' in text, "the other languages are one step away"
 
 
-@pytest.mark.parametrize("cookie", ["=;;=", f"{COOKIE}", f'{COOKIE}="es', "a" * 4000, f"{COOKIE}=fr; {COOKIE}=<b>"])
+@pytest.mark.parametrize(
+    "cookie",
+    [
+        "=;;=",
+        f"{LANGUAGE_COOKIE}",
+        f'{LANGUAGE_COOKIE}="es',
+        "a" * 4000,
+        f"{LANGUAGE_COOKIE}=fr; {LANGUAGE_COOKIE}=<b>",
+    ],
+)
 async def test_a_broken_cookie_changes_nothing(gateway: Gateway, cookie: str) -> None:
     async with gateway.client.get("/status", headers={"Cookie": cookie, "Accept-Language": "pt"}) as response:
         assert response.status == 200
         assert '<html lang="pt">' in await response.text()
 
 
-@pytest.mark.parametrize("part", ["a=b;", ";", "b;", " x", f"{COOKIE}=", f"{COOKIE}=es ", "; "])
+@pytest.mark.parametrize("part", ["a=b;", ";", "b;", " x", f"{LANGUAGE_COOKIE}=", f"{LANGUAGE_COOKIE}=es ", "; "])
 def test_the_cost_of_a_long_cookie_is_small(part: str) -> None:
     cookie = "a=1; " + part * (30_000 // len(part))
     request = make_mocked_request("GET", "/status", headers={"Cookie": cookie})
@@ -169,12 +178,12 @@ def test_the_cost_of_a_long_cookie_is_small(part: str) -> None:
 @pytest.mark.parametrize(
     ("cookie", "code"),
     [
-        (f"{COOKIE}=es", "es"),
-        (f"a=1;{COOKIE}=pt;b=2", "pt"),
-        (f'a="; {COOKIE}=es; ', "es"),
-        (f"x{COOKIE}=es", "en"),
-        (f"{COOKIE}=esx", "en"),
-        (f"a={COOKIE}=es", "en"),
+        (f"{LANGUAGE_COOKIE}=es", "es"),
+        (f"a=1;{LANGUAGE_COOKIE}=pt;b=2", "pt"),
+        (f'a="; {LANGUAGE_COOKIE}=es; ', "es"),
+        (f"x{LANGUAGE_COOKIE}=es", "en"),
+        (f"{LANGUAGE_COOKIE}=esx", "en"),
+        (f"a={LANGUAGE_COOKIE}=es", "en"),
     ],
 )
 def test_the_language_is_read_from_its_cookie_alone(cookie: str, code: str) -> None:
@@ -184,7 +193,7 @@ def test_the_language_is_read_from_its_cookie_alone(cookie: str, code: str) -> N
 @pytest.mark.parametrize("made_up", ["fr", "<b>", "", "e" * 4000])
 async def test_a_language_that_is_none_is_ignored(gateway: Gateway, made_up: str) -> None:
     parameters = {"lang": made_up}
-    cookie = {"Cookie": f"{COOKIE}={made_up[:1000]}"}
+    cookie = {"Cookie": f"{LANGUAGE_COOKIE}={made_up[:1000]}"}
     async with gateway.client.get("/status", params=parameters, headers=cookie) as response:
         assert '<html lang="en">' in await response.text()
-        assert COOKIE not in response.cookies
+        assert LANGUAGE_COOKIE not in response.cookies

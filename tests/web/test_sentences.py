@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from tentaculo.server.accept_language import NAMES
+from tentaculo.server.content_negotiation import LANGUAGES
 from tentaculo.web.languages import language
 from tentaculo.web.sentences import Piece, clock, joined, sentence
 
@@ -25,7 +25,7 @@ def test_values_keep_what_they_are() -> None:
     assert joined([[Piece("a"), Piece("b")], [Piece("c")]]) == [Piece("a"), Piece("b"), Piece(" "), Piece("c")]
 
 
-@pytest.mark.parametrize("code", NAMES)
+@pytest.mark.parametrize("code", LANGUAGES)
 def test_today_is_that_of_the_zone(code: str) -> None:
     today = clock(datetime(2026, 3, 13, 22, 15, tzinfo=UTC), NOW, language(code))
     assert today.text == "00:15"
