@@ -9,11 +9,11 @@ from tentaculo.model.incident import DeliveryOutcome, Incident
 from tentaculo.model.incident_past import IncidentContext
 from tentaculo.model.text import printable
 from tentaculo.web import incident_words, reasons, wording
-from tentaculo.web.lanes import event_path, event_title
 from tentaculo.web.languages import Language
 from tentaculo.web.sentences import Piece, Sentence, clock, joined, sentence
 from tentaculo.web.service_page import Fact
 from tentaculo.web.summary import lasted_because
+from tentaculo.web.timeline import event_path, event_title
 from tentaculo.web.viewer import Viewer
 
 

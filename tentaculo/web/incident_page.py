@@ -25,7 +25,6 @@ from tentaculo.web import (
     activity,
     incident_answers,
     incident_words,
-    lanes,
     overview,
     precursor_rows,
     reasons,
@@ -201,7 +200,7 @@ class IncidentPage:
             ],
             "notes": [incident_words.said(one, now, t) for one in notes],
             "before": [
-                (one.received_at, wording.clock(one.received_at, now, t), lanes.event_title(one, t))
+                (one.received_at, wording.clock(one.received_at, now, t), timeline.event_title(one, t))
                 for one in context.before
             ],
             "statistics": await self._statistics(incident, t) if viewer.is_signed_in else [],
@@ -300,7 +299,7 @@ def _marks(
         place = axis.percent(event.received_at)
         if place[:-3] not in taken:
             taken.add(place[:-3])
-            yield "event", place, reasons.plain(lanes.event_title(event, t)), event.received_at
+            yield "event", place, reasons.plain(timeline.event_title(event, t)), event.received_at
 
 
 def _earlier(incident: Incident, now: datetime, t: Language) -> Earlier:

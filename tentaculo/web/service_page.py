@@ -30,7 +30,7 @@ from tentaculo.model.service_rates import RecentRates, UsualRates
 from tentaculo.model.target_group import GroupView, TargetView
 from tentaculo.model.text import printable
 from tentaculo.model.timeline import Timeline, TimelineRequest
-from tentaculo.web import activity, incident_words, lanes, overview, service_probes, timeline, warning_rows, wording
+from tentaculo.web import activity, incident_words, overview, service_probes, timeline, warning_rows, wording
 from tentaculo.web.languages import Language
 from tentaculo.web.latency_chart import COUNTS, HEIGHT, latency_chart
 from tentaculo.web.limit_rows import limit_rows
@@ -234,7 +234,7 @@ class ServicePage:
             "ticks": axis.ticks(chosen.tick, t),
             "bars_of": timeline.bars(axis, found.changes.get(name, ()), view.health, view.since),
             "chart": chart,
-            "pin": lanes.pin(axis, found.just_before.get(name), t),
+            "pin": timeline.pin(axis, found.just_before.get(name), t),
             "canvas": f"0 0 {WIDTH} {HEIGHT}",
             "counts_canvas": f"0 0 {WIDTH} {COUNTS}",
             "bands": [

@@ -10,11 +10,12 @@ from tentaculo.model.health import ServiceView
 from tentaculo.model.incident import Incident, Note
 from tentaculo.model.page import PageInfo
 from tentaculo.model.text import printable
+from tentaculo.model.timeline import Timeline
 from tentaculo.web import incident_words, reasons, wording
-from tentaculo.web.lanes import event_path, event_title, lanes
 from tentaculo.web.languages import Language
 from tentaculo.web.overview import Fleet, service_path
 from tentaculo.web.sentences import Piece, Sentence, clock, joined, sentence
+from tentaculo.web.timeline import event_path, event_title, lanes
 
 
 def lead(fleet: Fleet) -> Iterator[Sentence]:
@@ -250,5 +251,6 @@ def summarise(fleet: Fleet) -> Iterator[tuple[str, Any]]:
     yield "buttons", list(buttons(fleet))
     yield "contacts", list(contacts(fleet))
     yield "switched", switched_rows(fleet.info, fleet.local_now, t)
-    yield "lanes", lanes(fleet)
+    past = fleet.timeline or Timeline()
+    yield "lanes", lanes(fleet.axis, past, fleet.incidents, fleet.windows, fleet.now, t)
     yield "ticks", fleet.axis.ticks(fleet.range.tick, t)
