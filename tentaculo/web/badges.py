@@ -272,11 +272,11 @@ def _uptime(name: str, span: str, share: float | None, t: Language) -> Badge:
     label = t("badge.up", name=name, range=t(f"range.short_{span}"))
     if share is None:
         return made(label, t("badge.not_known"), "off")
-    return made(label, wording.share(share, t), "up" if share >= 0.999 else "slow" if share >= 0.99 else "down")
+    return made(label, t.share(share), "up" if share >= 0.999 else "slow" if share >= 0.99 else "down")
 
 
 def _latency(name: str, state: wording.State, seconds: float | None, t: Language) -> Badge:
     label = t("badge.p95", name=name)
     if seconds is None:
         return made(label, t("badge.not_known"), "off")
-    return made(label, wording.latency(seconds, t), "slow" if state.key == "slow" else "up")
+    return made(label, t.latency(seconds), "slow" if state.key == "slow" else "up")

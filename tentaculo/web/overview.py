@@ -22,7 +22,7 @@ from tentaculo.model.page import NO_INFO, PageInfo, ServedConfiguration
 from tentaculo.model.service_rates import RecentRates, UsualRates
 from tentaculo.model.text import printable
 from tentaculo.model.timeline import Timeline
-from tentaculo.web import reasons, timeline, wording
+from tentaculo.web import timeline, wording
 from tentaculo.web.languages import Language, language
 from tentaculo.web.timeline import Axis, Range
 
@@ -289,7 +289,7 @@ def brief_row(fleet: Fleet, view: ServiceView) -> BriefRow:
         service_path(view.name),
         wording.state(view, fleet.t),
         _bars(fleet, view, 0, 6),
-        wording.latency(recent_p95(fleet.rates.get(view.name)), fleet.t),
+        fleet.t.latency(recent_p95(fleet.rates.get(view.name))),
     )
 
 
@@ -321,12 +321,12 @@ def row(fleet: Fleet, view: ServiceView) -> Row:
         is_child=view.root is not None and state.is_trouble and fleet.sort == "state",
         bars=_bars(fleet, view, 31, 4),
         curve=timeline.curve(fleet.axis, fleet.range.span, timeline.p95_points(periods), expected),
-        p95=wording.latency(recent_p95(rates), t),
-        usual_p95=wording.latency(expected, t) if expected is not None else "",
-        failed=wording.failed_share(failed, t),
+        p95=t.latency(recent_p95(rates)),
+        usual_p95=t.latency(expected) if expected is not None else "",
+        failed=t.failed_share(failed),
         is_failing=bool(failed),
-        rate="" if not a_minute else t("overview.per_minute", rate=wording.rate(a_minute, t)),
-        up=wording.share(past.quarter.share if past is not None else None, t),
+        rate="" if not a_minute else t("overview.per_minute", rate=t.rate(a_minute)),
+        up=t.share(past.quarter.share if past is not None else None),
         owner=info.owner,
         runbook=info.runbook,
     )
@@ -338,7 +338,7 @@ def _note(view: ServiceView, state: wording.State, t: Language) -> str:
     total, usable = len(view.upstreams), sum(map(wording.is_usable, view.upstreams))
     is_said = _said_down(view, total) == total - usable
     healthy = t("overview.addresses_healthy", usable=usable, total=total) if usable < total > 1 and not is_said else ""
-    return reasons.cut("; ".join(filter(None, (wording.reason(view, t, 160), healthy))), 160)
+    return wording.cut("; ".join(filter(None, (wording.reason(view, t, 160), healthy))), 160)
 
 
 def _said_down(view: ServiceView, total: int) -> object:
@@ -383,9 +383,9 @@ def served_row(served: ServedConfiguration | None, now: datetime, t: Language) -
     refused = served.refused_at
     return ServedRow(
         served,
-        wording.clock(served.since, now, t),
+        t.clock(served.since, now),
         _by(served.by, t),
-        "" if refused is None else wording.clock(refused, now, t),
+        "" if refused is None else t.clock(refused, now),
         _by(served.refused_by, t),
     )
 
@@ -404,12 +404,12 @@ def window_row(window: MaintenanceWindow, now: datetime, t: Language) -> WindowR
     return WindowRow(
         number=window.id,
         holds=window.holds(now),
-        services=wording.joined(window.services, longest=80, t=t) or t("overview.every_service"),
-        reason=reasons.foreign(window.reason, 200),
+        services=t.joined(window.services, longest=80) or t("overview.every_service"),
+        reason=wording.foreign(window.reason, 200),
         starts_at=window.starts_at,
-        starts=wording.clock(window.starts_at, now, t),
+        starts=t.clock(window.starts_at, now),
         ends_at=window.ends_at,
-        ends=wording.clock(window.ends_at, now, t),
+        ends=t.clock(window.ends_at, now),
         fields={
             "reason": window.reason,
             "starts": f"{window.starts_at.astimezone(zone):%Y-%m-%dT%H:%M}",

@@ -24,7 +24,7 @@ from tentaculo.server.caller import session_of
 from tentaculo.server.content_negotiation import LANGUAGES, takes_gzip, weight_named, weight_of, weights
 from tentaculo.server.event_stream import MEDIA_TYPE
 from tentaculo.server.native_routes import Slices
-from tentaculo.web import languages, reasons, timeline, wording
+from tentaculo.web import languages, timeline, wording
 from tentaculo.web.confirmation import DONE, confirmed, forget
 from tentaculo.web.documents import Document
 from tentaculo.web.live import LivePages, Wait
@@ -238,7 +238,7 @@ class Renderer:
         return response
 
     def _confirmation(self, done: str, at: datetime, t: languages.Language) -> Markup:
-        time = moment(at, wording.clock(at, datetime.now(self._info.zone), t))
+        time = moment(at, t.clock(at, datetime.now(self._info.zone)))
         return _CONFIRMATION.format(t.html(DONE[done], time=time))
 
     def _is_old(self, kept: _Rendered, after: float) -> bool:
@@ -293,14 +293,14 @@ class Renderer:
                 site=self._info.title,
                 zone=zone,
                 utc=UTC,
-                zone_name=wording.zone_name(datetime.now(zone)),
+                zone_name=languages.zone_name(datetime.now(zone)),
                 form_token=FORM_TOKEN,
                 confirmed=CONFIRMED,
                 t=t,
                 rects=timeline.rects,
                 symbol=wording.symbol,
                 moment=moment,
-                marked=partial(reasons.marked, clock=partial(wording.clock, now=datetime.now(zone), t=t)),
+                marked=partial(wording.marked, clock=partial(t.clock, now=datetime.now(zone))),
                 script_words=_script_words(t),
                 languages=LANGUAGES,
                 **values,

@@ -22,7 +22,7 @@ from tentaculo.model.page import PageInfo, ServedConfiguration
 from tentaculo.model.service_rates import RecentRates, UsualRates
 from tentaculo.model.timeline import Timeline, TimelineRequest
 from tentaculo.server.native_routes import Slices
-from tentaculo.web import activity, incident_words, overview, sentences, summary, warning_rows, wording
+from tentaculo.web import activity, incident_words, languages, overview, summary, warning_rows, wording
 from tentaculo.web.overview import MOST_WINDOWS, BriefRow, Fleet, Row, Section, window_row
 from tentaculo.web.past_reader import PastReader
 from tentaculo.web.rendering import Renderer, icon
@@ -178,7 +178,7 @@ class StatusPage:
         listing = overview.list_services(fleet)
         await _leave()
         first = dict(await self._slices.collect(summary.summarise(fleet)))
-        lead = sentences.joined(await self._slices.collect(summary.lead(fleet)))
+        lead = languages.paragraph(await self._slices.collect(summary.lead(fleet)))
         happened = await self._activity(fleet)
         rows = await self._slices.collect(overview.row(fleet, view) for view in listing.rows)
         make: Callable[[Fleet, ServiceView], Row | BriefRow] = overview.brief_row if listing.is_folded else overview.row

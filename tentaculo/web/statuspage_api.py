@@ -23,7 +23,7 @@ from tentaculo.model.incident import Incident, MaintenanceWindow, Note
 from tentaculo.model.page import PRODUCT, PageInfo
 from tentaculo.model.text import printable
 from tentaculo.server.native_routes import Slices, raw_json
-from tentaculo.web import incident_words, reasons, wording
+from tentaculo.web import incident_words, wording
 from tentaculo.web.documents import Document
 from tentaculo.web.past_reader import PastReader
 from tentaculo.web.wording import ENGLISH
@@ -209,12 +209,12 @@ def _updates(one: Incident) -> Iterator[Shape]:
         yield _update(number, "identified", "Somebody takes care of it.", one.acknowledged.at)
     if one.ended_at is not None:
         yield _update(
-            number, "resolved", reasons.plain(incident_words.ending(one, ENGLISH, is_private=False)), one.ended_at
+            number, "resolved", wording.plain(incident_words.ending(one, ENGLISH, is_private=False)), one.ended_at
         )
 
 
 def _opening(one: Incident) -> str:
-    reason = reasons.plain(incident_words.reason(one, ENGLISH, is_private=False))
+    reason = wording.plain(incident_words.reason(one, ENGLISH, is_private=False))
     said = incident_words.sentence(f"{_name(one)}: {reason}" if reason else _name(one))
     return f"{said} {incident_words.failed_with(one, ENGLISH)}".rstrip()
 

@@ -22,7 +22,7 @@ from tentaculo.model.history import DAY, HOUR, MINUTE, Period
 from tentaculo.model.incident import Incident, MaintenanceWindow, Note
 from tentaculo.model.text import printable
 from tentaculo.model.timeline import Timeline
-from tentaculo.web import incident_words, reasons, wording
+from tentaculo.web import incident_words, wording
 from tentaculo.web.languages import Language
 
 WIDTH: Final = 1000
@@ -263,7 +263,7 @@ def lanes(
     found = []
     for window in windows:
         if window.starts_at < now and window.ends_at > beginning:
-            services = wording.listed(window.services, t) or t("overview.every_service")
+            services = t.listed(window.services) or t("overview.every_service")
             text = t("overview.maintenance_of", services=services)
             end = min(window.ends_at, axis.end)
             width = axis.width(window.starts_at, end)
@@ -294,7 +294,7 @@ def pin(axis: Axis, event: Event | None, t: Language) -> Mark | None:
     """An event that a line through everything below it shows; None where it is not on the axis."""
     if event is None or not axis.since <= event.received_at.timestamp() <= axis.until:
         return None
-    text = reasons.plain(event_title(event, t))
+    text = wording.plain(event_title(event, t))
     is_late = axis.place(event.received_at) > WIDTH / 2
     return Mark("end" if is_late else "start", axis.percent(event.received_at), "", text, event.received_at)
 
@@ -307,13 +307,13 @@ def _dots(axis: Axis, events: Iterable[Event], t: Language) -> Iterator[Mark]:
             taken.add(place)
             severity = event.severity or ""
             key = "alarm" if severity.lower() in ("critical", "error", "high") else "event"
-            text = reasons.plain(event_title(event, t))
+            text = wording.plain(event_title(event, t))
             yield Mark(key, axis.percent(event.received_at), "", text, event.received_at)
 
 
 def event_title(event: Event, t: Language) -> str:
     """An event in a few words: `deploy.finished from ci`."""
-    return t("overview.event_from", type=reasons.foreign(event.type, 60), source=reasons.foreign(event.source, 40))
+    return t("overview.event_from", type=wording.foreign(event.type, 60), source=wording.foreign(event.source, 40))
 
 
 def event_path(event: Event) -> str:

@@ -10,7 +10,7 @@ from tentaculo.model.reason import Reason, because
 from tentaculo.server.content_negotiation import LANGUAGES
 from tentaculo.web.incident_words import ending, without_private
 from tentaculo.web.languages import language
-from tentaculo.web.reasons import plain
+from tentaculo.web.wording import plain
 from tests.support.native_gateway import NOW
 from tests.web.test_incidents import HERMES
 
