@@ -23,6 +23,7 @@ from tentaculo.health.probe_log import ProbeLog
 from tentaculo.health.probe_scheduler import ProbeScheduler
 from tentaculo.health.prober import Prober
 from tentaculo.health.steady_clock import Correct, PauseDetector, SteadyClock, time_since_boot
+from tentaculo.model.clock import DateReading
 from tentaculo.model.health import Endpoint, Health, ProbeDetails, ProbeResult, ServiceView, StateChange, Transition
 from tentaculo.model.reason import because
 from tentaculo.store.client import StoreClient
@@ -105,6 +106,8 @@ class HealthService:
         self.probe_log = ProbeLog(config.services)
         self.on_probe: list[Callable[[ProbeResult], None]] = [self.probe_log.add]
         """Called with each probe result, in the event loop; in a follower too."""
+        self.on_date: list[Callable[[Endpoint, DateReading], None]] = []
+        """Called with what the response to a probe says about the clock of its endpoint; in a follower too."""
         self.on_reasons: list[Callable[[], None]] = []
         """Called when a service is in maintenance or slow or is so no more, but not in a follower of this machine."""
         self.on_changes: list[Callable[[Sequence[StateChange]], None]] = []
@@ -374,6 +377,9 @@ class HealthService:
                 self.history.note_probe(result, update.health)
         for listener in self.on_probe:
             listener(result)
+        if result.clock is not None:
+            for note_date in self.on_date:
+                note_date(result.upstream, result.clock)
         for note in self.on_endpoint:
             note(result.upstream, result.health)
         for transition in update.transitions:
