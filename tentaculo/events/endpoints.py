@@ -22,10 +22,10 @@ from tentaculo.events.replay import LogName, LogReader
 from tentaculo.events.stream import EventStream
 from tentaculo.events.tail import EventTail
 from tentaculo.events.websocket import EventSocketHandler
+from tentaculo.model import access
 from tentaculo.model.precursor import ReadPrecursors
 from tentaculo.model.text import utc_now
-from tentaculo.server.native_routes import Slices, buffered, json_response, raw_json
-from tentaculo.server.request_body import expect_later
+from tentaculo.server.native_routes import NativeRoute, Slices, buffered, json_response, raw_json
 from tentaculo.server.route_table import ProxiedRoutes
 from tentaculo.tasks import TaskGroup
 
@@ -66,7 +66,7 @@ def routes(
     clock: Callable[[], float] = time.monotonic,
     cardinality: Cardinality | None = None,
     turn: Callable[[], Awaitable[None]] = _next_turn,
-) -> list[web.RouteDef]:
+) -> list[NativeRoute]:
     """`POST /events/ingest`, `GET /events`, `GET /events/stream`, `/ws`, `GET /debug/events/{cardinality,correlations}`
     and `GET /tentaculo/clocks`.
 
@@ -107,12 +107,14 @@ def routes(
         return json_response({"status": "ok", "timestamp": now(), "clocks": found})
 
     return [
-        web.post("/events/ingest", buffered(Ingest(pipeline, limits, tasks)), expect_handler=expect_later),
-        web.get("/events", history.handle),
-        web.get("/events/stream", EventStream(hub, reader).handle),
-        *([web.get("/api/events", lenient.handle)] if not is_taken else []),
-        web.get("/ws", sockets.handle, allow_head=False),
-        web.get("/debug/events/cardinality", report),
-        web.get("/debug/events/correlations", correlations.handle),
-        web.get("/tentaculo/clocks", clocks),
+        NativeRoute(
+            "POST", "/events/ingest", buffered(Ingest(pipeline, limits, tasks)), access.EVENTS_WRITE, reads_body=True
+        ),
+        NativeRoute("GET", "/events", history.handle, access.EVENTS_READ),
+        NativeRoute("GET", "/events/stream", EventStream(hub, reader).handle, access.EVENTS_READ),
+        *([NativeRoute("GET", "/api/events", lenient.handle, access.EVENTS_READ)] if not is_taken else []),
+        NativeRoute("GET", "/ws", sockets.handle, access.SOCKET),
+        NativeRoute("GET", "/debug/events/cardinality", report, access.EVENTS_READ),
+        NativeRoute("GET", "/debug/events/correlations", correlations.handle, access.EVENTS_READ),
+        NativeRoute("GET", "/tentaculo/clocks", clocks, access.STATUS),
     ]

@@ -16,7 +16,8 @@ from aiohttp import hdrs, web
 
 from tentaculo import __version__
 from tentaculo.config.schema import Config
-from tentaculo.server.native_routes import BodyResponse, is_known
+from tentaculo.model import access
+from tentaculo.server.native_routes import BodyResponse, NativeRoute, is_known
 
 
 def openapi(config: Config) -> dict[str, Any]:
@@ -44,11 +45,11 @@ def asyncapi(config: Config) -> dict[str, Any]:
     return describe(config, __version__)
 
 
-def routes(config: Config) -> list[web.RouteDef]:
+def routes(config: Config) -> list[NativeRoute]:
     """The two routes."""
     return [
-        web.get("/tentaculo/openapi.json", _Document(lambda: openapi(config)).handle),
-        web.get("/tentaculo/asyncapi.json", _Document(lambda: asyncapi(config)).handle),
+        NativeRoute("GET", "/tentaculo/openapi.json", _Document(lambda: openapi(config)).handle, access.EVERYBODY),
+        NativeRoute("GET", "/tentaculo/asyncapi.json", _Document(lambda: asyncapi(config)).handle, access.EVERYBODY),
     ]
 
 

@@ -42,7 +42,7 @@ from tentaculo.server.access_control import AccessControl
 from tentaculo.server.dispatcher import Dispatcher
 from tentaculo.server.gateway_responses import GatewayResponses
 from tentaculo.server.listeners import ConnectionLimits, Listeners
-from tentaculo.server.native_routes import NativeHandler, NativeRoutes, open_paths
+from tentaculo.server.native_routes import NativeHandler, NativeRoutes
 from tentaculo.server.request_limits import RequestLimits, SharedLimits
 from tentaculo.server.route_entries import Route
 from tentaculo.server.route_networks import RouteNetworks
@@ -298,7 +298,7 @@ class Generations:
     def _routes(
         self, config: Config, app: web.Application, proxied: Sequence[Route], health: Mapping[str, Route]
     ) -> RouteTable:
-        native = NativeRoutes(app, open_paths(config.auth), config.names)
+        native = NativeRoutes(app, config.auth, config.names)
         return RouteTable(config, native.find, proxied, health, self._parts.health_service.board.health_path)
 
     def _rules_of_routes(self, config: Config, earlier: RequestLimits | None) -> RouteRules:

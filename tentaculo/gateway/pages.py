@@ -22,7 +22,7 @@ from tentaculo.model.page import PageInfo, RequestRule, RouteRules, ServedConfig
 from tentaculo.model.precursor import ReadPrecursors
 from tentaculo.model.request_phases import Phases
 from tentaculo.model.target_group import GroupView
-from tentaculo.server.native_routes import Slices
+from tentaculo.server.native_routes import NativeRoute, Slices
 from tentaculo.server.route_table import ProxiedRoutes
 from tentaculo.store.client import StoreClient
 from tentaculo.tasks import TaskGroup
@@ -144,7 +144,7 @@ def routes(
     groups: Callable[[], Sequence[GroupView]] = tuple,
     served: Callable[[], ServedConfiguration | None] = lambda: None,
     refused: Callable[[], Mapping[tuple[str, str, str, str], int]] = dict,
-) -> list[web.RouteDef]:
+) -> list[NativeRoute]:
     """The overview, the incidents, the page of events, a page for each service, and `/` where no route takes it.
 
     `page` returns the URL of the overview, and `not_listed` how many incidents are open beside those that `listed` shows.

@@ -11,10 +11,11 @@ from aiohttp import web
 from tentaculo.config.errors import ConfigFault
 from tentaculo.gateway.admin_routes import check_origin, require_caller
 from tentaculo.gateway.reloading import ReloadRefusedError, ReloadReport, Reloads
+from tentaculo.model import access
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.security.cors import CorsPolicy
 from tentaculo.server.caller import SENDER, name_of
-from tentaculo.server.native_routes import json_response
+from tentaculo.server.native_routes import NativeRoute, json_response
 from tentaculo.web.metrics_sources import ReloadView
 
 RETRY_AFTER = {"Retry-After": "1"}
@@ -84,7 +85,10 @@ def reload_view(last: ReloadReport) -> ReloadView:
     return ReloadView(last.generation, not last.why_not, last.at.timestamp())
 
 
-def routes(reloads: Reloads, cors: CorsPolicy) -> list[web.RouteDef]:
+def routes(reloads: Reloads, cors: CorsPolicy) -> list[NativeRoute]:
     """The routes. `cors` says which pages may use them."""
     route = ReloadRoute(reloads, cors)
-    return [web.get("/tentaculo/admin/reload", route.get), web.post("/tentaculo/admin/reload", route.post)]
+    return [
+        NativeRoute("GET", "/tentaculo/admin/reload", route.get, access.ADMIN),
+        NativeRoute("POST", "/tentaculo/admin/reload", route.post, access.ADMIN),
+    ]

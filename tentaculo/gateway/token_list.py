@@ -8,8 +8,9 @@ from datetime import datetime
 from aiohttp import web
 
 from tentaculo.gateway.admin_routes import require_caller
+from tentaculo.model import access
 from tentaculo.security.tokens import Tokens, token_row
-from tentaculo.server.native_routes import json_response
+from tentaculo.server.native_routes import NativeRoute, json_response
 
 
 class TokenList:
@@ -45,6 +46,6 @@ def routes(
     last_uses: Callable[[], Awaitable[Mapping[str, int]]],
     problem: Callable[[], str | None],
     now: Callable[[], datetime],
-) -> list[web.RouteDef]:
+) -> list[NativeRoute]:
     """The route; the parameters are those of `TokenList`."""
-    return [web.get("/tentaculo/admin/tokens", TokenList(tokens, last_uses, problem, now).get)]
+    return [NativeRoute("GET", "/tentaculo/admin/tokens", TokenList(tokens, last_uses, problem, now).get, access.ADMIN)]

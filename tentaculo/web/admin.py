@@ -13,9 +13,10 @@ from typing import Any, Final, Protocol
 
 from aiohttp import hdrs, web
 
+from tentaculo.model import access
 from tentaculo.model.failure import Failure, Problem
-from tentaculo.server.native_routes import json_response
-from tentaculo.server.request_body import expect_later, read_json_body
+from tentaculo.server.native_routes import NativeRoute, json_response
+from tentaculo.server.request_body import read_json_body
 
 PREFIX: Final = "/tentaculo/admin"
 MERGE_PATCH: Final = "application/merge-patch+json"
@@ -94,7 +95,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 def routes(
     administration: Administration, name_of: Callable[[web.Request], str], check_origin: Callable[[web.Request], None]
-) -> list[web.RouteDef]:
+) -> list[NativeRoute]:
     """The routes. `name_of` gives the name of a caller; `check_origin` raises `Problem` (403) for a foreign page."""
 
     def author(request: web.Request) -> Author:
@@ -162,35 +163,66 @@ def routes(
     async def undo_all(request: web.Request) -> web.Response:
         return _respond(*await administration.undo((), by=author(request)))
 
-    later = expect_later
     routes_of, endpoints_of = _list_of("routes"), _list_of("endpoints")
     return [
-        web.get("/tentaculo/admin/config", view),
-        web.delete("/tentaculo/admin/changes", undo_all),
-        web.get("/tentaculo/admin/services/{name}", view_service),
-        web.put("/tentaculo/admin/services/{name}", editor("replace", _service), expect_handler=later),
-        web.patch("/tentaculo/admin/services/{name}", editor("merge", _service), expect_handler=later),
-        web.delete("/tentaculo/admin/services/{name}", editor("remove", _service)),
-        web.post("/tentaculo/admin/services/{name}/enable", switcher(enabled=True), expect_handler=later),
-        web.post("/tentaculo/admin/services/{name}/disable", switcher(enabled=False), expect_handler=later),
-        web.delete("/tentaculo/admin/services/{name}/override", release),
-        web.post("/tentaculo/admin/services/{name}/undo", undo_service),
-        web.put("/tentaculo/admin/services/{name}/routes", list_editor(routes_of), expect_handler=later),
-        web.post("/tentaculo/admin/services/{name}/routes", editor("append", routes_of, 201), expect_handler=later),
-        web.delete("/tentaculo/admin/services/{name}/routes/{number}", taker(routes_of)),
-        web.put("/tentaculo/admin/services/{name}/endpoints", list_editor(endpoints_of), expect_handler=later),
-        web.post(
-            "/tentaculo/admin/services/{name}/endpoints", editor("append", endpoints_of, 201), expect_handler=later
+        NativeRoute("GET", "/tentaculo/admin/config", view, access.ADMIN),
+        NativeRoute("DELETE", "/tentaculo/admin/changes", undo_all, access.ADMIN),
+        NativeRoute("GET", "/tentaculo/admin/services/{name}", view_service, access.ADMIN),
+        NativeRoute(
+            "PUT", "/tentaculo/admin/services/{name}", editor("replace", _service), access.ADMIN, reads_body=True
         ),
-        web.delete("/tentaculo/admin/services/{name}/endpoints/{number}", taker(endpoints_of)),
-        web.put("/tentaculo/admin/alerts/webhooks/{name}", editor("replace", _webhook), expect_handler=later),
-        web.patch("/tentaculo/admin/alerts/webhooks/{name}", editor("merge", _webhook), expect_handler=later),
-        web.delete("/tentaculo/admin/alerts/webhooks/{name}", editor("remove", _webhook)),
-        web.put("/tentaculo/admin/alerts/apprise/{name}", put_apprise, expect_handler=later),
-        web.delete("/tentaculo/admin/alerts/apprise/{name}", editor("remove", _apprise)),
-        web.put("/tentaculo/admin/maintenance", list_editor(_maintenance), expect_handler=later),
-        web.post("/tentaculo/admin/maintenance", editor("append", _maintenance, 201), expect_handler=later),
-        web.delete("/tentaculo/admin/maintenance/{number}", taker(_maintenance)),
+        NativeRoute(
+            "PATCH", "/tentaculo/admin/services/{name}", editor("merge", _service), access.ADMIN, reads_body=True
+        ),
+        NativeRoute("DELETE", "/tentaculo/admin/services/{name}", editor("remove", _service), access.ADMIN),
+        NativeRoute(
+            "POST", "/tentaculo/admin/services/{name}/enable", switcher(enabled=True), access.ADMIN, reads_body=True
+        ),
+        NativeRoute(
+            "POST", "/tentaculo/admin/services/{name}/disable", switcher(enabled=False), access.ADMIN, reads_body=True
+        ),
+        NativeRoute("DELETE", "/tentaculo/admin/services/{name}/override", release, access.ADMIN),
+        NativeRoute("POST", "/tentaculo/admin/services/{name}/undo", undo_service, access.ADMIN),
+        NativeRoute(
+            "PUT", "/tentaculo/admin/services/{name}/routes", list_editor(routes_of), access.ADMIN, reads_body=True
+        ),
+        NativeRoute(
+            "POST",
+            "/tentaculo/admin/services/{name}/routes",
+            editor("append", routes_of, 201),
+            access.ADMIN,
+            reads_body=True,
+        ),
+        NativeRoute("DELETE", "/tentaculo/admin/services/{name}/routes/{number}", taker(routes_of), access.ADMIN),
+        NativeRoute(
+            "PUT",
+            "/tentaculo/admin/services/{name}/endpoints",
+            list_editor(endpoints_of),
+            access.ADMIN,
+            reads_body=True,
+        ),
+        NativeRoute(
+            "POST",
+            "/tentaculo/admin/services/{name}/endpoints",
+            editor("append", endpoints_of, 201),
+            access.ADMIN,
+            reads_body=True,
+        ),
+        NativeRoute("DELETE", "/tentaculo/admin/services/{name}/endpoints/{number}", taker(endpoints_of), access.ADMIN),
+        NativeRoute(
+            "PUT", "/tentaculo/admin/alerts/webhooks/{name}", editor("replace", _webhook), access.ADMIN, reads_body=True
+        ),
+        NativeRoute(
+            "PATCH", "/tentaculo/admin/alerts/webhooks/{name}", editor("merge", _webhook), access.ADMIN, reads_body=True
+        ),
+        NativeRoute("DELETE", "/tentaculo/admin/alerts/webhooks/{name}", editor("remove", _webhook), access.ADMIN),
+        NativeRoute("PUT", "/tentaculo/admin/alerts/apprise/{name}", put_apprise, access.ADMIN, reads_body=True),
+        NativeRoute("DELETE", "/tentaculo/admin/alerts/apprise/{name}", editor("remove", _apprise), access.ADMIN),
+        NativeRoute("PUT", "/tentaculo/admin/maintenance", list_editor(_maintenance), access.ADMIN, reads_body=True),
+        NativeRoute(
+            "POST", "/tentaculo/admin/maintenance", editor("append", _maintenance, 201), access.ADMIN, reads_body=True
+        ),
+        NativeRoute("DELETE", "/tentaculo/admin/maintenance/{number}", taker(_maintenance), access.ADMIN),
     ]
 
 

@@ -7,8 +7,9 @@ from typing import Any
 
 from aiohttp import web
 
+from tentaculo.model import access
 from tentaculo.model.early_warning import EarlyWarning, outcome_sentence, sentence
-from tentaculo.server.native_routes import json_response
+from tentaculo.server.native_routes import NativeRoute, json_response
 
 
 def warning_shape(warning: EarlyWarning) -> dict[str, Any]:
@@ -31,10 +32,10 @@ def warning_shape(warning: EarlyWarning) -> dict[str, Any]:
     }
 
 
-def routes(read: Callable[[Sequence[str] | None], Awaitable[Sequence[EarlyWarning]]]) -> list[web.RouteDef]:
+def routes(read: Callable[[Sequence[str] | None], Awaitable[Sequence[EarlyWarning]]]) -> list[NativeRoute]:
     """The route `/tentaculo/warnings`. `read` raises `Problem` (503) without a database."""
 
     async def show(_: web.Request) -> web.Response:
         return json_response({"warnings": [warning_shape(one) for one in await read(None)]})
 
-    return [web.get("/tentaculo/warnings", show)]
+    return [NativeRoute("GET", "/tentaculo/warnings", show, access.STATUS)]
