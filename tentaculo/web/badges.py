@@ -200,7 +200,7 @@ class Badges:
             await asyncio.sleep(0)
             named = wording.worst(services)
             await asyncio.sleep(0)
-            tone = wording.state(named[0], t).tone if named else "off"
+            tone = wording.state(named[0].state, t).tone if named else "off"
             message = wording.headline(services, t, named).rstrip(".")
             badge = made(self._info.title or t("badge.status"), message, tone)
             self._overall[t.code] = self._clock(), badge
@@ -217,7 +217,7 @@ class Badges:
         if shows not in SHOWS or span not in RANGES:
             return self._respond(request, _invalid(t), form, status=400)
         view = self._view(name)
-        state = wording.state(view, t)
+        state = wording.state(view.state, t)
         if shows == "state":
             return self._respond(request, made(name, state.word.lower(), state.tone), form)
         past = await self._read(name)

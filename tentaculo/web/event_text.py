@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from tentaculo.model.event import Event
-from tentaculo.model.health import GATEWAY_NAME, Health
+from tentaculo.model.health import GATEWAY_NAME, Health, state_name
 from tentaculo.model.reason import Reason
 from tentaculo.model.text import printable
 from tentaculo.web import own_event_title, wording
@@ -68,8 +68,8 @@ def sign(event: Event) -> tuple[str, str]:
     if is_own(event) and event.type in _SIGNS:
         return _SIGNS[event.type]
     if is_own(event) and (after := _health(event.payload.get("after"))) is not None:
-        key = wording.key_of(after)
-        return key, wording.tone_of(key)
+        key = state_name(after)
+        return key, wording.TONES[key]
     return "event", "down" if is_alarming(event) else "accent"
 
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import NamedTuple
 
+from tentaculo.model.health import state_name
 from tentaculo.model.incident import TEXT_LENGTH, DeliveryOutcome, DeliveryRecord, Incident, Note
 from tentaculo.model.text import printable
 from tentaculo.web import languages, wording
@@ -33,7 +34,7 @@ def path(number: int) -> str:
 
 def over(t: Language) -> wording.State:
     """How an incident that ended is shown."""
-    return wording.State("up", t("incident.over"), "up")
+    return wording.State.of("up", t("incident.over"))
 
 
 def state(incident: Incident, t: Language) -> wording.State:
@@ -43,7 +44,7 @@ def state(incident: Incident, t: Language) -> wording.State:
 
 def predicate(incident: Incident, t: Language) -> str:
     """What is said of the root: `is down`, `was degraded`."""
-    key = wording.key_of(incident.severity)
+    key = state_name(incident.severity)
     return wording.predicate(key, 1, t) if incident.is_open else t(f"incident.was_{key}")
 
 

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
-from operator import itemgetter
 from typing import Final, NamedTuple
 
 from markupsafe import Markup
@@ -163,10 +162,8 @@ def list_services(fleet: Fleet) -> Listing:
     """The services of the group whose name contains what is wanted: trouble first, then what fails because of it."""
     found = list(_wanted(fleet)) if fleet.wanted or fleet.group else list(fleet.services)
     if fleet.sort == "state":
-        ranked = [(wording.rank(view), view) for view in found]
-        rows, more = _troubles([(place, view) for place, view in ranked if wording.is_trouble_rank(place)])
-        calm = [(place, view) for place, view in ranked if not wording.is_trouble_rank(place)]
-        quiet = [view for _, view in sorted(calm, key=_quiet_order)]
+        rows, more = _troubles([view for view in found if view.state in wording.TROUBLES])
+        quiet = sorted([view for view in found if view.state not in wording.TROUBLES], key=_quiet_order)
     else:
         found.sort(key=lambda view: _sort_key(fleet, view))
         rows, more, quiet = found[: MOST_TROUBLES + MOST_QUIET], found[MOST_TROUBLES + MOST_QUIET :], []
@@ -222,17 +219,19 @@ def groups(fleet: Fleet) -> Iterator[Group]:
         members.setdefault(fleet.info.of(view.name).group, []).append(view)
     for name in fleet.info.groups[:MOST_GROUPS]:
         if name in members:
-            yield Group(name, wording.state(min(members[name], key=wording.rank), fleet.t))
+            yield Group(
+                name, wording.state(min([view.state for view in members[name]], key=wording.RANKS.__getitem__), fleet.t)
+            )
 
 
-def _quiet_order(ranked: tuple[int, ServiceView]) -> int:
+def _quiet_order(view: ServiceView) -> int:
     """Maintenance first, then what is up or unknown, as configured; what is off comes last."""
-    return {Health.MAINTENANCE: 0, Health.OFF: 2}.get(ranked[1].health, 1)
+    return {Health.MAINTENANCE: 0, Health.OFF: 2}.get(view.health, 1)
 
 
-def _troubles(ranked: Iterable[tuple[int, ServiceView]]) -> tuple[list[ServiceView], list[ServiceView]]:
+def _troubles(views: Iterable[ServiceView]) -> tuple[list[ServiceView], list[ServiceView]]:
     """Those with trouble, each followed by what fails because of it; and those for which there is no room."""
-    found = [view for _, view in sorted(ranked, key=itemgetter(0))]
+    found = sorted(views, key=lambda view: wording.RANKS[view.state])
     names = {view.name for view in found}
     children: dict[str, list[ServiceView]] = {}
     for view in found:
@@ -287,7 +286,7 @@ def brief_row(fleet: Fleet, view: ServiceView) -> BriefRow:
         anchor(view.name),
         printable(view.name, 80),
         service_path(view.name),
-        wording.state(view, fleet.t),
+        wording.state(view.state, fleet.t),
         _bars(fleet, view, 0, 6),
         fleet.t.latency(recent_p95(fleet.rates.get(view.name))),
     )
@@ -301,7 +300,7 @@ def _bars(fleet: Fleet, view: ServiceView, y: int, height: int) -> Markup:
 def row(fleet: Fleet, view: ServiceView) -> Row:
     """`view` in words and shapes."""
     t = fleet.t
-    state = wording.state(view, t)
+    state = wording.state(view.state, t)
     rates, usual = fleet.rates.get(view.name), fleet.usual.get(view.name)
     past, found = fleet.past.get(view.name), fleet.timeline
     periods = found.periods.get(view.name, ()) if found is not None else ()

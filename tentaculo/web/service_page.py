@@ -184,12 +184,12 @@ class ServicePage:
             view = public_view(view)
         until, end = int(now.timestamp()), chosen.end(now)
         axis = Axis(end - chosen.seconds, end, self._info.zone)
-        failing = ((name, view.since),) if wording.is_trouble(view) else ()
+        failing = ((name, view.since),) if view.state in wording.TROUBLES else ()
         past = await self._past.read(
             (name, chosen.key, failing), lambda: self._read_past(name, chosen, axis, until, failing)
         )
         found = past.timeline if past is not None else Timeline()
-        state = wording.state(view, t)
+        state = wording.state(view.state, t)
         warnings = warning_rows.shown_to(past.warnings if past else (), is_public=not viewer.is_signed_in)
         own = [(one, notes) for one, notes in self._incidents() if name in one.services]
         if not viewer.is_signed_in:
@@ -311,7 +311,7 @@ def _recent_facts(rates: RecentRates, usual: UsualRates | None, view: ServiceVie
     base = overview.usual_p95(rates, usual)
     if base is not None and more:
         more = t("service.usually_and", value=t.latency(base), more=more)
-    yield Fact(t("service.p95"), p95, "slow" if wording.state_key(view) == "slow" else "", more)
+    yield Fact(t("service.p95"), p95, "slow" if view.state == "slow" else "", more)
 
 
 def concurrency_facts(found: ConcurrencyView | None, worker: int | None, t: Language) -> Iterable[Fact]:

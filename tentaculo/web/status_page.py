@@ -153,7 +153,7 @@ class StatusPage:
         now, incidents, t = self._now(), self._incidents(), viewer.texts
         if not viewer.is_signed_in:
             services, incidents = await self._slices.collect(map(public_view, services)), public_incidents(incidents)
-        in_trouble = any(await self._slices.collect(map(wording.is_trouble, services)))
+        in_trouble = not wording.TROUBLES.isdisjoint([view.state for view in services])
         chosen = query.range or RANGES["3h" if in_trouble else "24h"]
         fleet = Fleet(
             now,
@@ -251,7 +251,9 @@ class StatusPage:
 
         What is read depends on no filter and no order: each of those that somebody makes up would be one more read.
         """
-        failing = tuple((view.name, self._began(fleet, view)) for view in fleet.worst[:1] if wording.is_trouble(view))
+        failing = tuple(
+            (view.name, self._began(fleet, view)) for view in fleet.worst[:1] if view.state in wording.TROUBLES
+        )
         await _leave()
         past = await self._past.read((fleet.range.key, failing), lambda: self._read_past(fleet, failing))
         if past is None:

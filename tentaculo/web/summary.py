@@ -22,22 +22,22 @@ def lead(fleet: Fleet) -> Iterator[Sentence]:
     named, t = fleet.worst, fleet.t
     if not named:
         return
-    if not wording.is_trouble(named[0]):
-        yield from _calm_lead(fleet, wording.state_key(named[0]))
+    if named[0].state not in wording.TROUBLES:
+        yield from _calm_lead(fleet, named[0].state)
         return
     since = min(view.since for view in named)
     yield t.sentence("summary.since", since=t.moment(since, fleet.local_now))
-    troubled = [view for view in fleet.services if wording.is_trouble(view)]
+    troubled = [view for view in fleet.services if view.state in wording.TROUBLES]
     affected = [view for view in troubled if view.root is not None]
     if affected:
         yield _affected(fleet, affected)
     named_ids = {id(view) for view in named}
     others = [view for view in troubled if view.root is None and id(view) not in named_ids]
-    for key in dict.fromkeys(wording.state_key(view) for view in sorted(others, key=wording.rank)):
-        names = [view.name for view in others if wording.state_key(view) == key]
+    for key in sorted({view.state for view in others}, key=wording.RANKS.__getitem__):
+        names = [view.name for view in others if view.state == key]
         who = f"{t.listed(names)} {wording.predicate(key, len(names), t)}"
         yield t.sentence("summary.other_reason", len(names), who=Piece(who, is_strong=True))
-    up = sum(wording.state_key(view) == "up" for view in fleet.services)
+    up = len([view for view in fleet.services if view.state == "up"])
     if up:
         yield t.sentence("summary.others_up", up)
 
@@ -60,7 +60,7 @@ def _calm_lead(fleet: Fleet, key: str) -> Iterator[Sentence]:
     t = fleet.t
     counts = [fleet.rates[view.name] for view in fleet.services if view.name in fleet.rates]
     total = sum(one.per_minute(one.requests.ok + one.requests.failed) or 0.0 for one in counts)
-    up = sum(wording.state_key(view) == "up" for view in fleet.services)
+    up = len([view for view in fleet.services if view.state == "up"])
     if key == "up" and total:
         failed = sum(one.requests.failed for one in counts)
         share = failed / (failed + sum(one.requests.ok for one in counts))
@@ -82,7 +82,7 @@ def _calm_lead(fleet: Fleet, key: str) -> Iterator[Sentence]:
 def answers(fleet: Fleet) -> list[tuple[str, Sentence]]:
     """What a person asks first about the worst trouble: question and answer. Empty where there is no trouble."""
     named = fleet.worst
-    if not named or not wording.is_trouble(named[0]):
+    if not named or named[0].state not in wording.TROUBLES:
         return []
     view, t = named[0], fleet.t
     known = fleet.open_incident(view.name)
@@ -107,7 +107,7 @@ class Button(NamedTuple):
 def buttons(fleet: Fleet) -> Iterator[Button]:
     """Where more is said of the worst trouble. Empty where there is no trouble."""
     named, t = fleet.worst, fleet.t
-    if not named or not wording.is_trouble(named[0]):
+    if not named or named[0].state not in wording.TROUBLES:
         return
     name = named[0].name
     if (known := fleet.open_incident(name)) is not None:
@@ -232,10 +232,10 @@ def lasted_because(incident: Incident, day: Piece, duration: str, t: Language) -
 def summarise(fleet: Fleet) -> Iterator[tuple[str, Any]]:
     """What the page says of the whole fleet, name by name."""
     named, t = fleet.worst, fleet.t
-    state = wording.state(named[0], t) if named else wording.state_of_key("off", t)
+    state = wording.state(named[0].state if named else "off", t)
     yield "state", state
     yield "headline", printable(wording.headline(fleet.services, t, named), 160)
-    since = (min if state.is_trouble else max)((view.since for view in named), default=None)
+    since = (min if state.is_trouble else max)([view.since for view in named], default=None)
     yield "since", since
     yield "lasted", "" if since is None else t.duration((fleet.now - since).total_seconds())
     yield "answers", answers(fleet)

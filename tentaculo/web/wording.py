@@ -22,6 +22,7 @@ from tentaculo.model.health import (
     EndpointView,
     Health,
     ServiceView,
+    state_name,
 )
 from tentaculo.model.reason import Reason
 from tentaculo.model.text import format_time, printable
@@ -50,15 +51,16 @@ class State(NamedTuple):
     tone: str
     """Names its colour: `up`, `slow`, `down`, `plan` or `off`."""
 
-    @property
-    def is_trouble(self) -> bool:
-        """Whether a person should look at it."""
-        return self.tone in ("down", "slow")
+    is_trouble: bool
+    """Whether a person should look at it."""
+    sign: Markup
+    """Its symbol in its colour."""
 
-    @property
-    def sign(self) -> Markup:
-        """Its symbol in its colour."""
-        return symbol(self.key, self.tone)
+    @classmethod
+    def of(cls, name: str, word: str) -> State:
+        """The state of this name, with this word for it."""
+        tone = TONES[name]
+        return cls(name, word, tone, name in TROUBLES, symbol(name, tone))
 
 
 _SYMBOL = Markup('<svg class="i {}" viewBox="0 0 24 24" aria-hidden="true"><use href="#i-{}"/></svg>')
@@ -74,7 +76,7 @@ MOST_CHOICES: Final = 100
 """Services among which one chooses in a form. Of more, the name is typed, and some are proposed."""
 ENGLISH = language("en")
 """Of what programs read: documents and feeds."""
-_TONES = {
+TONES: Final = {
     "down": "down",
     "failing": "slow",
     "degraded": "slow",
@@ -84,64 +86,27 @@ _TONES = {
     "up": "up",
     "off": "off",
 }
-"""The tone of each state by its key, the worst first."""
-_RANKS: Final = {key: place for place, key in enumerate(_TONES)}
-
-
-def state_key(view: ServiceView) -> str:
-    """The key of the state of a service. Behind an open breaker its requests fail."""
-    return "failing" if is_cut_off(view) else key_of(view.health, view.kind)
-
-
-def key_of(health: Health, kind: DegradedKind | None = None) -> str:
-    """The key of a health, of a degraded one with its kind."""
-    return kind.value if health is Health.DEGRADED and kind is not None else health.value
-
-
-def tone_of(key: str) -> str:
-    """The tone of the state of a key."""
-    return _TONES[key]
-
-
-def is_trouble(view: ServiceView) -> bool:
-    """Whether a person should look at a service."""
-    return _TONES[state_key(view)] in ("down", "slow")
-
-
-def state(view: ServiceView, t: Language) -> State:
-    """How a service is shown."""
-    return state_of_key(state_key(view), t)
+"""The tone of each state by its name, the worst first."""
+RANKS: Final = {name: place for place, name in enumerate(TONES)}
+"""The place of each state in a list with the worst first: 0 is down."""
+TROUBLES: Final = frozenset(name for name, tone in TONES.items() if tone in ("down", "slow"))
+"""The states at which a person should look."""
 
 
 def state_of(health: Health, kind: DegradedKind | None = None, *, t: Language) -> State:
     """How a health is shown, a degraded one with its kind."""
-    return state_of_key(key_of(health, kind), t)
+    return state(state_name(health, kind), t)
 
 
 @lru_cache(maxsize=64)
-def state_of_key(key: str, t: Language) -> State:
-    """How the state of a key is shown."""
-    return State(key, t(f"state.{key}"), _TONES[key])
+def state(name: str, t: Language) -> State:
+    """How a state is shown, such as that of a `ServiceView`."""
+    return State.of(name, t(f"state.{name}"))
 
 
 def predicate(key: str, count: int, t: Language) -> str:
     """What a sentence says of `count` services in a state: `is down`, `are down`."""
     return t(f"state.is_{key}", count=count)
-
-
-def rank(view: ServiceView) -> int:
-    """The place of a service in a list with the worst first: 0 is down."""
-    return _RANKS[state_key(view)]
-
-
-def is_trouble_rank(place: int) -> bool:
-    """Whether a person should look at a service of this rank."""
-    return place <= _RANKS["slow"]
-
-
-def is_cut_off(view: ServiceView) -> bool:
-    """Whether an open breaker refuses the requests of a service that nothing else keeps from them."""
-    return view.breaker.state is BreakerState.OPEN and view.health in (Health.UP, Health.DEGRADED, Health.UNKNOWN)
 
 
 def is_usable(view: EndpointView) -> bool:
@@ -151,7 +116,7 @@ def is_usable(view: EndpointView) -> bool:
 
 def reason(view: ServiceView, t: Language, most: int = 300) -> str:
     """Why a service is in its state, in `most` characters; empty for one that is up. See `said`."""
-    if is_cut_off(view):
+    if view.is_cut_off:
         breaker = view.breaker
         text, cause = (breaker.reason, breaker.cause) if breaker.reason else (view.reason, view.cause)
         return t("state.cut_off", reason=said(text, cause, t, most))
@@ -192,10 +157,10 @@ def worst(services: Iterable[ServiceView]) -> list[ServiceView]:
     What fails because of another service is not the headline. Services that are off never are.
     """
     counted = [view for view in services if view.health.is_counted]
-    ranks = {id(view): rank(view) for view in counted}
     candidates = [view for view in counted if view.root is None] or counted
-    least = min((ranks[id(view)] for view in candidates), default=0)
-    return [view for view in candidates if ranks[id(view)] == least]
+    ranks = [RANKS[view.state] for view in candidates]
+    least = min(ranks, default=0)
+    return [view for view, rank in zip(candidates, ranks, strict=True) if rank == least]
 
 
 def headline(services: Sequence[ServiceView], t: Language, named: Sequence[ServiceView] | None = None) -> str:
@@ -205,16 +170,14 @@ def headline(services: Sequence[ServiceView], t: Language, named: Sequence[Servi
     named = worst(services) if named is None else named
     if not named:
         return t("headline.all_off")
-    counted = sum(view.health.is_counted for view in services)
-    key = state_key(named[0])
-    if len(named) == counted and counted > 1 and key != "unknown":
-        return t("headline.everything", is_so=predicate(key, 1, t))
-    if key == "up" and counted > 1:
+    counted = len([view for view in services if view.health.is_counted])
+    key = named[0].state
+    if counted > 1 and (key == "up" or (len(named) == counted and key != "unknown")):
         return t("headline.everything", is_so=predicate(key, 1, t))
     names = [view.name for view in named]
     subject = t.listed(names) if len(names) <= MOST_NAMED else t("common.services", count=len(names))
     is_so = predicate(key, len(named), t)
-    affected = sum(view.root is not None and view.health is Health.DOWN for view in services)
+    affected = len([view for view in services if view.root is not None and view.health is Health.DOWN])
     if key == "down" and affected:
         with_them = "headline.with_it" if len(named) == 1 else "headline.with_them"
         return t(with_them, names=subject, is_so=is_so, count=affected)
@@ -223,7 +186,7 @@ def headline(services: Sequence[ServiceView], t: Language, named: Sequence[Servi
 
 def named_troubles(found: Sequence[ServiceView]) -> list[str]:
     """Of the `worst` services the names of those with trouble that the headline names."""
-    return [view.name for view in found] if 0 < len(found) <= MOST_NAMED and is_trouble(found[0]) else []
+    return [view.name for view in found] if 0 < len(found) <= MOST_NAMED and found[0].state in TROUBLES else []
 
 
 def said(text: str, cause: Reason | None, t: Language, most: int) -> str:

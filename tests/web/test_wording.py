@@ -135,17 +135,17 @@ def test_a_cut_reason_leaves_no_isolate_open(most: int) -> None:
 
 @pytest.mark.parametrize("health", Health)
 def test_every_health_has_its_word_and_its_colour(health: Health) -> None:
-    state = wording.state(view("a", health=health), ENGLISH)
+    state = wording.state(view("a", health=health).state, ENGLISH)
     assert state.key == health.value
     assert state.is_trouble is (health in (Health.DOWN, Health.DEGRADED))
 
 
 def test_the_words_differ() -> None:
-    assert len({wording.state(view("a", health=health), ENGLISH).word for health in Health}) == len(Health)
+    assert len({wording.state(view("a", health=health).state, ENGLISH).word for health in Health}) == len(Health)
 
 
 def test_degraded_is_said_with_its_kind() -> None:
-    said = [wording.state(view("a", **one), ENGLISH).word for one in (SLOW, FAILING, {"health": Health.DEGRADED})]
+    said = [wording.state(view("a", **one).state, ENGLISH).word for one in (SLOW, FAILING, {"health": Health.DEGRADED})]
     assert said == ["Slow", "Failing", "Degraded"]
 
 
@@ -153,7 +153,7 @@ def test_degraded_is_said_with_its_kind() -> None:
 def test_behind_an_open_breaker_requests_fail(health: Health) -> None:
     one = view("a", health=health, breaker=OPEN)
     is_cut_off = health in (Health.UP, Health.DEGRADED, Health.UNKNOWN)
-    assert (wording.state(one, ENGLISH).key == "failing") is is_cut_off
+    assert (wording.state(one.state, ENGLISH).key == "failing") is is_cut_off
     assert (
         wording.plain(wording.reason(one, ENGLISH)).startswith("its circuit breaker is open: connection refused")
         is is_cut_off
