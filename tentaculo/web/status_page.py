@@ -111,7 +111,7 @@ class StatusPage:
         served: Callable[[], ServedConfiguration | None] = lambda: None,
     ) -> None:
         """`viewer` says for whom a page is; `not_listed` returns how many incidents are open beside those of `incidents`.
-        `served` is as for `pages.routes`."""
+        `served` says which configuration is served; None where no gateway serves one."""
         self._views = views
         self._slices = slices
         self._store = store
