@@ -11,8 +11,9 @@ from tentaculo.config.schema import Config
 from tentaculo.events.clock_offsets import Bounds, ClockOffsets
 from tentaculo.gateway.coordination import Coordination
 from tentaculo.health.steady_clock import SteadyClock, time_since_boot
+from tentaculo.model.clock import DateReading
 from tentaculo.model.event import RecordOwnEvent
-from tentaculo.model.health import Endpoint, ProbeResult
+from tentaculo.model.health import Endpoint
 
 log = structlog.get_logger(__name__)
 
@@ -49,14 +50,12 @@ class ClockWatch:
     def __repr__(self) -> str:
         return f"<ClockWatch: {len(self._wrong)} clocks are wrong>"
 
-    def note_probe(self, result: ProbeResult) -> None:
+    def note_date(self, upstream: Endpoint, reading: DateReading) -> None:
         """Add what the response to a probe says."""
-        if result.clock is None:
-            return
-        self.offsets.note_date(result.upstream, result.clock)
-        bounds = self.offsets.of_endpoint(result.upstream)
+        self.offsets.note_date(upstream, reading)
+        bounds = self.offsets.of_endpoint(upstream)
         if self._reports and bounds is not None:
-            self._report(result.upstream, bounds)
+            self._report(upstream, bounds)
 
     def _report(self, upstream: Endpoint, bounds: Bounds) -> None:
         difference = max(bounds.low, -bounds.high, 0.0)

@@ -192,7 +192,7 @@ class Gateway:
             instance=instance,
             worker=coordination.number if coordination else None,
         )
-        self.health_service.on_probe.append(self.clocks.note_probe)
+        self.health_service.on_date.append(self.clocks.note_date)
         self.health_service.on_endpoint.append(self.proxy.note_health)
         self._leading = Leading(
             config,

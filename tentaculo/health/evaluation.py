@@ -222,9 +222,10 @@ def evaluate(
 
     `probe` has the further expectations of that response.
     """
-    shown = attempts[-1] if attempts[-1].is_answered else max(attempts, key=_significance)
+    is_answered = attempts[-1].is_answered
+    shown = attempts[-1] if is_answered or len(attempts) == 1 else max(attempts, key=_significance)
     body = read_body(shown.body, shown.content_type, shown.content_encoding, is_cut=shown.is_cut)
-    if is_answered := shown.is_answered:
+    if is_answered:
         health, reason, kind = _answered(shown, body, probe, checked_at)
     else:
         kind = None

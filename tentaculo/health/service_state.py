@@ -8,7 +8,18 @@ from datetime import UTC, datetime
 
 from tentaculo.config.services import ServiceSettings
 from tentaculo.health.state_rules import NOT_PROBED, UNPROBED, ConsecutiveThreshold, Finding, aggregate
-from tentaculo.model.health import DegradedKind, Endpoint, Health, ProbeDetails, ProbeResult, StateChange
+from tentaculo.model.health import (
+    BreakerView,
+    DegradedKind,
+    Endpoint,
+    EndpointView,
+    Health,
+    ProbeDetails,
+    ProbeResult,
+    ServiceView,
+    StateChange,
+    TrafficView,
+)
 from tentaculo.model.reason import Reason, because, stated
 
 
@@ -20,6 +31,17 @@ class EndpointState:
     finding: Finding | None = None
     is_restored: bool = False
     """Whether the health is from before a restart and no probe has confirmed it."""
+    unsettled_since: float | None = None
+    """When the first of the latest probes in a row that contradict the state was sent; None where the last one agrees."""
+
+    def time_unsettled(self, moment: float, took: float, *, is_settled: bool) -> float:
+        """Seconds since the first of the probes in a row that led to the state was sent.
+
+        The latest of them ended at `moment`, and took `took` seconds.
+        """
+        since = moment - took if self.unsettled_since is None else self.unsettled_since
+        self.unsettled_since = None if is_settled else since
+        return moment - since
 
 
 @dataclass(slots=True)
@@ -41,11 +63,13 @@ class ServiceState:
     last_healthy: datetime | None = None
     details: ProbeDetails | None = None
     """What a probe of another gateway found, for as long as there is none here."""
+    is_new: bool = True
+    """Whether a health of it or of an endpoint may be another one since its last `ProbeUpdate`."""
     published: tuple[Health, str | None, DegradedKind | None] = field(init=False)
     """Health, root and kind in the last transition."""
 
     def __post_init__(self) -> None:
-        self.published = (self.health, self.root, self.kind)
+        self.published = self.shown
 
     def prepare(self, other: ServiceState) -> Callable[[], None]:
         """What takes over the settings of `other`, which is new, and those of its endpoints that this one does not have.
@@ -66,7 +90,7 @@ class ServiceState:
 
         def use() -> None:
             nonlocal endpoints
-            self.service, self.address = service, address
+            self.service, self.address, self.is_new = service, address, True
             if is_fresh:
                 self.slow = None
                 self.maintenance = self.maintenance if service.enabled else None
@@ -91,6 +115,13 @@ class ServiceState:
     def health(self) -> Health:
         """Its health as it is shown."""
         return Health.MAINTENANCE if self.maintenance is not None else self.found.health
+
+    @property
+    def shown(self) -> tuple[Health, str | None, DegradedKind | None]:
+        """Health, root and kind."""
+        if self.maintenance is not None:
+            return Health.MAINTENANCE, None, None
+        return self.found.health, self.explained_by, self.found.kind
 
     @property
     def reason(self) -> str:
@@ -131,6 +162,48 @@ class ServiceState:
             return Health.OFF
         finding = self.endpoints[upstream].finding
         return Health.UNKNOWN if finding is None else finding.health
+
+    def view(
+        self, breaker_view: Callable[[Endpoint], BreakerView], traffic_view: Callable[[Endpoint], TrafficView]
+    ) -> ServiceView:
+        """The service as it is now, with the breaker of each endpoint and the counts of its requests."""
+        service, results, reason = self.service, self.results, self.reason
+        shown = representative(results) or self.details
+        upstreams = tuple(
+            [
+                EndpointView(
+                    upstream,
+                    self.health_of(upstream),
+                    breaker_view(upstream),
+                    endpoint.threshold.counts,
+                    traffic_view(upstream).total,
+                )
+                for upstream, endpoint in self.endpoints.items()
+            ]
+        )
+        first = upstreams[0].upstream
+        return ServiceView(
+            name=service.name,
+            port=first.port,
+            health=self.health,
+            reason=str(reason),
+            since=self.since,
+            upstreams=upstreams,
+            aliases=service.aliases,
+            host=first.host,
+            health_url=self.address + (self.healthy_path or service.health[0]),
+            checked_at=max([one.checked_at for one in results], default=shown and shown.checked_at),
+            code=shown.code if shown else None,
+            latency_ms=shown.latency_ms if shown else None,
+            endpoint=shown.endpoint if shown else None,
+            snippet=shown.snippet if shown else None,
+            last_seen_well=self.last_healthy,
+            root=self.root,
+            maintenance=self.maintenance,
+            kind=self.kind,
+            is_restored=self.maintenance is None and any(one.is_restored for one in self.endpoints.values()),
+            cause=reason if isinstance(reason, Reason) else None,
+        )
 
 
 def representative(results: Sequence[ProbeResult]) -> ProbeResult | None:

@@ -80,9 +80,11 @@ class ConsecutiveThreshold:
         return Health.DEGRADED if self.is_failing else self._confirmed
 
     @property
-    def kind(self) -> DegradedKind | None:
-        """Why the endpoint is degraded."""
-        return DegradedKind.FAILING if self.is_failing else self._confirmed_kind
+    def finding(self) -> Finding:
+        """The health of the endpoint by its probes, with its reason and kind."""
+        if self.is_failing:
+            return Finding(Health.DEGRADED, self.reason, kind=DegradedKind.FAILING)
+        return Finding(self._confirmed, self.reason, kind=self._confirmed_kind)
 
     def correct(self, moment: Callable[[datetime], datetime]) -> None:
         """Correct the time of the latest probe after the system clock was set."""
@@ -261,12 +263,12 @@ def aggregate(findings: Sequence[Finding | None]) -> Finding:
     A service is down when all its endpoints are down, and degraded when only some are up. While no endpoint is healthy
     and not all are known, the service is unknown.
     """
+    total = len(findings)
+    if total == 1:
+        return findings[0] or NOT_PROBED
     known = [finding for finding in findings if finding is not None]
     if not known:
         return NOT_PROBED
-    total = len(findings)
-    if total == 1:
-        return known[0]
     up, weak, down = (
         [finding for finding in known if finding.health is health]
         for health in (Health.UP, Health.DEGRADED, Health.DOWN)

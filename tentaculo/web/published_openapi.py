@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tentaculo.model.failure import Failure
-from tentaculo.server.accept_language import NAMES, PARAMETER
+from tentaculo.server.content_negotiation import LANGUAGE_PARAMETER, LANGUAGES
 from tentaculo.server.openapi import (
     JsonObject,
     Operation,
@@ -87,8 +87,8 @@ def _parameters(*, is_one: bool) -> list[JsonObject]:
         found.append(_parameter("range", "Of which time the uptime is.", {"enum": list(RANGES), "default": "90d"}))
         name = {"name": "service", "in": "path", "required": True, "description": "Its name or an alias."}
         found.append({**name, "schema": {"type": "string", "pattern": "^[A-Za-z0-9-]+$"}})
-    words = f"In which language, else that of Accept-Language; one of {', '.join(NAMES)}, and others are ignored."
-    return [*found, _parameter(PARAMETER, words, _TEXT)]
+    words = f"In which language, else that of Accept-Language; one of {', '.join(LANGUAGES)}, and others are ignored."
+    return [*found, _parameter(LANGUAGE_PARAMETER, words, _TEXT)]
 
 
 def _parameter(name: str, description: str, schema: JsonObject) -> JsonObject:
