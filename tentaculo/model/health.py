@@ -5,6 +5,7 @@ Times are UTC and timezone-aware.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -168,6 +169,11 @@ class DegradedKind(StrEnum):
     """It only takes longer than `probe.slow`."""
 
 
+def state_name(health: Health, kind: DegradedKind | None = None) -> str:
+    """The name of the state in which a service with this health is shown: of a degraded one its kind."""
+    return kind.value if kind is not None and health is Health.DEGRADED else health.value
+
+
 class HealthWords(NamedTuple):
     """Every word that stands for one health where the plain value of `Health` does not."""
 
@@ -290,6 +296,21 @@ class ServiceView:
     """Whether this is the state from before a restart, which no probe has confirmed since."""
     cause: Reason | None = field(default=None, compare=False)
     """`reason` with its code and values; None where it has none."""
+    breaker: BreakerView = field(init=False, repr=False, compare=False)
+    """The least open breaker of the endpoints: the service is unavailable when all are open. Closed where there is none."""
+    is_cut_off: bool = field(init=False, repr=False, compare=False)
+    """Whether an open breaker refuses the requests of a service that nothing else keeps from them."""
+    state: str = field(init=False, repr=False, compare=False)
+    """The name of the state that is shown: `state_name` of its health, and `failing` where it is cut off."""
+
+    def __post_init__(self) -> None:
+        # Pages and metrics read these several times of each of a thousand services.
+        breaker = _least_open(self.upstreams)
+        is_cut_off = breaker.state is BreakerState.OPEN and self.health in (Health.UP, Health.DEGRADED, Health.UNKNOWN)
+        set_value = object.__setattr__
+        set_value(self, "breaker", breaker)
+        set_value(self, "is_cut_off", is_cut_off)
+        set_value(self, "state", DegradedKind.FAILING.value if is_cut_off else state_name(self.health, self.kind))
 
     @property
     def probes(self) -> Counts:
@@ -311,13 +332,15 @@ class ServiceView:
         """The reason, and the root cause where there is one."""
         return self.reason if self.root is None else f"{self.reason}; it depends on {self.root}, which is down"
 
-    @property
-    def breaker(self) -> BreakerView:
-        """The least open breaker of the endpoints: the service is unavailable when all are open."""
-        if len(self.upstreams) == 1:
-            return self.upstreams[0].breaker  # the pages ask for it several times of each service
-        order = (BreakerState.CLOSED, BreakerState.HALF_OPEN, BreakerState.OPEN)
-        return min((view.breaker for view in self.upstreams), key=lambda breaker: order.index(breaker.state))
+
+_HOW_OPEN = {BreakerState.CLOSED: 0, BreakerState.HALF_OPEN: 1, BreakerState.OPEN: 2}
+_NO_BREAKER = BreakerView(BreakerState.CLOSED, 0)
+
+
+def _least_open(endpoints: Sequence[EndpointView]) -> BreakerView:
+    if len(endpoints) == 1:
+        return endpoints[0].breaker
+    return min((one.breaker for one in endpoints), key=lambda one: _HOW_OPEN[one.state], default=_NO_BREAKER)
 
 
 class Transition(msgspec.Struct, frozen=True):

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
-from operator import itemgetter
 from typing import Final, NamedTuple
 
 from markupsafe import Markup
@@ -22,7 +21,7 @@ from tentaculo.model.page import NO_INFO, PageInfo, ServedConfiguration
 from tentaculo.model.service_rates import RecentRates, UsualRates
 from tentaculo.model.text import printable
 from tentaculo.model.timeline import Timeline
-from tentaculo.web import reasons, timeline, wording
+from tentaculo.web import timeline, wording
 from tentaculo.web.languages import Language, language
 from tentaculo.web.timeline import Axis, Range
 
@@ -163,10 +162,8 @@ def list_services(fleet: Fleet) -> Listing:
     """The services of the group whose name contains what is wanted: trouble first, then what fails because of it."""
     found = list(_wanted(fleet)) if fleet.wanted or fleet.group else list(fleet.services)
     if fleet.sort == "state":
-        ranked = [(wording.rank(view), view) for view in found]
-        rows, more = _troubles([(place, view) for place, view in ranked if wording.is_trouble_rank(place)])
-        calm = [(place, view) for place, view in ranked if not wording.is_trouble_rank(place)]
-        quiet = [view for _, view in sorted(calm, key=_quiet_order)]
+        rows, more = _troubles([view for view in found if view.state in wording.TROUBLES])
+        quiet = sorted([view for view in found if view.state not in wording.TROUBLES], key=_quiet_order)
     else:
         found.sort(key=lambda view: _sort_key(fleet, view))
         rows, more, quiet = found[: MOST_TROUBLES + MOST_QUIET], found[MOST_TROUBLES + MOST_QUIET :], []
@@ -222,17 +219,19 @@ def groups(fleet: Fleet) -> Iterator[Group]:
         members.setdefault(fleet.info.of(view.name).group, []).append(view)
     for name in fleet.info.groups[:MOST_GROUPS]:
         if name in members:
-            yield Group(name, wording.state(min(members[name], key=wording.rank), fleet.t))
+            yield Group(
+                name, wording.state(min([view.state for view in members[name]], key=wording.RANKS.__getitem__), fleet.t)
+            )
 
 
-def _quiet_order(ranked: tuple[int, ServiceView]) -> int:
+def _quiet_order(view: ServiceView) -> int:
     """Maintenance first, then what is up or unknown, as configured; what is off comes last."""
-    return {Health.MAINTENANCE: 0, Health.OFF: 2}.get(ranked[1].health, 1)
+    return {Health.MAINTENANCE: 0, Health.OFF: 2}.get(view.health, 1)
 
 
-def _troubles(ranked: Iterable[tuple[int, ServiceView]]) -> tuple[list[ServiceView], list[ServiceView]]:
+def _troubles(views: Iterable[ServiceView]) -> tuple[list[ServiceView], list[ServiceView]]:
     """Those with trouble, each followed by what fails because of it; and those for which there is no room."""
-    found = [view for _, view in sorted(ranked, key=itemgetter(0))]
+    found = sorted(views, key=lambda view: wording.RANKS[view.state])
     names = {view.name for view in found}
     children: dict[str, list[ServiceView]] = {}
     for view in found:
@@ -287,9 +286,9 @@ def brief_row(fleet: Fleet, view: ServiceView) -> BriefRow:
         anchor(view.name),
         printable(view.name, 80),
         service_path(view.name),
-        wording.state(view, fleet.t),
+        wording.state(view.state, fleet.t),
         _bars(fleet, view, 0, 6),
-        wording.latency(recent_p95(fleet.rates.get(view.name)), fleet.t),
+        fleet.t.latency(recent_p95(fleet.rates.get(view.name))),
     )
 
 
@@ -301,7 +300,7 @@ def _bars(fleet: Fleet, view: ServiceView, y: int, height: int) -> Markup:
 def row(fleet: Fleet, view: ServiceView) -> Row:
     """`view` in words and shapes."""
     t = fleet.t
-    state = wording.state(view, t)
+    state = wording.state(view.state, t)
     rates, usual = fleet.rates.get(view.name), fleet.usual.get(view.name)
     past, found = fleet.past.get(view.name), fleet.timeline
     periods = found.periods.get(view.name, ()) if found is not None else ()
@@ -321,12 +320,12 @@ def row(fleet: Fleet, view: ServiceView) -> Row:
         is_child=view.root is not None and state.is_trouble and fleet.sort == "state",
         bars=_bars(fleet, view, 31, 4),
         curve=timeline.curve(fleet.axis, fleet.range.span, timeline.p95_points(periods), expected),
-        p95=wording.latency(recent_p95(rates), t),
-        usual_p95=wording.latency(expected, t) if expected is not None else "",
-        failed=wording.failed_share(failed, t),
+        p95=t.latency(recent_p95(rates)),
+        usual_p95=t.latency(expected) if expected is not None else "",
+        failed=t.failed_share(failed),
         is_failing=bool(failed),
-        rate="" if not a_minute else t("overview.per_minute", rate=wording.rate(a_minute, t)),
-        up=wording.share(past.quarter.share if past is not None else None, t),
+        rate="" if not a_minute else t("overview.per_minute", rate=t.rate(a_minute)),
+        up=t.share(past.quarter.share if past is not None else None),
         owner=info.owner,
         runbook=info.runbook,
     )
@@ -338,7 +337,7 @@ def _note(view: ServiceView, state: wording.State, t: Language) -> str:
     total, usable = len(view.upstreams), sum(map(wording.is_usable, view.upstreams))
     is_said = _said_down(view, total) == total - usable
     healthy = t("overview.addresses_healthy", usable=usable, total=total) if usable < total > 1 and not is_said else ""
-    return reasons.cut("; ".join(filter(None, (wording.reason(view, t, 160), healthy))), 160)
+    return wording.cut("; ".join(filter(None, (wording.reason(view, t, 160), healthy))), 160)
 
 
 def _said_down(view: ServiceView, total: int) -> object:
@@ -383,9 +382,9 @@ def served_row(served: ServedConfiguration | None, now: datetime, t: Language) -
     refused = served.refused_at
     return ServedRow(
         served,
-        wording.clock(served.since, now, t),
+        t.clock(served.since, now),
         _by(served.by, t),
-        "" if refused is None else wording.clock(refused, now, t),
+        "" if refused is None else t.clock(refused, now),
         _by(served.refused_by, t),
     )
 
@@ -404,12 +403,12 @@ def window_row(window: MaintenanceWindow, now: datetime, t: Language) -> WindowR
     return WindowRow(
         number=window.id,
         holds=window.holds(now),
-        services=wording.joined(window.services, longest=80, t=t) or t("overview.every_service"),
-        reason=reasons.foreign(window.reason, 200),
+        services=t.joined(window.services, longest=80) or t("overview.every_service"),
+        reason=wording.foreign(window.reason, 200),
         starts_at=window.starts_at,
-        starts=wording.clock(window.starts_at, now, t),
+        starts=t.clock(window.starts_at, now),
         ends_at=window.ends_at,
-        ends=wording.clock(window.ends_at, now, t),
+        ends=t.clock(window.ends_at, now),
         fields={
             "reason": window.reason,
             "starts": f"{window.starts_at.astimezone(zone):%Y-%m-%dT%H:%M}",

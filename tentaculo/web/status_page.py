@@ -22,7 +22,7 @@ from tentaculo.model.page import PageInfo, ServedConfiguration
 from tentaculo.model.service_rates import RecentRates, UsualRates
 from tentaculo.model.timeline import Timeline, TimelineRequest
 from tentaculo.server.native_routes import Slices
-from tentaculo.web import activity, incident_words, overview, sentences, summary, warning_rows, wording
+from tentaculo.web import activity, incident_words, languages, overview, summary, warning_rows, wording
 from tentaculo.web.overview import MOST_WINDOWS, BriefRow, Fleet, Row, Section, window_row
 from tentaculo.web.past_reader import PastReader
 from tentaculo.web.rendering import Renderer, icon
@@ -153,7 +153,7 @@ class StatusPage:
         now, incidents, t = self._now(), self._incidents(), viewer.texts
         if not viewer.is_signed_in:
             services, incidents = await self._slices.collect(map(public_view, services)), public_incidents(incidents)
-        in_trouble = any(await self._slices.collect(map(wording.is_trouble, services)))
+        in_trouble = not wording.TROUBLES.isdisjoint([view.state for view in services])
         chosen = query.range or RANGES["3h" if in_trouble else "24h"]
         fleet = Fleet(
             now,
@@ -178,7 +178,7 @@ class StatusPage:
         listing = overview.list_services(fleet)
         await _leave()
         first = dict(await self._slices.collect(summary.summarise(fleet)))
-        lead = sentences.joined(await self._slices.collect(summary.lead(fleet)))
+        lead = languages.paragraph(await self._slices.collect(summary.lead(fleet)))
         happened = await self._activity(fleet)
         rows = await self._slices.collect(overview.row(fleet, view) for view in listing.rows)
         make: Callable[[Fleet, ServiceView], Row | BriefRow] = overview.brief_row if listing.is_folded else overview.row
@@ -251,7 +251,9 @@ class StatusPage:
 
         What is read depends on no filter and no order: each of those that somebody makes up would be one more read.
         """
-        failing = tuple((view.name, self._began(fleet, view)) for view in fleet.worst[:1] if wording.is_trouble(view))
+        failing = tuple(
+            (view.name, self._began(fleet, view)) for view in fleet.worst[:1] if view.state in wording.TROUBLES
+        )
         await _leave()
         past = await self._past.read((fleet.range.key, failing), lambda: self._read_past(fleet, failing))
         if past is None:

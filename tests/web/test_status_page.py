@@ -29,7 +29,6 @@ from tentaculo.model.page import ServedConfiguration
 from tentaculo.model.reason import Reason
 from tentaculo.model.service_rates import RecentRates, UsualRates, recent_end
 from tentaculo.tasks import TaskGroup
-from tentaculo.web.documents import takes_gzip
 from tentaculo.web.viewer import Viewer
 from tentaculo.web.wording import MOST_CHOICES
 from tests.support.native_gateway import CLOSED, NOW, OPEN, TOKEN, UNSEEN, Gateway, State, event, running, view
@@ -485,27 +484,6 @@ async def test_a_change_that_no_incident_tells_is_told(gateway: Gateway) -> None
     assert "mcp is slow as found" in said
     assert "mcp is down as found" not in said
     assert "mcp is up as found" not in said
-
-
-@pytest.mark.parametrize(
-    ("accepted", "taken"),
-    [
-        ("gzip", True),
-        ("br, GZIP;q=0.5", True),
-        ("x-gzip", True),
-        ("gzip;q=0", False),
-        ("gzip; q=0.000, br", False),
-        ("br", False),
-        ("", False),
-        ("notgzip", False),
-        ("gzip;q=0.5, identity", False),
-        ("gzip;q=0.5, identity;q=0.5", True),
-        ("gzip;q=0, x-gzip", True),
-        ("*;q=0, gzip", True),
-    ],
-)
-def test_gzip_is_sent_to_who_takes_it(accepted: str, taken: bool) -> None:
-    assert takes_gzip(accepted) is taken
 
 
 @pytest.mark.thorough
