@@ -138,7 +138,6 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
         pages.routes(
             config,
             board,
-            parts.health_service.probe_log,
             store_client,
             parts.usual,
             parts.follows or books,

@@ -193,7 +193,7 @@ class Gateway:
             worker=coordination.number if coordination else None,
         )
         self.health_service.on_date.append(self.clocks.note_date)
-        self.health_service.on_endpoint.append(self.proxy.note_health)
+        self.health_service.on_endpoint.append(self.proxy.outliers.note_probe)
         self._leading = Leading(
             config,
             self._store_client,

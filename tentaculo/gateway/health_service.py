@@ -19,7 +19,6 @@ from tentaculo.gateway.traffic_evaluation import TrafficEvaluation
 from tentaculo.gateway.turn_queue import TurnQueue
 from tentaculo.health.board import Board, ProbeUpdate
 from tentaculo.health.heartbeat_monitor import HeartbeatMonitor
-from tentaculo.health.probe_log import ProbeLog
 from tentaculo.health.probe_scheduler import ProbeScheduler
 from tentaculo.health.prober import Prober
 from tentaculo.health.steady_clock import Correct, PauseDetector, SteadyClock, time_since_boot
@@ -103,8 +102,7 @@ class HealthService:
 
         Not called in a follower, nor while another machine is the leader: that one calls its own listeners.
         """
-        self.probe_log = ProbeLog(config.services)
-        self.on_probe: list[Callable[[ProbeResult], None]] = [self.probe_log.add]
+        self.on_probe: list[Callable[[ProbeResult], None]] = []
         """Called with each probe result, in the event loop; in a follower too."""
         self.on_date: list[Callable[[Endpoint, DateReading], None]] = []
         """Called with what the response to a probe says about the clock of its endpoint; in a follower too."""
@@ -143,7 +141,6 @@ class HealthService:
             for one in self._parts():
                 # Those of a machine that has begun to lead meanwhile are not prepared yet.
                 (steps.get(one) or one.prepare(config))()
-            self.probe_log.use(config.services, self.board.has)
             self.states.keep_for(timedelta(days=config.incidents.keep))
             self._forget(frozenset(changes.removed))
             self._steps.extend(notes)
@@ -280,7 +277,6 @@ class HealthService:
         """Correct every moment after the system clock was set."""
         self.breakers.correct(moment)
         self.board.correct(moment)
-        self.probe_log.correct(moment)
         if self._decides:
             self.states.correct(moment)
 

@@ -15,7 +15,6 @@ from tentaculo.gateway.loading import LoadedLater
 from tentaculo.gateway.usual_cache import UsualCache
 from tentaculo.gateway.warnings_reader import warnings_reader
 from tentaculo.health.board import Board
-from tentaculo.health.probe_log import ProbeLog
 from tentaculo.model.health import ConcurrencyView
 from tentaculo.model.incident import Incident, MaintenanceWindow, Note
 from tentaculo.model.page import PageInfo, RequestRule, RouteRules, ServiceInfo, Switched
@@ -137,7 +136,6 @@ def route_rules(
 def routes(
     config: Config,
     board: Board,
-    probe_log: ProbeLog,
     store_client: StoreClient,
     usual: UsualCache,
     listed: IncidentsInMemory,
@@ -206,7 +204,7 @@ def routes(
         services = ServicePage(
             view=board.service,
             dependencies={name: service.depends_on for name, service in config.services.items()},
-            records=probe_log,
+            records=board.probe_log,
             certificate_days={name: service.probe.certificate_days for name, service in config.services.items()},
             concurrency=concurrency,
             phases=phases,

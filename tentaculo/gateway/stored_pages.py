@@ -17,7 +17,6 @@ from tentaculo.gateway import pages, publishing
 from tentaculo.gateway.precursor_reports import PrecursorReports
 from tentaculo.gateway.usual_cache import UsualCache
 from tentaculo.health.board import Board
-from tentaculo.health.probe_log import ProbeLog
 from tentaculo.incidents.availability import MaintenanceCalendar
 from tentaculo.model.health import GATEWAY_NAME, StateChange
 from tentaculo.model.incident import Incident, MaintenanceWindow, Note
@@ -146,7 +145,6 @@ def _application(
         pages.routes(
             config,
             board,
-            ProbeLog(config.services),
             store_client,
             UsualCache(store_client.usual, tuple(config.services)),
             listed,

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import msgspec
 
 from tentaculo.config.schema import Config
-from tentaculo.health.service_state import ServiceState, initial_state
+from tentaculo.health.service_state import ProbeLog, ServiceState, initial_state
 from tentaculo.health.state_rules import (
     NOT_PROBED,
     UNPROBED,
@@ -110,6 +110,8 @@ class Board:
         self._dependencies = Dependencies(config)
         start = now()
         self._entries = {name: initial_state(service, start) for name, service in config.services.items()}
+        self.probe_log = ProbeLog(self._entries)
+        """The last probes of each service, also of one that is off."""
 
     def prepare(self, config: Config) -> PreparedBoard:
         """Make what a configuration needs beside what there is. Changes nothing, and may run in a thread.
@@ -133,6 +135,7 @@ class Board:
             self._dependencies, self._entries = dependencies, entries
             for follow in follows:
                 follow()
+            self.probe_log.use(entries, self.has)
             if explains:
                 self._explain()
 
@@ -161,6 +164,7 @@ class Board:
         entry, upstream = self._entries[result.upstream.service], result.upstream
         endpoint = entry.endpoints[upstream]
         threshold, breaker = endpoint.threshold, self._breaker_view(upstream)
+        self.probe_log.add(result)
         transitions: tuple[Transition, ...] = ()
         is_settled = threshold.is_settled
         if entry.service.enabled:
@@ -257,6 +261,7 @@ class Board:
 
     def correct(self, moment: Callable[[datetime], datetime]) -> None:
         """Correct every moment after the system clock was set."""
+        self.probe_log.correct(moment)
         for entry in self._entries.values():
             entry.since = moment(entry.since)
             entry.last_healthy = entry.last_healthy and moment(entry.last_healthy)

@@ -149,10 +149,10 @@ class Health(StrEnum):
     MAINTENANCE = "maintenance"
     OFF = "off"
 
-    @property
-    def is_healthy(self) -> bool:
+    def __init__(self, word: str) -> None:
+        # An attribute, since each probe asks for it many times.
+        self.is_healthy = word in ("up", "degraded")
         """Whether the service can be used: up or degraded."""
-        return self in (Health.UP, Health.DEGRADED)
 
     @property
     def is_counted(self) -> bool:

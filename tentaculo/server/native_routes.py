@@ -1,6 +1,6 @@
 """The gateway's own paths: how each is declared, which entry a request finds, and the headers and JSON of responses.
 
-A module that has native routes returns a `NativeRoute` for each, which states path, method, handler and access.
+A module that has native routes returns a `NativeRoute` for each, which states method, path, handler, access and operation.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import msgspec
 from aiohttp import hdrs, web
@@ -24,6 +24,9 @@ from tentaculo.server.buffered_handler import PIECE, BufferedHandler, NativeResp
 from tentaculo.server.connection import ClientConnection
 from tentaculo.server.gateway_responses import SERVER, safe_headers
 from tentaculo.server.request_body import expect_later, read_body
+
+if TYPE_CHECKING:
+    from tentaculo.server.openapi import Operation
 
 REQUEST_ID = web.RequestKey("request_id", str)
 """The request's id, set before the handler runs."""
@@ -74,15 +77,17 @@ class NativeRoute(web.AbstractRouteDef):
         path: str,
         handler: Callable[[web.Request], Awaitable[web.StreamResponse]],
         access: Access,
+        describe: Callable[[], Operation] | None,
         *,
         reads_body: bool = False,
     ) -> None:
-        """A route for GET serves HEAD too. `reads_body` says that the handler calls `read_body`, which sends `100
+        """A route for GET serves HEAD too. `describe` is None for what is not in the OpenAPI document. `reads_body` says that the handler calls `read_body`, which sends `100
         Continue` itself, so that a refused request does not upload its body first."""
         self.method = method
         self.path = path
         self.handler = handler
         self.access = access
+        self.describe = describe
         self._expect_handler = expect_later if reads_body else None
 
     def __repr__(self) -> str:
@@ -110,9 +115,9 @@ class _Registered(web.ResourceRoute):
 
 def declared(app: web.Application) -> list[NativeRoute]:
     """The native routes of an application."""
-    return [
-        *{id(route.native): route.native for route in app.router.routes() if isinstance(route, _Registered)}.values()
-    ]
+    registered = [route for route in app.router.routes() if isinstance(route, _Registered)]
+    # A GET is registered for HEAD too.
+    return [route.native for route in registered if route.method == route.native.method]
 
 
 class NativeEntry(NamedTuple):
@@ -173,13 +178,8 @@ class NativeRoutes:
         raise Problem(Failure.NOT_FOUND)
 
 
-def is_open(access: Access, auth: AuthSettings) -> bool:
-    """Whether routes with this access need no token."""
-    return access.opened_by == "always" or (access.opened_by is not None and bool(getattr(auth, access.opened_by)))
-
-
 def _entry(access: Access, auth: AuthSettings, handler: BufferedHandler | None) -> NativeEntry:
-    return NativeEntry(not is_open(access, auth), access.needs, access.checks_origin, buffered=handler)
+    return NativeEntry(not auth.opens(access), access.needs, access.checks_origin, buffered=handler)
 
 
 class NativeHandler:

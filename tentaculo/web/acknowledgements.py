@@ -62,7 +62,9 @@ def routes(books: TakesAcknowledgements, tasks: TaskGroup, audit: Audit = no_aud
         return json_response(acknowledgement_shape(made), 201)
 
     return [
-        NativeRoute("POST", "/vx11/incidents/{id}/acknowledgements", acknowledge, access.INCIDENTS, reads_body=True)
+        NativeRoute(
+            "POST", "/vx11/incidents/{id}/acknowledgements", acknowledge, access.INCIDENTS, None, reads_body=True
+        )
     ]
 
 

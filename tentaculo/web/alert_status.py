@@ -45,4 +45,4 @@ def routes(channels: ListsChannels) -> list[NativeRoute]:
             {"channels": [channel_shape(channels.kinds[one.name], one) for one in found], "problem": problem}
         )
 
-    return [NativeRoute("GET", "/tentaculo/alerts", show, access.STATUS)]
+    return [NativeRoute("GET", "/tentaculo/alerts", show, access.STATUS, None)]

@@ -91,7 +91,7 @@ def routes(
             }
         )
 
-    return [NativeRoute("GET", "/vx11/history/{service}", show, access.STATUS)]
+    return [NativeRoute("GET", "/vx11/history/{service}", show, access.STATUS, None)]
 
 
 def _asked(request: web.Request) -> tuple[int, int]:

@@ -302,12 +302,12 @@ def routes(
         return json_response(window_shape(await tasks.finish(end(), "end of maintenance", expected=Problem), now()))
 
     return [
-        NativeRoute("GET", "/vx11/incidents", find, access.INCIDENTS),
-        NativeRoute("GET", "/vx11/incidents/{id}", get, access.INCIDENTS),
-        NativeRoute("POST", "/vx11/incidents/{id}/notes", add_note, access.INCIDENTS, reads_body=True),
-        NativeRoute("GET", "/vx11/maintenance", windows, access.INCIDENTS),
-        NativeRoute("POST", "/vx11/maintenance", add_window, access.INCIDENTS, reads_body=True),
-        NativeRoute("DELETE", "/vx11/maintenance/{id}", end_window, access.INCIDENTS),
+        NativeRoute("GET", "/vx11/incidents", find, access.INCIDENTS, None),
+        NativeRoute("GET", "/vx11/incidents/{id}", get, access.INCIDENTS, None),
+        NativeRoute("POST", "/vx11/incidents/{id}/notes", add_note, access.INCIDENTS, None, reads_body=True),
+        NativeRoute("GET", "/vx11/maintenance", windows, access.INCIDENTS, None),
+        NativeRoute("POST", "/vx11/maintenance", add_window, access.INCIDENTS, None, reads_body=True),
+        NativeRoute("DELETE", "/vx11/maintenance/{id}", end_window, access.INCIDENTS, None),
     ]
 
 

@@ -58,8 +58,8 @@ def liveness_routes(
         return json_response({"status": now.value, "checks": checks}, 200 if now is Phase.READY else 503)
 
     return [
-        NativeRoute("GET", "/livez", livez, access.EVERYBODY),
-        NativeRoute("GET", "/readyz", readyz, access.EVERYBODY),
+        NativeRoute("GET", "/livez", livez, access.EVERYBODY, None),
+        NativeRoute("GET", "/readyz", readyz, access.EVERYBODY, None),
     ]
 
 
@@ -93,7 +93,9 @@ def heartbeat_routes(names: Mapping[str, str], beat: Callable[[str, bytes], bool
         return take
 
     return [
-        NativeRoute("POST", f"/vx11/heartbeat/{name}", handler(service), access.heartbeat(service), reads_body=True)
+        NativeRoute(
+            "POST", f"/vx11/heartbeat/{name}", handler(service), access.heartbeat(service), None, reads_body=True
+        )
         for name, service in names.items()
     ]
 
@@ -171,4 +173,4 @@ def metrics_routes(
         text, content_type = await cache.text(",".join(request.headers.getall(hdrs.ACCEPT, ())))
         return BodyResponse(body=text, headers={hdrs.CONTENT_TYPE: content_type, hdrs.VARY: hdrs.ACCEPT})
 
-    return [NativeRoute("GET", "/metrics", metrics, access.EVERYBODY)]
+    return [NativeRoute("GET", "/metrics", metrics, access.EVERYBODY, None)]

@@ -187,13 +187,14 @@ def routes(
         return {"status": "ok", "breakers": {entry.name: entry.body for entry in entries}, "timestamp": now()}
 
     return [
-        NativeRoute("GET", "/health", health, access.EVERYBODY),
+        NativeRoute("GET", "/health", health, access.EVERYBODY, None),
         NativeRoute(
             "GET",
             "/vx11/status",
             shared(module, lambda entries: status_shape(entries, port(), now())),
             access.EVERYBODY,
+            None,
         ),
-        NativeRoute("GET", "/vx11/overview", shared(module_in_full, overview_shape), access.STATUS),
-        NativeRoute("GET", "/vx11/circuit-breaker/status", shared(breaker_shape, breakers), access.STATUS),
+        NativeRoute("GET", "/vx11/overview", shared(module_in_full, overview_shape), access.STATUS, None),
+        NativeRoute("GET", "/vx11/circuit-breaker/status", shared(breaker_shape, breakers), access.STATUS, None),
     ]

@@ -15,10 +15,12 @@ import pytest
 from click.testing import CliRunner
 
 from tentaculo.cli.main import cli
+from tentaculo.config.schema import Config
 from tentaculo.model.failure import Failure
 from tentaculo.model.native_paths import OWN_PATHS, OWN_TREES
 from tentaculo.model.scopes import HEARTBEAT, PLAIN, PROXY
 from tests.support.gateway_process import ROOT
+from tests.support.native_routes import native_routes
 
 PACKAGE = ROOT / "tentaculo"
 LEVELS = ("debug", "info", "warning", "error", "exception", "critical")
@@ -62,15 +64,11 @@ def anonymous(path: str) -> str:
     return re.sub(r"\{[^}]*\}|<[^>]*>", "<…>", path)
 
 
-def native_routes() -> set[str]:
-    """`METHOD path` of each call such as `NativeRoute("GET", "/path", …)`."""
-    return {
-        f"{text_of(call.args[0])} {anonymous(path)}"
-        for _, call in calls(PACKAGE)
-        if isinstance(call.func, ast.Name)
-        and call.func.id == "NativeRoute"
-        and (path := text_of(call.args[1])) is not None
-    }
+def native_paths() -> set[str]:
+    """`METHOD path` of each native route of a gateway with a service that sends heartbeats."""
+    beating = {"url": "http://127.0.0.1:9", "probe": {"kind": "heartbeat"}}
+    routes = native_routes(Config.of({"services": {"beating": beating}}))
+    return {f"{route.method} {anonymous(route.path.replace('beating', '<service>'))}" for route in routes}
 
 
 def paths_in_the_api() -> str:
@@ -82,7 +80,7 @@ def test_every_native_route_is_in_the_api() -> None:
     found = re.findall(PATH_IN_TABLE, paths_in_the_api())
     documented = {f"{method or 'GET'} {anonymous(path)}" for method, _, path in found}
     # The router of proxied requests serves a service's own health path.
-    assert documented - {"GET /<…>/health"} == native_routes()
+    assert documented - {"GET /<…>/health"} == native_paths()
     assert len(documented) > 15
 
 
@@ -90,7 +88,7 @@ def test_a_new_native_route_takes_no_path_from_a_service() -> None:
     """`check` warns of a service's route that hides behind an own path, by the two lists of these."""
     of_services = {"/vx11/heartbeat/<…>", "/vx11/history/<…>"}
     yielded = {"/", "/api/events"}
-    elsewhere = {route.partition(" ")[2] for route in native_routes()}
+    elsewhere = {route.partition(" ")[2] for route in native_paths()}
     elsewhere = {path for path in elsewhere if not path.startswith(OWN_TREES)} - of_services - yielded
     assert elsewhere - OWN_PATHS == set(), (
         "put a new path below /tentaculo/ or /status/: elsewhere it may hide a route of a user"
@@ -102,7 +100,7 @@ def test_every_path_of_the_write_api_is_in_its_document() -> None:
     elsewhere = {"GET /tentaculo/admin/reload", "POST /tentaculo/admin/reload", "GET /tentaculo/admin/tokens"}
     found = re.findall(r"(?m)^\| `(GET|POST|PUT|PATCH|DELETE) (/tentaculo/admin/[^` ]*)`", document("admin-api.md"))
     documented = {f"{method} {anonymous(path)}" for method, path in found}
-    assert documented == {route for route in native_routes() if " /tentaculo/admin/" in route} - elsewhere
+    assert documented == {route for route in native_paths() if " /tentaculo/admin/" in route} - elsewhere
 
 
 def test_every_scope_is_documented() -> None:

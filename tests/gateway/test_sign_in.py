@@ -15,13 +15,12 @@ from sqlalchemy import text
 
 from tentaculo.config.accepted_tokens import AuthSettings
 from tentaculo.security import sign_in
-from tentaculo.security.cors import CorsPolicy
-from tentaculo.server.native_routes import NativeRoute, declared, is_open
 from tentaculo.store import worker_thread
 from tests.conftest import TOKEN, Live, Start
 from tests.support.databases import sqlite
 from tests.support.deployments import Deployment
 from tests.support.gateway_process import TOKEN as PROCESS_TOKEN
+from tests.support.native_routes import native_routes
 from tests.support.runtime_tables import opened
 from tests.support.wire import WEBSOCKET, Response, dial
 
@@ -350,24 +349,19 @@ async def test_it_opens_no_other_path_and_changes_nothing(private: Live) -> None
     await browser.sign_in()
     auth = AuthSettings(open_status=False)
     tried = 0
-    for route in native_routes(private):
+    for route in native_routes(private.gateway.config):
         method, path = route.method, route.path
         written = re.sub(r"\{\w+\}", "7", path)
         is_page = path.startswith("/status")
         is_read = method in ("GET", "HEAD") and (
             path in READABLE or path.startswith(("/vx11/incidents/", "/vx11/history/"))
         )
-        if is_open(route.access, auth) or is_page or is_read:
+        if auth.opens(route.access) or is_page or is_read:
             continue
         response = await browser.ask(written, b"Origin: http://localhost", method=method)
         assert response.status == 401, (method, path)
         tried += 1
     assert tried > 10
-
-
-def native_routes(live: Live) -> list[NativeRoute]:
-    """Every native route."""
-    return declared(live.gateway._application(live.gateway.config, CorsPolicy(live.gateway.config.cors), []))
 
 
 async def test_a_token_in_a_header_counts_more_than_the_cookie(private: Live) -> None:

@@ -16,7 +16,7 @@ from tentaculo.security.tokens import hash_token
 from tentaculo.server.native_routes import NativeRoute, NativeRoutes
 from tests.conftest import TOKEN, Live, Start
 from tests.docs.test_complete import PATH_IN_TABLE, anonymous, paths_in_the_api
-from tests.gateway.test_sign_in import native_routes
+from tests.support.native_routes import native_routes
 from tests.support.wire import Response, dial
 
 SCOPES = (*PLAIN, "proxy:beating", "proxy:other", "heartbeat:beating", "heartbeat:other")
@@ -72,13 +72,13 @@ async def live(start: Start) -> Live:
 
 
 async def test_every_native_route_states_the_scope_that_is_documented(live: Live) -> None:
-    for route in native_routes(live):
+    for route in native_routes(live.gateway.config):
         need = route.access.needs.read if route.method in READS else route.access.needs.write
         assert (None if need is None else need[0]) == wanted(route), route
 
 
 async def test_what_is_below_the_administration_needs_admin_whatever_it_is(live: Live) -> None:
-    below = [route for route in native_routes(live) if route.path.startswith("/tentaculo/admin")]
+    below = [route for route in native_routes(live.gateway.config) if route.path.startswith("/tentaculo/admin")]
     assert len(below) > 20
     assert {route.access for route in below} == {access.ADMIN}
 
@@ -88,7 +88,9 @@ def test_routes_of_one_path_have_one_access() -> None:
         return web.Response()
 
     app = web.Application()
-    app.add_routes([NativeRoute("GET", "/a", handle, access.STATUS), NativeRoute("POST", "/a", handle, access.ADMIN)])
+    app.add_routes(
+        [NativeRoute("GET", "/a", handle, access.STATUS, None), NativeRoute("POST", "/a", handle, access.ADMIN, None)]
+    )
     with pytest.raises(ValueError, match=r"POST /a> has another access"):
         NativeRoutes(app, AuthSettings())
 
@@ -97,7 +99,7 @@ def test_routes_of_one_path_have_one_access() -> None:
 @pytest.mark.timeout(120)
 async def test_the_matrix(live: Live) -> None:
     tried = 0
-    for route in native_routes(live):
+    for route in native_routes(live.gateway.config):
         method, path = route.method, route.path
         scope = wanted(route)
         target = written(path)
@@ -124,6 +126,6 @@ async def test_the_matrix(live: Live) -> None:
 
 async def test_nobody_has_admin_where_tokens_are_not_checked(start: Start) -> None:
     live = await start({}, auth={"enabled": False})
-    for route in native_routes(live):
+    for route in native_routes(live.gateway.config):
         response = await ask(live, route.method, written(route.path), None)
         assert (response.status == 403 and b"insufficient" in response.raw_head) is (wanted(route) == "admin"), route

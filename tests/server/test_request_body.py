@@ -34,8 +34,8 @@ async def port() -> AsyncIterator[int]:
     app = web.Application()
     app.add_routes(
         [
-            NativeRoute("POST", "/raw", raw, access.EVERY_TOKEN, reads_body=True),
-            NativeRoute("POST", "/note", note, access.EVERY_TOKEN, reads_body=True),
+            NativeRoute("POST", "/raw", raw, access.EVERY_TOKEN, None, reads_body=True),
+            NativeRoute("POST", "/note", note, access.EVERY_TOKEN, None, reads_body=True),
         ]
     )
     async with serving_application(app, token="t") as server:

@@ -615,10 +615,10 @@ def application(state: State) -> web.Application:
     )
     app.add_routes(
         [
-            NativeRoute("POST", "/events/ingest", ingest, access.EVENTS_WRITE),
-            NativeRoute("GET", "/debug/fail", fail, access.EVERY_TOKEN),
-            NativeRoute("GET", "/debug/break-off", break_off, access.EVERY_TOKEN),
-            NativeRoute("GET", "/ws", ingest, access.SOCKET),
+            NativeRoute("POST", "/events/ingest", ingest, access.EVENTS_WRITE, None),
+            NativeRoute("GET", "/debug/fail", fail, access.EVERY_TOKEN, None),
+            NativeRoute("GET", "/debug/break-off", break_off, access.EVERY_TOKEN, None),
+            NativeRoute("GET", "/ws", ingest, access.SOCKET, None),
         ]
     )
     return app
