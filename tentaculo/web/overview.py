@@ -330,7 +330,8 @@ def row(fleet: Fleet, view: ServiceView) -> Row:
         name=printable(view.name, 80),
         href=service_path(view.name),
         state=state,
-        note=_note(view, state, t),
+        # Of one that is up at its only address there is nothing to say.
+        note="" if state.key == "up" and len(view.upstreams) == 1 else _note(view, state, t),
         is_child=view.root is not None and state.is_trouble and fleet.sort == "state",
         bars=_bars(fleet, view, 31, 4),
         curve=timeline.curve(fleet.axis, fleet.range.span, timeline.p95_points(periods), expected),

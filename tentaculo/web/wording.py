@@ -156,7 +156,7 @@ def worst(services: Iterable[ServiceView]) -> list[ServiceView]:
 
     What fails because of another service is not the headline. Services that are off never are.
     """
-    counted = [view for view in services if view.health.is_counted]
+    counted = [view for view in services if view.health is not Health.OFF]
     candidates = [view for view in counted if view.root is None] or counted
     ranks = [RANKS[view.state] for view in candidates]
     least = min(ranks, default=0)
@@ -170,7 +170,7 @@ def headline(services: Sequence[ServiceView], t: Language, named: Sequence[Servi
     named = worst(services) if named is None else named
     if not named:
         return t("headline.all_off")
-    counted = len([view for view in services if view.health.is_counted])
+    counted = len([view for view in services if view.health is not Health.OFF])
     key = named[0].state
     if counted > 1 and (key == "up" or (len(named) == counted and key != "unknown")):
         return t("headline.everything", is_so=predicate(key, 1, t))

@@ -31,6 +31,7 @@ from tentaculo.model.service_rates import RecentRates, UsualRates, recent_end
 from tentaculo.tasks import TaskGroup
 from tentaculo.web.viewer import Viewer
 from tentaculo.web.wording import MOST_CHOICES
+from tests.support.calls import counting_calls
 from tests.support.native_gateway import CLOSED, NOW, OPEN, TOKEN, UNSEEN, Gateway, State, event, running, view
 from tests.support.page_samples import fill
 from tests.support.waits import eventually
@@ -705,3 +706,21 @@ async def test_a_reload_that_was_refused_is_shown_with_its_faults_after_sign_in_
     assert "The last reload changed nothing" in text
     assert "services.madre.url: must be &lt;an address&gt;" in text
     assert "token &lt;ci&gt;" in text
+
+
+async def test_a_further_service_costs_few_calls() -> None:
+    """Each fact is computed once for a page, however many of its parts say it."""
+
+    async def calls_of(services: int) -> int:
+        found = []
+        async with running(State(services=tuple(view(f"s{number}", 8001) for number in range(services)))) as gateway:
+            for _ in range(4):
+                gateway.state.clock += 2
+                with counting_calls() as calls:
+                    await page(gateway)
+                found.append(calls.own)
+        # Templates are loaded and the past is read for the first one.
+        return min(found)
+
+    few, more = await calls_of(1), await calls_of(11)
+    assert (more - few) / 10 <= 36
