@@ -89,6 +89,17 @@ async def serving_stored(config: Config, now: datetime) -> AsyncIterator[StoredP
         await store_client.close()
 
 
+class _StoppedClock:
+    """The clock of pages as they were at `started_at`."""
+
+    def __init__(self, started_at: datetime) -> None:
+        self.started_at = started_at
+
+    def now(self) -> datetime:
+        """Always the same moment."""
+        return self.started_at
+
+
 async def _last_run(store_client: StoreClient) -> datetime | None:
     beats = await store_client.run(states.read_heartbeats)
     alive = beats.get(GATEWAY_NAME)
@@ -142,8 +153,7 @@ def _application(
             lambda _: None,
             lambda _: {},
             page=page,
-            started_at=now,
-            now=now,
+            clock=_StoppedClock(at),
             slices=slices,
             tasks=tasks,
             on_drain=[],

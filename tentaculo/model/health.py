@@ -305,7 +305,7 @@ class ServiceView:
 
     def __post_init__(self) -> None:
         # Pages and metrics read these several times of each of a thousand services.
-        breaker = _least_open(self.upstreams)
+        breaker = self.upstreams[0].breaker if len(self.upstreams) == 1 else _least_open(self.upstreams)
         is_cut_off = breaker.state is BreakerState.OPEN and self.health in (Health.UP, Health.DEGRADED, Health.UNKNOWN)
         set_value = object.__setattr__
         set_value(self, "breaker", breaker)
@@ -338,8 +338,6 @@ _NO_BREAKER = BreakerView(BreakerState.CLOSED, 0)
 
 
 def _least_open(endpoints: Sequence[EndpointView]) -> BreakerView:
-    if len(endpoints) == 1:
-        return endpoints[0].breaker
     return min((one.breaker for one in endpoints), key=lambda one: _HOW_OPEN[one.state], default=_NO_BREAKER)
 
 

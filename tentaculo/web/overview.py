@@ -1,4 +1,4 @@
-"""The overview of the fleet: a row per service, and the lanes above them. Pure.
+"""The overview of the fleet: a row or a line per service, in its order and groups. Pure.
 
 Text that came from outside is made printable and cut to size here, and escaped by the template.
 """
@@ -17,7 +17,7 @@ from tentaculo.model.early_warning import EarlyWarning
 from tentaculo.model.health import Health, ServiceView
 from tentaculo.model.history import HistorySummary
 from tentaculo.model.incident import Incident, MaintenanceWindow, Note
-from tentaculo.model.page import NO_INFO, PageInfo, ServedConfiguration
+from tentaculo.model.page import NO_INFO, PageInfo
 from tentaculo.model.service_rates import RecentRates, UsualRates
 from tentaculo.model.text import printable
 from tentaculo.model.timeline import Timeline
@@ -33,14 +33,22 @@ MOST_QUIET: Final = 12
 MOST_LISTED: Final = 400
 MOST_GROUPS: Final = 50
 """Groups that can be chosen on the page; `?group=` shows each of the others too."""
-MOST_WINDOWS: Final = 10
-"""Maintenance windows that are listed."""
 SORTS: Final = ("state", "name", "p95", "failed", "up")
 
 
-@dataclass(frozen=True)
+class Past(NamedTuple):
+    """What the database said for one range."""
+
+    timeline: Timeline
+    summaries: Mapping[str, HistorySummary]
+    rates: Mapping[str, RecentRates]
+    usual: Mapping[str, UsualRates]
+    warnings: Sequence[EarlyWarning]
+
+
+@dataclass
 class Fleet:
-    """All that the overview is made of. What follows from it is computed once."""
+    """All that the overview is made of. What follows from it is computed once; what the database says is added."""
 
     now: datetime
     range: Range
@@ -66,6 +74,11 @@ class Fleet:
     """What stands in place of what not everybody may see."""
     t: Language = field(default_factory=lambda: language("en"))
     """Of the page's texts."""
+
+    def add(self, past: Past, timeline: Timeline) -> None:
+        """Add what the database said, of the timeline only what may be shown."""
+        self.timeline, self.past, self.rates = timeline, past.summaries, past.rates
+        self.usual, self.warnings = past.usual, past.warnings
 
     @cached_property
     def axis(self) -> Axis:
@@ -193,12 +206,13 @@ def sections(fleet: Fleet, views: Sequence[ServiceView], rows: Sequence[Row | Br
 
     Of one group alone, and without groups, there is no heading.
     """
+    if not fleet.info.groups:
+        return [Section("", rows)] if rows else []
     found: dict[str, list[Row | BriefRow]] = {group: [] for group in (*fleet.info.groups, "")}
     for view, made in zip(views, rows, strict=True):
         found[fleet.info.of(view.name).group].append(made)
-    whole = len(fleet.info.groups) > 0 and not fleet.group
     return [
-        Section((printable(group, 60) or fleet.t("overview.other_services")) if whole else "", made)
+        Section("" if fleet.group else printable(group, 60) or fleet.t("overview.other_services"), made)
         for group, made in found.items()
         if made
     ]
@@ -215,7 +229,7 @@ class Group(NamedTuple):
 def groups(fleet: Fleet) -> Iterator[Group]:
     """The first `MOST_GROUPS` groups, in the order of the configuration."""
     members: dict[str, list[ServiceView]] = {}
-    for view in fleet.services:
+    for view in fleet.services if fleet.info.groups else ():
         members.setdefault(fleet.info.of(view.name).group, []).append(view)
     for name in fleet.info.groups[:MOST_GROUPS]:
         if name in members:
@@ -334,84 +348,15 @@ def row(fleet: Fleet, view: ServiceView) -> Row:
 def _note(view: ServiceView, state: wording.State, t: Language) -> str:
     if view.root is not None and state.is_trouble:
         return t("overview.fails_with", root=printable(view.root, 80))
-    total, usable = len(view.upstreams), sum(map(wording.is_usable, view.upstreams))
-    is_said = _said_down(view, total) == total - usable
-    healthy = t("overview.addresses_healthy", usable=usable, total=total) if usable < total > 1 and not is_said else ""
-    return wording.cut("; ".join(filter(None, (wording.reason(view, t, 160), healthy))), 160)
+    reason, total = wording.reason(view, t, 160), len(view.upstreams)
+    usable = sum(map(wording.is_usable, view.upstreams)) if total > 1 else total
+    if usable == total or _said_down(view, total) == total - usable:
+        return wording.cut(reason, 160)
+    healthy = t("overview.addresses_healthy", usable=usable, total=total)
+    return wording.cut(f"{reason}; {healthy}", 160) if reason else healthy
 
 
 def _said_down(view: ServiceView, total: int) -> object:
     """How many of the addresses of a service its reason says are down; None where it says nothing of that."""
     code, values = (view.cause.code, view.cause.values) if view.cause is not None else ("", {})
     return {"all_down": total, "one_down": 1, "some_down": values.get("count")}.get(code)
-
-
-@dataclass(frozen=True, slots=True)
-class WindowRow:
-    """One maintenance, ready to be shown."""
-
-    number: int | None
-    """None for one of the configuration, which is changed there."""
-    holds: bool
-    services: str
-    reason: str
-    starts_at: datetime
-    starts: str
-    ends_at: datetime
-    ends: str
-    fields: Mapping[str, str]
-    """What a form says that changes it, by the names of its fields."""
-
-
-@dataclass(frozen=True, slots=True)
-class ServedRow:
-    """Which configuration is served, in words."""
-
-    served: ServedConfiguration
-    since: str
-    by: str
-    refused: str
-    """When the last reload was refused; empty where it was not."""
-    refused_by: str
-
-
-def served_row(served: ServedConfiguration | None, now: datetime, t: Language) -> ServedRow | None:
-    """`served` with its times in the zone of `now`."""
-    if served is None:
-        return None
-    refused = served.refused_at
-    return ServedRow(
-        served,
-        t.clock(served.since, now),
-        _by(served.by, t),
-        "" if refused is None else t.clock(refused, now),
-        _by(served.refused_by, t),
-    )
-
-
-_BY: Final = {"start": "overview.by_start", "file change": "overview.by_file"}
-"""What changes the configuration, beside signals and callers, and the key of its text."""
-
-
-def _by(what: str, t: Language) -> str:
-    return t(_BY[what]) if what in _BY else what
-
-
-def window_row(window: MaintenanceWindow, now: datetime, t: Language) -> WindowRow:
-    """`window` in words, with its times in the zone of `now`."""
-    zone = now.tzinfo
-    return WindowRow(
-        number=window.id,
-        holds=window.holds(now),
-        services=t.joined(window.services, longest=80) or t("overview.every_service"),
-        reason=wording.foreign(window.reason, 200),
-        starts_at=window.starts_at,
-        starts=t.clock(window.starts_at, now),
-        ends_at=window.ends_at,
-        ends=t.clock(window.ends_at, now),
-        fields={
-            "reason": window.reason,
-            "starts": f"{window.starts_at.astimezone(zone):%Y-%m-%dT%H:%M}",
-            "ends": f"{window.ends_at.astimezone(zone):%Y-%m-%dT%H:%M}",
-        },
-    )

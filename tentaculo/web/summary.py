@@ -1,14 +1,16 @@
-"""What the overview says first: the worst true sentence, what else is wrong, and what a person asks then. Pure."""
+"""What the overview says beside the rows: the worst true sentence, what else is wrong, what a person asks then, and what is
+planned, switched and served. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 from tentaculo.model.health import ServiceView
-from tentaculo.model.incident import Incident, Note
-from tentaculo.model.page import PageInfo
+from tentaculo.model.incident import Incident, MaintenanceWindow, Note
+from tentaculo.model.page import PageInfo, ServedConfiguration
 from tentaculo.model.text import printable
 from tentaculo.model.timeline import Timeline
 from tentaculo.web import incident_words, wording
@@ -143,6 +145,8 @@ class SwitchedRow(NamedTuple):
     clock: str
 
 
+MOST_WINDOWS: Final = 10
+"""Maintenance windows that are listed."""
 MOST_SWITCHED: Final = 10
 """Services that are switched for a time and shown on the overview at most; each service page shows its own."""
 
@@ -154,6 +158,77 @@ def switched_rows(info: PageInfo, now: datetime, t: Language, service: str | Non
         for name, one in info.switched
         if service in (None, name) and one.until > now
     ][:MOST_SWITCHED]
+
+
+@dataclass(frozen=True, slots=True)
+class WindowRow:
+    """One maintenance, ready to be shown."""
+
+    number: int | None
+    """None for one of the configuration, which is changed there."""
+    holds: bool
+    services: str
+    reason: str
+    starts_at: datetime
+    starts: str
+    ends_at: datetime
+    ends: str
+    fields: Mapping[str, str]
+    """What a form says that changes it, by the names of its fields."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServedRow:
+    """Which configuration is served, in words."""
+
+    served: ServedConfiguration
+    since: str
+    by: str
+    refused: str
+    """When the last reload was refused; empty where it was not."""
+    refused_by: str
+
+
+def served_row(served: ServedConfiguration | None, now: datetime, t: Language) -> ServedRow | None:
+    """`served` with its times in the zone of `now`."""
+    if served is None:
+        return None
+    refused = served.refused_at
+    return ServedRow(
+        served,
+        t.clock(served.since, now),
+        _by(served.by, t),
+        "" if refused is None else t.clock(refused, now),
+        _by(served.refused_by, t),
+    )
+
+
+_BY: Final = {"start": "overview.by_start", "file change": "overview.by_file"}
+"""What changes the configuration, beside signals and callers, and the key of its text."""
+
+
+def _by(what: str, t: Language) -> str:
+    return t(_BY[what]) if what in _BY else what
+
+
+def window_row(window: MaintenanceWindow, now: datetime, t: Language) -> WindowRow:
+    """`window` in words, with its times in the zone of `now`."""
+    zone = now.tzinfo
+    return WindowRow(
+        number=window.id,
+        holds=window.holds(now),
+        services=t.joined(window.services, longest=80) or t("overview.every_service"),
+        reason=wording.foreign(window.reason, 200),
+        starts_at=window.starts_at,
+        starts=t.clock(window.starts_at, now),
+        ends_at=window.ends_at,
+        ends=t.clock(window.ends_at, now),
+        fields={
+            "reason": window.reason,
+            "starts": f"{window.starts_at.astimezone(zone):%Y-%m-%dT%H:%M}",
+            "ends": f"{window.ends_at.astimezone(zone):%Y-%m-%dT%H:%M}",
+        },
+    )
 
 
 def _just_before(fleet: Fleet, view: ServiceView, incident: Incident | None) -> Sentence:
