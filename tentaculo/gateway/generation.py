@@ -23,11 +23,11 @@ from tentaculo.config.schema import Config
 from tentaculo.config.types import trusted_proxy_matcher
 from tentaculo.events.hub import Hub
 from tentaculo.gateway.authentication import Authentication
-from tentaculo.gateway.clock_watch import ClockWatch
 from tentaculo.gateway.health_service import HealthService
 from tentaculo.gateway.incident_service import IncidentService
 from tentaculo.gateway.leading import Leading
 from tentaculo.gateway.loading import beside_the_loop
+from tentaculo.gateway.service_clocks import ClockWatch
 from tentaculo.gateway.shutdown import CLOSE_WAIT
 from tentaculo.gateway.slow_watch import SlowWatch
 from tentaculo.gateway.turn_queue import TurnQueue

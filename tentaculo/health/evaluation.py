@@ -219,10 +219,11 @@ def evaluate(
     checked_at: datetime,
     secrets: Mapping[str, str] = MappingProxyType({}),
     probe: ProbeSettings = _PLAIN,
+    took: float = 0.0,
 ) -> ProbeResult:
     """The result of a probe from its attempts, in order. Only the last one can be a success.
 
-    `probe` has the further expectations of that response.
+    `probe` has the further expectations of that response, and `took` the seconds of all attempts together.
     """
     is_answered = attempts[-1].is_answered
     shown = attempts[-1] if is_answered or len(attempts) == 1 else max(attempts, key=_significance)
@@ -243,6 +244,9 @@ def evaluate(
         latency_ms=shown.latency_ms,
         snippet=snippet(body.text, secrets),
         kind=kind,
+        took=took,
+        clock=next((one.clock for one in reversed(attempts) if one.clock is not None), None),
+        certificate=next((one.certificate for one in reversed(attempts) if one.certificate is not None), None),
         gauges=_gauges(body, probe) if is_answered else (),
     )
 

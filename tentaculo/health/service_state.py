@@ -273,7 +273,9 @@ class ProbeLog:
         if result.certificate is not None:
             upstream = result.upstream
             self._certificates[upstream] = SeenCertificate(upstream, result.certificate, result.checked_at)
-        self._probes[result.upstream.service].append(replace(result, certificate=None, clock=None))
+        if result.certificate is not None or result.clock is not None:
+            result = replace(result, certificate=None, clock=None)
+        self._probes[result.upstream.service].append(result)
 
     def probes(self, service: str) -> tuple[ProbeResult, ...]:
         """The last probes of a service, the latest first. They have no certificates."""
