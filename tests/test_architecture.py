@@ -62,7 +62,7 @@ SAME_STEM: dict[str, str] = {
     "generation": "of the gateway, and the part of the proxy in it",
     "history": "the values, their collection, their queries and their endpoint",
     "incidents": "their configuration, their queries, and their endpoints",
-    "openapi": "what all descriptions share, and the one of each package",
+    "openapi": "the document and its parts, and the operations of events",
     "precursors": "of incidents: their test, and their queries",
     "process": "of the gateway, and of the demonstration",
     "request_limits": "their configuration, and their judgement",
@@ -300,7 +300,8 @@ def test_the_server_never_loads_alembic() -> None:
     # Loaded when they are needed: for pages, scrapes, maintenance windows and faults of the configuration.
     assert {"jinja2", "markupsafe", "prometheus_client", "zoneinfo", "difflib"} & packages == set()
     # The descriptions of the API are made at the first request.
-    descriptions = {"tentaculo.server.openapi", "tentaculo.events.openapi", "tentaculo.events.asyncapi"}
+    descriptions = {"tentaculo.events.openapi", "tentaculo.events.json_schemas", "tentaculo.events.asyncapi"}
+    descriptions |= {"tentaculo.web.admin_openapi", "tentaculo.web.published_openapi"}
     assert descriptions & set(loaded) == set()
     # The synchronous SQLAlchemy in one thread is the lighter one: no greenlet, no asyncio extension.
     assert {"tentaculo.store.migrate", "sqlalchemy.ext.asyncio"} & set(loaded) == set()

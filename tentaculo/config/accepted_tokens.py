@@ -18,6 +18,7 @@ from tentaculo.config.incidents import Moment
 from tentaculo.config.reader import read
 from tentaculo.config.section import INTERNAL, NOT_EMPTY, Check, Doc, Prepare, Section
 from tentaculo.config.types import TokenHash
+from tentaculo.model.access import Access
 from tentaculo.model.scopes import PLAIN, is_scope
 
 DEFAULT_TOKEN_FILE = Path("data/token")
@@ -172,3 +173,8 @@ class AuthSettings(Section, frozen=True):
     ] = False
     open_websocket: Annotated[bool, Doc("Whether /ws needs no token.")] = False
     open_status: Annotated[bool, Doc("Whether /status needs no token.")] = True
+
+    def opens(self, access: Access) -> bool:
+        """Whether routes with this access need no token, where others do."""
+        opened = {"always": True, "open_status": self.open_status, "open_websocket": self.open_websocket, None: False}
+        return opened[access.opened_by]

@@ -30,7 +30,6 @@ from tentaculo.config.reader import REFUSED, reader_for
 from tentaculo.config.schema import Config
 from tentaculo.config.types import Secret, is_token, parse_flag
 from tentaculo.config.warnings import warnings_of
-from tentaculo.model.native_paths import NATIVE_PATHS, NATIVE_TREES, YIELDED
 from tentaculo.model.text import utc_now
 
 
@@ -284,7 +283,7 @@ def _load(tables: Table, environ: Mapping[str, str], sources: Sources, origins: 
     if config is REFUSED or found:
         raise ConfigError(found, sources.path, files=files)
     whole: Config = config.with_names().replace(folder=sources.folder.absolute(), plain_token=token)
-    warnings += warnings_of(whole, NATIVE_PATHS.keys() - YIELDED, tuple(NATIVE_TREES))
+    warnings += warnings_of(whole)
     return Loaded(whole, tuple(warnings), sources.path, replace(sources, contents=contents), files)
 
 

@@ -11,13 +11,14 @@ from urllib.parse import urlsplit
 from tentaculo.config.schema import Config
 from tentaculo.config.services import grouped_by_endpoint
 from tentaculo.model.health import GATEWAY_NAME
+from tentaculo.model.native_paths import OWN_PATHS, OWN_TREES
 
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _EVERY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104 - compared, not listened on
 
 
-def warnings_of(config: Config, own_paths: Set[str], own_trees: tuple[str, ...]) -> list[str]:
-    """The warnings, one sentence each. `own_paths` are the gateway's own, `own_trees` what further ones begin with."""
+def warnings_of(config: Config) -> list[str]:
+    """The warnings, one sentence each."""
     found = []
     if not config.auth.enabled:
         beyond = [host for host, _ in config.server.addresses if host not in _LOOPBACK]
@@ -41,7 +42,7 @@ def warnings_of(config: Config, own_paths: Set[str], own_trees: tuple[str, ...])
             f"server.workers is {config.server.workers}: each worker has its own breakers and metrics, and the limits of"
             " connections, queues and subscribers count in each of them (docs/operations.md)"
         )
-    return found + _address_warnings(config) + _route_warnings(config, own_paths, own_trees) + _alert_warnings(config)
+    return found + _address_warnings(config) + _route_warnings(config) + _alert_warnings(config)
 
 
 def _address_warnings(config: Config) -> list[str]:
@@ -88,10 +89,9 @@ def _is_loopback(host: str) -> bool:
     return address.is_loopback or address.is_unspecified
 
 
-def _route_warnings(config: Config, own_paths: Set[str], own_trees: tuple[str, ...]) -> list[str]:
+def _route_warnings(config: Config) -> list[str]:
     found: list[str] = []
-    own_paths = own_paths | {f"/vx11/history/{name}" for name in config.names}
-    own_paths |= {f"/status/services/{name}" for name in config.services}
+    own_paths = OWN_PATHS | {f"/vx11/history/{name}" for name in config.names}
     for service in config.services.values():
         for index, route in enumerate(service.routes):
             place = f"services.{service.name}.routes[{index}]"
@@ -103,15 +103,17 @@ def _route_warnings(config: Config, own_paths: Set[str], own_trees: tuple[str, .
                 found.append(
                     f"{place}.prefix has a *, which stands for itself: a prefix takes every path below it already"
                 )
-            if route.prefix in own_paths and (route.host is None or route.host in config.server.hosts):
+            may_hide = route.host is None or route.host in config.server.hosts
+            if may_hide and route.prefix in own_paths:
                 found.append(
                     f"{place}.prefix is a path of the gateway itself, which wins: the service gets only paths below it,"
                     f" as of {route.prefix}/"
                 )
-            if route.prefix.startswith(own_trees) and (route.host is None or route.host in config.server.hosts):
+            tree = next((tree for tree in OWN_TREES if route.prefix.startswith(tree)), None)
+            if may_hide and tree is not None:
                 found.append(
-                    f"{place}.prefix is below a path of the gateway itself, which takes every path there: the service"
-                    " gets nothing"
+                    f"{place}.prefix is below {tree}, where the gateway's own paths win: a later version may have more of"
+                    " them"
                 )
     return found + _open_route_warnings(config)
 

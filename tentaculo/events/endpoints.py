@@ -7,10 +7,12 @@ import math
 import time
 from collections.abc import Awaitable, Callable
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from aiohttp import web
 
+from tentaculo.config.limits import LimitSettings
 from tentaculo.config.schema import Config
 from tentaculo.events.clock_offsets import ClockOffset, ClockOffsets
 from tentaculo.events.correlations import EventCorrelations
@@ -22,12 +24,16 @@ from tentaculo.events.replay import LogName, LogReader
 from tentaculo.events.stream import EventStream
 from tentaculo.events.tail import EventTail
 from tentaculo.events.websocket import EventSocketHandler
+from tentaculo.model import access
 from tentaculo.model.precursor import ReadPrecursors
 from tentaculo.model.text import utc_now
-from tentaculo.server.native_routes import Slices, buffered, json_response, raw_json
-from tentaculo.server.request_body import expect_later
+from tentaculo.server.native_routes import NativeRoute, Slices, buffered, json_response, raw_json
+from tentaculo.server.openapi import JsonObject, Operation, json_content, object_of, reference, response
 from tentaculo.server.route_table import ProxiedRoutes
 from tentaculo.tasks import TaskGroup
+
+_TEXT: JsonObject = {"type": "string"}
+_COUNT: JsonObject = {"type": "integer", "minimum": 0}
 
 
 def clock_shape(source: ClockOffset, endpoints: list[ClockOffset]) -> dict[str, Any]:
@@ -66,7 +72,7 @@ def routes(
     clock: Callable[[], float] = time.monotonic,
     cardinality: Cardinality | None = None,
     turn: Callable[[], Awaitable[None]] = _next_turn,
-) -> list[web.RouteDef]:
+) -> list[NativeRoute]:
     """`POST /events/ingest`, `GET /events`, `GET /events/stream`, `/ws`, `GET /debug/events/{cardinality,correlations}`
     and `GET /tentaculo/clocks`.
 
@@ -107,12 +113,91 @@ def routes(
         return json_response({"status": "ok", "timestamp": now(), "clocks": found})
 
     return [
-        web.post("/events/ingest", buffered(Ingest(pipeline, limits, tasks)), expect_handler=expect_later),
-        web.get("/events", history.handle),
-        web.get("/events/stream", EventStream(hub, reader).handle),
-        *([web.get("/api/events", lenient.handle)] if not is_taken else []),
-        web.get("/ws", sockets.handle, allow_head=False),
-        web.get("/debug/events/cardinality", report),
-        web.get("/debug/events/correlations", correlations.handle),
-        web.get("/tentaculo/clocks", clocks),
+        NativeRoute(
+            "POST",
+            "/events/ingest",
+            buffered(Ingest(pipeline, limits, tasks)),
+            access.EVENTS_WRITE,
+            partial(_describe, "/events/ingest", limits),
+            reads_body=True,
+        ),
+        NativeRoute("GET", "/events", history.handle, access.EVENTS_READ, partial(_describe, "/events", limits)),
+        NativeRoute(
+            "GET",
+            "/events/stream",
+            EventStream(hub, reader).handle,
+            access.EVENTS_READ,
+            partial(_describe, "/events/stream", limits),
+        ),
+        *([NativeRoute("GET", "/api/events", lenient.handle, access.EVENTS_READ, None)] if not is_taken else []),
+        NativeRoute("GET", "/ws", sockets.handle, access.SOCKET, None),
+        NativeRoute("GET", "/debug/events/cardinality", report, access.EVENTS_READ, _describe_cardinality),
+        NativeRoute(
+            "GET",
+            "/debug/events/correlations",
+            correlations.handle,
+            access.EVENTS_READ,
+            partial(_describe, "/debug/events/correlations", limits),
+        ),
+        NativeRoute("GET", "/tentaculo/clocks", clocks, access.STATUS, _describe_clocks),
     ]
+
+
+def _describe(path: str, limits: LimitSettings) -> Operation:
+    # Loaded when the document is first read, with the schemas of all events.
+    from tentaculo.events.openapi import operations
+
+    return operations(limits)[path]
+
+
+def _describe_cardinality() -> Operation:
+    counts = object_of(
+        {
+            "status": {"const": "ok"},
+            "timestamp": reference("Time"),
+            "window_seconds": _COUNT,
+            "events": {
+                "type": "object",
+                "additionalProperties": object_of({"count": _COUNT, "rate_per_min": {"type": "number", "minimum": 0}}),
+            },
+            "total_events": _COUNT,
+        }
+    )
+    return Operation(
+        "countEvents",
+        "How many events of each type were stored in the last minutes.",
+        {200: response("The counts.", json_content(reference("Cardinality")))},
+        schemas={"Cardinality": counts},
+    )
+
+
+def _describe_clocks() -> Operation:
+    offset: dict[str, JsonObject] = {
+        "low_ms": {"type": "integer"},
+        "high_ms": {"type": ["integer", "null"]},
+        "width_ms": {"type": ["integer", "null"]},
+        "basis": {"type": "array", "items": {"enum": ["date", "stated"]}},
+        "since": reference("Time"),
+    }
+    clocks = object_of(
+        {
+            "status": {"const": "ok"},
+            "timestamp": reference("Time"),
+            "clocks": {
+                "type": "array",
+                "items": object_of(
+                    {
+                        "source": _TEXT,
+                        **offset,
+                        "endpoints": {"type": "array", "items": object_of({"endpoint": _TEXT, **offset})},
+                    }
+                ),
+            },
+        }
+    )
+    return Operation(
+        "listClocks",
+        "By how much the clocks of the sources of events differ from the gateway's.",
+        {200: response("The offsets.", json_content(reference("Clocks")))},
+        schemas={"Clocks": clocks},
+    )

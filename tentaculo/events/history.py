@@ -24,7 +24,7 @@ from tentaculo.events.query import (
 from tentaculo.events.replay import LogReader
 from tentaculo.model.event import MAX_EVENT_ID, Event, EventFilter
 from tentaculo.model.failure import Failure, Problem
-from tentaculo.server.accept import weight_of, weights
+from tentaculo.server.content_negotiation import weight_of, weights
 from tentaculo.server.native_routes import BodyResponse, Slices
 from tentaculo.server.query_parameters import Parameter, check_names, number_parameter, read_number
 

@@ -1,23 +1,20 @@
-"""The OpenAPI description of the events' paths. Loaded when the document is first read, and pure."""
+"""The OpenAPI operations of the events' paths that have many schemas. Loaded when the document is first read, and pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tentaculo.config.schema import Config
+from tentaculo.config.limits import LimitSettings
 from tentaculo.events import correlations, history, ingest, stream
 from tentaculo.events.json_schemas import CURSOR, SCHEMAS
 from tentaculo.events.schemas import Nature
 from tentaculo.model.event import StoreOutcome
 from tentaculo.model.failure import Failure
 from tentaculo.server.openapi import (
-    TOKEN,
-    TOKEN_OR_TICKET,
-    Description,
     JsonObject,
+    Operation,
     json_content,
     object_of,
-    operation,
     problem,
     reference,
     response,
@@ -33,13 +30,6 @@ _EDGE: JsonObject = {
     "by": _TEXT,
 }
 _ANY_EDGE: JsonObject = {"oneOf": [reference("StatedEdge"), reference("StatisticalEdge")]}
-_OFFSET: JsonObject = {
-    "low_ms": {"type": "integer"},
-    "high_ms": {"type": ["integer", "null"]},
-    "width_ms": {"type": ["integer", "null"]},
-    "basis": {"type": "array", "items": {"enum": ["date", "stated"]}},
-    "since": reference("Time"),
-}
 _STORED = [outcome.value for outcome in (StoreOutcome.DUPLICATE, StoreOutcome.CONFLICT)]
 _SCHEMAS: Mapping[str, JsonObject] = {
     "FieldError": object_of({"field": _TEXT, "message": _TEXT, "index": _COUNT}, optional=("index",)),
@@ -96,18 +86,6 @@ _SCHEMAS: Mapping[str, JsonObject] = {
         },
         description="`next` and `previous` are cursors for `before` and `after`; the header Link has them as addresses.",
     ),
-    "Cardinality": object_of(
-        {
-            "status": {"const": "ok"},
-            "timestamp": reference("Time"),
-            "window_seconds": _COUNT,
-            "events": {
-                "type": "object",
-                "additionalProperties": object_of({"count": _COUNT, "rate_per_min": {"type": "number", "minimum": 0}}),
-            },
-            "total_events": _COUNT,
-        }
-    ),
     "Node": object_of(
         {
             "id": reference("EventId"),
@@ -129,22 +107,6 @@ _SCHEMAS: Mapping[str, JsonObject] = {
             **dict.fromkeys(("incidents_with", "incidents", "other_windows_with", "other_windows"), _COUNT),
             **{name: {"type": "number", "minimum": 0, "maximum": 1} for name in ("p", "q")},
             "sentence": _TEXT,
-        }
-    ),
-    "Clocks": object_of(
-        {
-            "status": {"const": "ok"},
-            "timestamp": reference("Time"),
-            "clocks": {
-                "type": "array",
-                "items": object_of(
-                    {
-                        "source": _TEXT,
-                        **_OFFSET,
-                        "endpoints": {"type": "array", "items": object_of({"endpoint": _TEXT, **_OFFSET})},
-                    }
-                ),
-            },
         }
     ),
     "Correlations": object_of(
@@ -170,46 +132,17 @@ _LAST_EVENT_ID: JsonObject = {
 }
 
 
-def describe(config: Config) -> Description:
-    """The paths of events in a gateway with this configuration."""
-    is_guarded = config.auth.enabled
-    token, ticket = (TOKEN, TOKEN_OR_TICKET) if is_guarded else ((), ())
-    paths = {
-        "/events/ingest": {"post": _ingest(config, token)},
-        "/events": {"get": _history(token)},
-        "/events/stream": {"get": _stream(ticket)},
-        "/debug/events/cardinality": {
-            "get": operation(
-                "How many events of each type were stored in the last minutes.",
-                {200: response("The counts.", json_content(reference("Cardinality")))},
-                id_="countEvents",
-                security=token,
-            )
-        },
-        "/debug/events/correlations": {
-            "get": operation(
-                "Which of the newest events belong together, by what they state.",
-                {200: response("The graph.", json_content(reference("Correlations")))},
-                id_="correlateEvents",
-                parameters=correlations.PARAMETERS,
-                failures=[Failure.STORE_UNAVAILABLE],
-                security=token,
-            )
-        },
-        "/tentaculo/clocks": {
-            "get": operation(
-                "By how much the clocks of the sources of events differ from the gateway's.",
-                {200: response("The offsets.", json_content(reference("Clocks")))},
-                id_="listClocks",
-                security=token,
-            )
-        },
+def operations(limits: LimitSettings) -> Mapping[str, Operation]:
+    """The operations by path."""
+    return {
+        "/events/ingest": _ingest(limits),
+        "/events": _history(),
+        "/events/stream": _stream(),
+        "/debug/events/correlations": _correlations(),
     }
-    return Description(paths, {**SCHEMAS, **_SCHEMAS})
 
 
-def _ingest(config: Config, security: tuple[str, ...]) -> JsonObject:
-    limits = config.limits
+def _ingest(limits: LimitSettings) -> Operation:
     event, cloud_event = reference("IngestEvent"), reference("CloudEvent")
     events: JsonObject = {"type": "array", "items": event, "maxItems": limits.events_batch}
     lines: JsonObject = {"type": "string", "format": "event-lines", "description": "One IngestEvent in each line."}
@@ -235,48 +168,57 @@ def _ingest(config: Config, security: tuple[str, ...]) -> JsonObject:
             },
         ]
     }
-    found = operation(
+    return Operation(
+        "ingestEvents",
         "Store one event or several, and broadcast those that ask for it.",
         {
             200: response("Every event was stored before, or there is none.", json_content(result)),
             201: response("Every event is stored durably, now or before.", json_content(result)),
             207: response("Some events are stored and others not.", json_content(reference("BatchResult"))),
         },
-        id_="ingestEvents",
         description=text,
         failures=[
             *(Failure.EVENT_CONFLICT, Failure.BODY_TOO_LARGE, Failure.UNSUPPORTED_MEDIA_TYPE),
             *(Failure.INVALID_EVENT, Failure.STORE_UNAVAILABLE),
         ],
-        schemas={Failure.EVENT_CONFLICT: conflict, Failure.INVALID_EVENT: reference("Rejection")},
-        security=security,
+        refusals={Failure.EVENT_CONFLICT: conflict, Failure.INVALID_EVENT: reference("Rejection")},
+        body={media_type: {"schema": schemas[media_type]} for media_type in ingest.ACCEPTED.split(", ")},
+        schemas={**SCHEMAS, **_SCHEMAS},
     )
-    content = {media_type: {"schema": schemas[media_type]} for media_type in ingest.ACCEPTED.split(", ")}
-    return {**found, "requestBody": {"required": True, "content": content}}
 
 
-def _history(security: tuple[str, ...]) -> JsonObject:
+def _history() -> Operation:
     lines: JsonObject = {"type": "string", "description": "One StoredEvent in each line."}
     content = {**json_content(reference("EventPage")), history.NDJSON: {"schema": lines}}
     link: JsonObject = {"Link": {"description": 'The next page (`rel="next"`) and the previous one.', "schema": _TEXT}}
-    return operation(
+    return Operation(
+        "listEvents",
         "The stored events, page by page in both directions.",
         {200: response("One page.", content, link)},
-        id_="listEvents",
         parameters=history.PARAMETERS,
         failures=[Failure.STORE_UNAVAILABLE],
-        security=security,
+        schemas={**SCHEMAS, **_SCHEMAS},
     )
 
 
-def _stream(security: tuple[str, ...]) -> JsonObject:
+def _stream() -> Operation:
     frames: JsonObject = {"type": "string", "description": "Frames, as `/tentaculo/asyncapi.json` describes them."}
-    found = operation(
+    return Operation(
+        "streamEvents",
         "The log as Server-Sent Events, from any position of it and then live.",
         {200: response("The stream. It does not end by itself.", {"text/event-stream": {"schema": frames}})},
-        id_="streamEvents",
-        parameters=stream.PARAMETERS,
+        parameters=[*stream.PARAMETERS, _LAST_EVENT_ID],
         failures=[Failure.STORE_UNAVAILABLE, Failure.OVERLOADED, Failure.STOPPING, Failure.ORIGIN_DENIED],
-        security=security,
+        schemas=SCHEMAS,
     )
-    return {**found, "parameters": [*found["parameters"], _LAST_EVENT_ID]}
+
+
+def _correlations() -> Operation:
+    return Operation(
+        "correlateEvents",
+        "Which of the newest events belong together, by what they state.",
+        {200: response("The graph.", json_content(reference("Correlations")))},
+        parameters=correlations.PARAMETERS,
+        failures=[Failure.STORE_UNAVAILABLE],
+        schemas={**SCHEMAS, **_SCHEMAS},
+    )

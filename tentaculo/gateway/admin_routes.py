@@ -18,6 +18,7 @@ from tentaculo.model.failure import Failure, Problem
 from tentaculo.security.cors import CorsPolicy
 from tentaculo.server import caller
 from tentaculo.server.caller import SENDER, is_from_own_page
+from tentaculo.server.native_routes import NativeRoute
 from tentaculo.store.client import StoreClient
 from tentaculo.web import admin
 
@@ -81,7 +82,7 @@ def routes(
     cors: CorsPolicy,
     parts: AdminParts,
     now: Callable[[], datetime],
-) -> list[web.RouteDef]:
+) -> list[NativeRoute]:
     """The routes. `layers` is None where the configuration is from no file."""
 
     def load() -> ConfigurationAdministration:

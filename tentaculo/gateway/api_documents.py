@@ -7,7 +7,7 @@ They are open, as the documentation is: they show limits and no names, addresses
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from hashlib import sha256
 from typing import Any
 
@@ -16,25 +16,14 @@ from aiohttp import hdrs, web
 
 from tentaculo import __version__
 from tentaculo.config.schema import Config
-from tentaculo.server.native_routes import BodyResponse, is_known
+from tentaculo.model import access
+from tentaculo.server.native_routes import BodyResponse, NativeRoute, declared, is_known
+from tentaculo.server.openapi import document
 
 
-def openapi(config: Config) -> dict[str, Any]:
-    """The OpenAPI document of a gateway with this configuration."""
-    from tentaculo.events import openapi as events
-    from tentaculo.server.openapi import document
-    from tentaculo.web import admin_openapi
-    from tentaculo.web import openapi as web_paths
-    from tentaculo.web import published_openapi as published
-
-    auth = config.auth
-    parts = [
-        events.describe(config),
-        web_paths.describe(is_guarded=auth.enabled),
-        published.describe(is_guarded=auth.enabled, is_public=auth.open_status),
-        admin_openapi.describe(is_guarded=auth.enabled),
-    ]
-    return document(__version__, parts)
+def openapi(config: Config, routes: Iterable[NativeRoute]) -> dict[str, Any]:
+    """The OpenAPI document of a gateway with this configuration and these native routes."""
+    return document(__version__, routes, config.auth)
 
 
 def asyncapi(config: Config) -> dict[str, Any]:
@@ -44,18 +33,26 @@ def asyncapi(config: Config) -> dict[str, Any]:
     return describe(config, __version__)
 
 
-def routes(config: Config) -> list[web.RouteDef]:
+def routes(config: Config) -> list[NativeRoute]:
     """The two routes."""
     return [
-        web.get("/tentaculo/openapi.json", _Document(lambda: openapi(config)).handle),
-        web.get("/tentaculo/asyncapi.json", _Document(lambda: asyncapi(config)).handle),
+        NativeRoute(
+            "GET",
+            "/tentaculo/openapi.json",
+            _Document(lambda app: openapi(config, declared(app))).handle,
+            access.EVERYBODY,
+            None,
+        ),
+        NativeRoute(
+            "GET", "/tentaculo/asyncapi.json", _Document(lambda _: asyncapi(config)).handle, access.EVERYBODY, None
+        ),
     ]
 
 
 class _Document:
     """A document that does not change while the process runs."""
 
-    def __init__(self, make: Callable[[], dict[str, Any]]) -> None:
+    def __init__(self, make: Callable[[web.Application], dict[str, Any]]) -> None:
         self._make = make
         self._body = b""
         self._tag = ""
@@ -64,7 +61,7 @@ class _Document:
         """Respond with the document, or with 304 where the client has it."""
         if not self._body:
             # In a thread: the modules take some milliseconds to load.
-            body = await asyncio.to_thread(lambda: msgspec.json.encode(self._make()))
+            body = await asyncio.to_thread(lambda: msgspec.json.encode(self._make(request.app)))
             self._body, self._tag = body, f'"{sha256(body).hexdigest()[:32]}"'
         headers = {hdrs.ETAG: self._tag, hdrs.CACHE_CONTROL: "no-cache"}
         if is_known(request, self._tag):

@@ -17,13 +17,13 @@ from tentaculo.events.tail import EventTail
 from tentaculo.gateway import admin_routes, api_documents, pages, publishing, reload_route, sign_in_page, token_list
 from tentaculo.gateway.admin_routes import AdminParts
 from tentaculo.gateway.authentication import Authentication
-from tentaculo.gateway.clock_watch import ClockWatch
 from tentaculo.gateway.coordination import Coordination
 from tentaculo.gateway.health_service import HealthService
 from tentaculo.gateway.incident_service import IncidentService
 from tentaculo.gateway.loading import LoadedLater
 from tentaculo.gateway.reload_route import reload_view
 from tentaculo.gateway.reloading import Reloads
+from tentaculo.gateway.service_clocks import ClockWatch
 from tentaculo.gateway.token_watch import Record
 from tentaculo.gateway.usual_cache import UsualCache
 from tentaculo.gateway.warnings_reader import warnings_reader
@@ -138,7 +138,6 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
         pages.routes(
             config,
             board,
-            parts.health_service.probe_log,
             store_client,
             parts.usual,
             parts.follows or books,
@@ -147,14 +146,13 @@ def application(parts: Parts, cors: CorsPolicy) -> web.Application:
             parts.concurrency,
             parts.recent_phases,
             page=parts.page,
-            started_at=lambda: parts.clock.started_at,
-            now=now,
+            clock=parts.clock,
             slices=slices,
             tasks=parts.tasks,
             on_drain=parts.on_drain,
             worker=parts.worker,
             groups=parts.groups,
-            served=lambda: parts.reloads.last.shown,
+            reloads=parts.reloads,
             refused=parts.limited,
         ),
         sign_in.routes(),

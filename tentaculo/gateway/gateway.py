@@ -30,7 +30,6 @@ from tentaculo.events.tail import EventTail
 from tentaculo.gateway.admin_routes import AdminParts, follow_changes
 from tentaculo.gateway.application import Parts, application
 from tentaculo.gateway.authentication import Authentication
-from tentaculo.gateway.clock_watch import ClockWatch
 from tentaculo.gateway.coordination import Coordination
 from tentaculo.gateway.generation import FollowingParts, Generation, Generations, Rotations, Step, learning
 from tentaculo.gateway.health_service import HealthService
@@ -40,6 +39,7 @@ from tentaculo.gateway.limit_notices import shared_limits
 from tentaculo.gateway.machine_role import MachineRole, instance_name
 from tentaculo.gateway.own_events import OwnEvents
 from tentaculo.gateway.reloading import Reloads, recorded
+from tentaculo.gateway.service_clocks import ClockWatch
 from tentaculo.gateway.shutdown import Shutdown
 from tentaculo.gateway.slow_watch import SlowWatch
 from tentaculo.gateway.usual_cache import UsualCache
@@ -192,8 +192,8 @@ class Gateway:
             instance=instance,
             worker=coordination.number if coordination else None,
         )
-        self.health_service.on_probe.append(self.clocks.note_probe)
-        self.health_service.on_endpoint.append(self.proxy.note_health)
+        self.health_service.on_date.append(self.clocks.note_date)
+        self.health_service.on_endpoint.append(self.proxy.outliers.note_probe)
         self._leading = Leading(
             config,
             self._store_client,

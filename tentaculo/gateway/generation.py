@@ -23,11 +23,11 @@ from tentaculo.config.schema import Config
 from tentaculo.config.types import trusted_proxy_matcher
 from tentaculo.events.hub import Hub
 from tentaculo.gateway.authentication import Authentication
-from tentaculo.gateway.clock_watch import ClockWatch
 from tentaculo.gateway.health_service import HealthService
 from tentaculo.gateway.incident_service import IncidentService
 from tentaculo.gateway.leading import Leading
 from tentaculo.gateway.loading import beside_the_loop
+from tentaculo.gateway.service_clocks import ClockWatch
 from tentaculo.gateway.shutdown import CLOSE_WAIT
 from tentaculo.gateway.slow_watch import SlowWatch
 from tentaculo.gateway.turn_queue import TurnQueue
@@ -42,7 +42,7 @@ from tentaculo.server.access_control import AccessControl
 from tentaculo.server.dispatcher import Dispatcher
 from tentaculo.server.gateway_responses import GatewayResponses
 from tentaculo.server.listeners import ConnectionLimits, Listeners
-from tentaculo.server.native_routes import NativeHandler, NativeRoutes, open_paths
+from tentaculo.server.native_routes import NativeHandler, NativeRoutes
 from tentaculo.server.request_limits import RequestLimits, SharedLimits
 from tentaculo.server.route_entries import Route
 from tentaculo.server.route_networks import RouteNetworks
@@ -298,7 +298,7 @@ class Generations:
     def _routes(
         self, config: Config, app: web.Application, proxied: Sequence[Route], health: Mapping[str, Route]
     ) -> RouteTable:
-        native = NativeRoutes(app, open_paths(config.auth), config.names)
+        native = NativeRoutes(app, config.auth, config.names)
         return RouteTable(config, native.find, proxied, health, self._parts.health_service.board.health_path)
 
     def _rules_of_routes(self, config: Config, earlier: RequestLimits | None) -> RouteRules:

@@ -19,10 +19,10 @@ from tentaculo.gateway.traffic_evaluation import TrafficEvaluation
 from tentaculo.gateway.turn_queue import TurnQueue
 from tentaculo.health.board import Board, ProbeUpdate
 from tentaculo.health.heartbeat_monitor import HeartbeatMonitor
-from tentaculo.health.probe_log import ProbeLog
 from tentaculo.health.probe_scheduler import ProbeScheduler
 from tentaculo.health.prober import Prober
 from tentaculo.health.steady_clock import Correct, PauseDetector, SteadyClock, time_since_boot
+from tentaculo.model.clock import DateReading
 from tentaculo.model.health import Endpoint, Health, ProbeDetails, ProbeResult, ServiceView, StateChange, Transition
 from tentaculo.model.reason import because
 from tentaculo.store.client import StoreClient
@@ -83,7 +83,6 @@ class HealthService:
             window=lambda upstream: self._config.services[upstream.service].breaker.window,
             note=self._note_changed,
         )
-        self._contradicted_since: dict[Endpoint, float] = {}
         self._rows = ServiceRows(self.board, store.record_services)
         self._steps = TurnQueue()
         self.history = HistoryCollector(
@@ -103,9 +102,10 @@ class HealthService:
 
         Not called in a follower, nor while another machine is the leader: that one calls its own listeners.
         """
-        self.probe_log = ProbeLog(config.services)
-        self.on_probe: list[Callable[[ProbeResult], None]] = [self.probe_log.add]
+        self.on_probe: list[Callable[[ProbeResult], None]] = []
         """Called with each probe result, in the event loop; in a follower too."""
+        self.on_date: list[Callable[[Endpoint, DateReading], None]] = []
+        """Called with what the response to a probe says about the clock of its endpoint; in a follower too."""
         self.on_reasons: list[Callable[[], None]] = []
         """Called when a service is in maintenance or slow or is so no more, but not in a follower of this machine."""
         self.on_changes: list[Callable[[Sequence[StateChange]], None]] = []
@@ -141,7 +141,6 @@ class HealthService:
             for one in self._parts():
                 # Those of a machine that has begun to lead meanwhile are not prepared yet.
                 (steps.get(one) or one.prepare(config))()
-            self.probe_log.use(config.services, self.board.has)
             self.states.keep_for(timedelta(days=config.incidents.keep))
             self._forget(frozenset(changes.removed))
             self._steps.extend(notes)
@@ -165,7 +164,6 @@ class HealthService:
     def _forget(self, services: Set[str]) -> None:
         """Forget what is known of services that were removed, and of endpoints that are gone."""
         self._traffic.forget()
-        self._contradicted_since = {at: since for at, since in self._contradicted_since.items() if self.board.has(at)}
         self._rows.forget(services)
         self.history.forget_endpoints(self.board.has)
         if services:
@@ -279,7 +277,6 @@ class HealthService:
         """Correct every moment after the system clock was set."""
         self.breakers.correct(moment)
         self.board.correct(moment)
-        self.probe_log.correct(moment)
         if self._decides:
             self.states.correct(moment)
 
@@ -369,32 +366,22 @@ class HealthService:
         if self._decides:
             for parent in update.probe_now:
                 self.probe_now(parent)
-            self.states.note(update.view, result.checked_at)
+            if update.view is not None:
+                self.states.note(update.view, result.checked_at)
             if self._is_in_charge:
-                self._rows.write_soon(update.view.name)
-                self.history.note_probe(result, update.view.health)
+                self._rows.write_soon(result.upstream.service)
+                self.history.note_probe(result, update.health)
         for listener in self.on_probe:
             listener(result)
+        if result.clock is not None:
+            for note_date in self.on_date:
+                note_date(result.upstream, result.clock)
         for note in self.on_endpoint:
             note(result.upstream, result.health)
-        ago = self._contradicted_for(update)
         for transition in update.transitions:
             is_cause = transition.service == result.upstream.service
             is_outage = Health.DOWN in (transition.before, transition.after)
-            self._note_transition(transition, ago=ago if is_cause and is_outage else 0.0)
-
-    def _contradicted_for(self, update: ProbeUpdate) -> float:
-        """Seconds since the first of the probes in a row that led to the state was sent.
-
-        A service that does not respond has been down since then, however long its probes take to time out and however
-        many of them it takes to confirm that.
-        """
-        moment = time.monotonic()
-        upstream = update.result.upstream
-        since = self._contradicted_since.setdefault(upstream, moment - update.result.took)
-        if update.is_settled:
-            del self._contradicted_since[upstream]
-        return moment - since
+            self._note_transition(transition, ago=update.ago if is_cause and is_outage else 0.0)
 
     def _write_now(self, *services: str) -> None:
         """Write changes that no probe made at once: the next probe may be far away."""

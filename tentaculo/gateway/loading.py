@@ -22,18 +22,19 @@ class LoadedLater(Generic[T]):
 
     def __init__(self, load: Callable[[], T]) -> None:
         self._load = load
-        self._loaded: list[T] = []
+        self.loaded: T | None = None
+        """It, where it is loaded: a request that finds it need not wait for `get`."""
         self._loading = asyncio.Lock()
 
     def __repr__(self) -> str:
-        return f"<LoadedLater: {'loaded' if self._loaded else 'not loaded'}>"
+        return f"<LoadedLater: {'not loaded' if self.loaded is None else 'loaded'}>"
 
     async def get(self) -> T:
         """It, as soon as it is loaded. If `load` raises, this raises the same, and the next call tries again."""
         async with self._loading:
-            if not self._loaded:
-                self._loaded.append(await asyncio.to_thread(self._load))
-        return self._loaded[0]
+            if self.loaded is None:
+                self.loaded = await asyncio.to_thread(self._load)
+            return self.loaded
 
 
 async def beside_the_loop(build: Callable[[], T]) -> T:

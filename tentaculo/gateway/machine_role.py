@@ -15,11 +15,11 @@ import structlog
 
 from tentaculo.config.schema import Config
 from tentaculo.events.clock_offsets import ClockOffsets
-from tentaculo.gateway.clock_exchange import ClockExchange
 from tentaculo.gateway.health_service import HealthService
 from tentaculo.gateway.incident_service import IncidentService
 from tentaculo.gateway.lease_keeper import LOOK_EVERY, LeaseKeeper, Role
 from tentaculo.gateway.own_events import OwnEvents
+from tentaculo.gateway.service_clocks import ClockExchange
 from tentaculo.store.client import StoreClient
 from tentaculo.store.errors import StoreUnavailable
 from tentaculo.store.lease import Fence

@@ -12,7 +12,7 @@ from tentaculo.incidents.tracker import IncidentTracker
 from tentaculo.model.event import RecordOwnEvent
 from tentaculo.model.mute import Mute
 from tentaculo.store.client import StoreClient
-from tentaculo.store.mutes import add_mute, latest_mutes, move_mute
+from tentaculo.store.incidents import add_mute, latest_mutes, move_mute
 
 
 class MuteRepository:

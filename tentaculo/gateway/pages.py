@@ -15,20 +15,20 @@ from tentaculo.gateway.loading import LoadedLater
 from tentaculo.gateway.usual_cache import UsualCache
 from tentaculo.gateway.warnings_reader import warnings_reader
 from tentaculo.health.board import Board
-from tentaculo.health.probe_log import ProbeLog
 from tentaculo.model.health import ConcurrencyView
 from tentaculo.model.incident import Incident, MaintenanceWindow, Note
-from tentaculo.model.page import PageInfo, RequestRule, RouteRules, ServedConfiguration, ServiceInfo, Switched
+from tentaculo.model.page import PageInfo, RequestRule, RouteRules, ServiceInfo, Switched
 from tentaculo.model.precursor import ReadPrecursors
 from tentaculo.model.request_phases import Phases
 from tentaculo.model.target_group import GroupView
-from tentaculo.server.native_routes import Slices
+from tentaculo.server.native_routes import NativeRoute, Slices
 from tentaculo.server.route_table import ProxiedRoutes
 from tentaculo.store.client import StoreClient
 from tentaculo.tasks import TaskGroup
 from tentaculo.web import page_routes
 
 if TYPE_CHECKING:
+    from tentaculo.gateway.reloading import Reloads
     from tentaculo.web.events_page import EventsPage
     from tentaculo.web.incident_feed import IncidentFeed
     from tentaculo.web.incident_list import IncidentList
@@ -81,6 +81,17 @@ class IncidentsInMemory(Protocol):
         ...
 
 
+class PageClock(Protocol):
+    """The time that the pages show."""
+
+    started_at: datetime
+    """When the gateway was started."""
+
+    def now(self) -> datetime:
+        """The current time in UTC."""
+        ...
+
+
 def page_info(config: Config) -> PageInfo:
     """What the operator says of the pages and of the services."""
     return PageInfo(
@@ -125,7 +136,6 @@ def route_rules(
 def routes(
     config: Config,
     board: Board,
-    probe_log: ProbeLog,
     store_client: StoreClient,
     usual: UsualCache,
     listed: IncidentsInMemory,
@@ -135,25 +145,24 @@ def routes(
     phases: Callable[[str], Mapping[str, tuple[int, Phases]]],
     *,
     page: Callable[[], str],
-    started_at: Callable[[], datetime],
-    now: Callable[[], datetime],
+    clock: PageClock,
     slices: Slices,
     tasks: TaskGroup,
     on_drain: list[Callable[[], None]],
     worker: int | None = None,
     groups: Callable[[], Sequence[GroupView]] = tuple,
-    served: Callable[[], ServedConfiguration | None] = lambda: None,
+    reloads: Reloads | None = None,
     refused: Callable[[], Mapping[tuple[str, str, str, str], int]] = dict,
-) -> list[web.RouteDef]:
+) -> list[NativeRoute]:
     """The overview, the incidents, the page of events, a page for each service, and `/` where no route takes it.
 
     `page` returns the URL of the overview, and `not_listed` how many incidents are open beside those that `listed` shows.
-    `on_drain` is called when the gateway stops. `worker` is the number of this process, where there are several. `served`
-    says which configuration is served; None where no gateway serves one. `refused` has the requests that limits refused, by
+    `on_drain` is called when the gateway stops. `worker` is the number of this process, where there are several. `reloads`
+    know which configuration is served; None where no gateway serves one. `refused` has the requests that limits refused, by
     service, route, kind of the limit and who is counted apart.
     """
 
-    streams = _Streams()
+    now, streams = clock.now, _Streams()
     on_drain.append(streams.end)
 
     def load() -> Pages:
@@ -184,8 +193,8 @@ def routes(
             windows=listed.planned,
             not_listed=not_listed,
             store_problem=lambda: store_client.shown_problem,
-            started_at=started_at,
-            served=served,
+            started_at=lambda: clock.started_at,
+            served=lambda: reloads.last.shown if reloads is not None else None,
             now=now,
             slices=slices,
             renderer=renderer,
@@ -195,7 +204,7 @@ def routes(
         services = ServicePage(
             view=board.service,
             dependencies={name: service.depends_on for name, service in config.services.items()},
-            records=probe_log,
+            records=board.probe_log,
             certificate_days={name: service.probe.certificate_days for name, service in config.services.items()},
             concurrency=concurrency,
             phases=phases,
@@ -258,22 +267,22 @@ def routes(
     pages = LoadedLater(load)
 
     async def show_overview(request: web.Request) -> web.StreamResponse:
-        return await (await pages.get()).overview.show(request)
+        return await (pages.loaded or await pages.get()).overview.show(request)
 
     async def show_service(name: str, request: web.Request) -> web.StreamResponse:
-        return await (await pages.get()).services.show(name, request)
+        return await (pages.loaded or await pages.get()).services.show(name, request)
 
     async def show_incidents(request: web.Request) -> web.StreamResponse:
-        return await (await pages.get()).incidents.show(request)
+        return await (pages.loaded or await pages.get()).incidents.show(request)
 
     async def show_feed(request: web.Request) -> web.StreamResponse:
-        return await (await pages.get()).feed.show(request)
+        return await (pages.loaded or await pages.get()).feed.show(request)
 
     async def show_events(request: web.Request) -> web.StreamResponse:
-        return await (await pages.get()).events.show(request)
+        return await (pages.loaded or await pages.get()).events.show(request)
 
     async def show_incident(request: web.Request) -> web.StreamResponse:
-        return await (await pages.get()).incident.show(request)
+        return await (pages.loaded or await pages.get()).incident.show(request)
 
     # Where a name's own route takes "/", that name is not the gateway's, and "/" there never reaches this.
     root = not ProxiedRoutes(config).takes("/", config.server.hosts)

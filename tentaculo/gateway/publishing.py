@@ -13,7 +13,7 @@ from tentaculo.gateway.loading import LoadedLater
 from tentaculo.gateway.pages import IncidentsInMemory, page_info
 from tentaculo.health.board import Board
 from tentaculo.model.incident import Incident
-from tentaculo.server.native_routes import Slices
+from tentaculo.server.native_routes import NativeRoute, Slices
 from tentaculo.store.client import StoreClient
 from tentaculo.web import page_routes
 
@@ -32,7 +32,7 @@ def routes(
     page: Callable[[], str],
     now: Callable[[], datetime],
     slices: Slices,
-) -> list[web.RouteDef]:
+) -> list[NativeRoute]:
     """The documents in Statuspage's form, and the badges. `newest` reads so many of the last incidents.
 
     `page` returns the URL of the overview.

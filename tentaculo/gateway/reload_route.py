@@ -11,13 +11,16 @@ from aiohttp import web
 from tentaculo.config.errors import ConfigFault
 from tentaculo.gateway.admin_routes import check_origin, require_caller
 from tentaculo.gateway.reloading import ReloadRefusedError, ReloadReport, Reloads
+from tentaculo.model import access
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.security.cors import CorsPolicy
 from tentaculo.server.caller import SENDER, name_of
-from tentaculo.server.native_routes import json_response
+from tentaculo.server.native_routes import NativeRoute, json_response
+from tentaculo.server.openapi import JsonObject, Operation, json_content, object_of, problem, reference, response
 from tentaculo.web.metrics_sources import ReloadView
 
 RETRY_AFTER = {"Retry-After": "1"}
+_FAULT = object_of({"path": {"type": "string"}, "message": {"type": "string"}})
 
 
 class ReloadRoute:
@@ -84,7 +87,64 @@ def reload_view(last: ReloadReport) -> ReloadView:
     return ReloadView(last.generation, not last.why_not, last.at.timestamp())
 
 
-def routes(reloads: Reloads, cors: CorsPolicy) -> list[web.RouteDef]:
+def routes(reloads: Reloads, cors: CorsPolicy) -> list[NativeRoute]:
     """The routes. `cors` says which pages may use them."""
     route = ReloadRoute(reloads, cors)
-    return [web.get("/tentaculo/admin/reload", route.get), web.post("/tentaculo/admin/reload", route.post)]
+    return [
+        NativeRoute("GET", "/tentaculo/admin/reload", route.get, access.ADMIN, _describe_last),
+        NativeRoute("POST", "/tentaculo/admin/reload", route.post, access.ADMIN, _describe_reload),
+    ]
+
+
+def _describe_last() -> Operation:
+    text: JsonObject = {"type": "string"}
+    attempt: dict[str, JsonObject] = {
+        "by": text,
+        "at": reference("Time"),
+        "accepted": {"type": "boolean"},
+        "reason": {"type": ["string", "null"], "description": "Why nothing was changed."},
+        "faults": {"type": "array", "items": reference("Fault")},
+    }
+    generation: JsonObject = {"type": "integer", "minimum": 1, "description": "That of the start is 1."}
+    served: dict[str, JsonObject] = {"generation": generation, "by": text, "at": reference("Time")}
+    last = object_of({**served, "last_reload": object_of(attempt)})
+    return Operation(
+        "lastReload",
+        "Which configuration is served since when, and what became of the last reload. The token needs the scope `admin`.",
+        {200: response("It.", json_content(reference("LastReload")))},
+        schemas={"LastReload": last, "Fault": _FAULT},
+    )
+
+
+def _describe_reload() -> Operation:
+    names = {"type": "array", "items": {"type": "string"}}
+    restart = object_of({"key": {"type": "string"}, "reason": {"type": "string"}})
+    report = object_of(
+        {
+            "generation": {"type": "integer", "minimum": 1, "description": "That of the start is 1."},
+            "by": {"type": "string"},
+            "at": reference("Time"),
+            **{key: {**names, "description": "Names of services."} for key in ("added", "removed", "changed", "kept")},
+            "changed_keys": {**names, "description": "Changed settings outside services that hold now."},
+            "needs_restart": {
+                "type": "array",
+                "items": restart,
+                "description": "Changed settings that hold after the next start.",
+            },
+            "warnings": names,
+        }
+    )
+    members = {
+        "generation": {"type": "integer", "minimum": 1},
+        "faults": {"type": "array", "items": reference("Fault")},
+    }
+    rejected = problem([Failure.CONFIGURATION_REJECTED.error])
+    rejected = {"allOf": [*rejected["allOf"], {"properties": members, "required": list(members)}]}
+    return Operation(
+        "reload",
+        "Reads the configuration again. Whole or not at all. The token needs the scope `admin`.",
+        {200: response("What has changed.", json_content(reference("Reload")))},
+        failures=[Failure.CONFIGURATION_REJECTED, Failure.STARTING, Failure.STOPPING],
+        refusals={Failure.CONFIGURATION_REJECTED: rejected},
+        schemas={"Reload": report, "Fault": _FAULT},
+    )

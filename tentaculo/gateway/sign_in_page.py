@@ -13,7 +13,7 @@ from tentaculo.gateway.loading import LoadedLater
 from tentaculo.gateway.pages import page_info
 from tentaculo.security.sessions import Sessions
 from tentaculo.security.sign_in import SignIn
-from tentaculo.server.native_routes import Slices
+from tentaculo.server.native_routes import NativeRoute, Slices
 from tentaculo.web import page_routes
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class SignInPages:
     def __repr__(self) -> str:
         return f"<SignInPages {self._page!r}>"
 
-    def routes(self) -> list[web.RouteDef]:
+    def routes(self) -> list[NativeRoute]:
         """The routes."""
         return page_routes.sign_in_routes(self._show, self._submit, self._sign_out)
 

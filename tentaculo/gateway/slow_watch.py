@@ -11,7 +11,7 @@ from typing import Protocol
 from tentaculo.config.schema import Config
 from tentaculo.gateway.health_service import HealthService
 from tentaculo.gateway.usual_cache import AT_ONCE
-from tentaculo.health.slow_requests import SlowRequests
+from tentaculo.health.state_rules import SlowRequests
 from tentaculo.model.service_rates import RecentRates, UsualRates
 from tentaculo.store.errors import StoreUnavailable
 

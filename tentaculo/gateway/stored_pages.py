@@ -17,7 +17,6 @@ from tentaculo.gateway import pages, publishing
 from tentaculo.gateway.precursor_reports import PrecursorReports
 from tentaculo.gateway.usual_cache import UsualCache
 from tentaculo.health.board import Board
-from tentaculo.health.probe_log import ProbeLog
 from tentaculo.incidents.availability import MaintenanceCalendar
 from tentaculo.model.health import GATEWAY_NAME, StateChange
 from tentaculo.model.incident import Incident, MaintenanceWindow, Note
@@ -90,6 +89,17 @@ async def serving_stored(config: Config, now: datetime) -> AsyncIterator[StoredP
         await store_client.close()
 
 
+class _StoppedClock:
+    """The clock of pages as they were at `started_at`."""
+
+    def __init__(self, started_at: datetime) -> None:
+        self.started_at = started_at
+
+    def now(self) -> datetime:
+        """Always the same moment."""
+        return self.started_at
+
+
 async def _last_run(store_client: StoreClient) -> datetime | None:
     beats = await store_client.run(states.read_heartbeats)
     alive = beats.get(GATEWAY_NAME)
@@ -135,7 +145,6 @@ def _application(
         pages.routes(
             config,
             board,
-            ProbeLog(config.services),
             store_client,
             UsualCache(store_client.usual, tuple(config.services)),
             listed,
@@ -144,8 +153,7 @@ def _application(
             lambda _: None,
             lambda _: {},
             page=page,
-            started_at=now,
-            now=now,
+            clock=_StoppedClock(at),
             slices=slices,
             tasks=tasks,
             on_drain=[],

@@ -8,8 +8,10 @@ from datetime import datetime
 from aiohttp import web
 
 from tentaculo.gateway.admin_routes import require_caller
+from tentaculo.model import access
 from tentaculo.security.tokens import Tokens, token_row
-from tentaculo.server.native_routes import json_response
+from tentaculo.server.native_routes import NativeRoute, json_response
+from tentaculo.server.openapi import JsonObject, Operation, json_content, object_of, reference, response
 
 
 class TokenList:
@@ -45,6 +47,34 @@ def routes(
     last_uses: Callable[[], Awaitable[Mapping[str, int]]],
     problem: Callable[[], str | None],
     now: Callable[[], datetime],
-) -> list[web.RouteDef]:
+) -> list[NativeRoute]:
     """The route; the parameters are those of `TokenList`."""
-    return [web.get("/tentaculo/admin/tokens", TokenList(tokens, last_uses, problem, now).get)]
+    return [
+        NativeRoute(
+            "GET", "/tentaculo/admin/tokens", TokenList(tokens, last_uses, problem, now).get, access.ADMIN, _describe
+        )
+    ]
+
+
+def _describe() -> Operation:
+    text: JsonObject = {"type": "string"}
+    maybe: JsonObject = {"type": ["string", "null"]}
+    moment: JsonObject = {**maybe, "description": "A time in UTC, to the second."}
+    row: dict[str, JsonObject] = {
+        "name": text,
+        "id": text,
+        "scopes": {"type": ["array", "null"], "items": text, "description": "null is every scope but `admin`."},
+        "created": moment,
+        "expires": moment,
+        "expired": {"type": "boolean"},
+        "last_used_at": moment,
+        "source": {**text, "description": "Where the token is from."},
+    }
+    rows: JsonObject = {"type": "array", "items": object_of(row)}
+    problem: JsonObject = {**maybe, "description": "Why uses at other processes, and before the start, are not known."}
+    return Operation(
+        "listTokens",
+        "The accepted tokens, without their hashes. The token needs the scope `admin`.",
+        {200: response("The tokens.", json_content(reference("Tokens")))},
+        schemas={"Tokens": object_of({"tokens": rows, "problem": problem})},
+    )

@@ -1,4 +1,4 @@
-"""The board: the state of each service, since when, and why. Pure; the clock is passed in.
+"""The board: the state of each service, since when, and why. Pure; the clocks are passed in.
 
 probe result → threshold of its endpoint → combined with its requests → aggregated over the endpoints
     → maintenance, root cause → transitions
@@ -6,6 +6,7 @@ probe result → threshold of its endpoint → combined with its requests → ag
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -13,7 +14,7 @@ from typing import NamedTuple
 import msgspec
 
 from tentaculo.config.schema import Config
-from tentaculo.health.service_state import ServiceState, initial_state, representative
+from tentaculo.health.service_state import ProbeLog, ServiceState, initial_state
 from tentaculo.health.state_rules import (
     NOT_PROBED,
     UNPROBED,
@@ -25,7 +26,6 @@ from tentaculo.model.health import (
     BreakerState,
     BreakerView,
     Endpoint,
-    EndpointView,
     Health,
     ProbeDetails,
     ProbeResult,
@@ -34,7 +34,7 @@ from tentaculo.model.health import (
     TrafficView,
     Transition,
 )
-from tentaculo.model.reason import Reason, because
+from tentaculo.model.reason import because
 
 _PROBED = (Health.UP, Health.DEGRADED, Health.DOWN)
 """The states that probes find."""
@@ -56,12 +56,18 @@ class ProbeUpdate(msgspec.Struct, frozen=True):
     result: ProbeResult
     transitions: tuple[Transition, ...]
     """Changes of this service, then of the services that depend on it; empty where nothing changed."""
-    view: ServiceView
-    """The service of the probed endpoint, with the result included."""
+    health: Health
+    """The health of the service of the probed endpoint, with the result included."""
+    view: ServiceView | None
+    """That service, where a health of it or of its endpoints may be new since its last update; else None."""
     is_failing: bool
     """Whether the endpoint is down by its thresholds, or by this result alone."""
-    is_settled: bool
-    """Whether the result agrees with the state that the thresholds have confirmed."""
+    ago: float
+    """Seconds since the first of the probes in a row that led to the state was sent.
+
+    A service that does not respond has been down since then, however long its probes take to time out and however many
+    of them it takes to confirm that.
+    """
     probe_soon: bool
     """Whether the endpoint is to be probed again after `probe.recheck` seconds instead of a whole interval."""
     probe_now: tuple[str, ...]
@@ -83,9 +89,9 @@ class PreparedBoard(NamedTuple):
 class Board:
     """The state of each service of the configuration.
 
-    `now` returns the time in UTC, `breaker_view` the breaker of an endpoint, and `traffic_view` the counts of its
-    requests. Requests and probes are counted separately. The board changes no breaker; where requests and probes
-    disagree, the reason says so.
+    `now` returns the time in UTC, and `clock` seconds of a monotonic clock. `breaker_view` returns the breaker of an
+    endpoint, and `traffic_view` the counts of its requests. Requests and probes are counted separately. The board changes
+    no breaker; where requests and probes disagree, the reason says so.
     """
 
     def __init__(
@@ -93,15 +99,19 @@ class Board:
         config: Config,
         *,
         now: Callable[[], datetime],
+        clock: Callable[[], float] = time.monotonic,
         breaker_view: Callable[[Endpoint], BreakerView] = _no_breaker,
         traffic_view: Callable[[Endpoint], TrafficView] = _no_traffic,
     ) -> None:
         self._now = now
+        self._clock = clock
         self._breaker_view = breaker_view
         self._traffic_view = traffic_view
         self._dependencies = Dependencies(config)
         start = now()
         self._entries = {name: initial_state(service, start) for name, service in config.services.items()}
+        self.probe_log = ProbeLog(self._entries)
+        """The last probes of each service, also of one that is off."""
 
     def prepare(self, config: Config) -> PreparedBoard:
         """Make what a configuration needs beside what there is. Changes nothing, and may run in a thread.
@@ -125,6 +135,7 @@ class Board:
             self._dependencies, self._entries = dependencies, entries
             for follow in follows:
                 follow()
+            self.probe_log.use(entries, self.has)
             if explains:
                 self._explain()
 
@@ -151,27 +162,31 @@ class Board:
         A service that is off stays off and ignores the result. Raises KeyError for an endpoint that is not configured.
         """
         entry, upstream = self._entries[result.upstream.service], result.upstream
-        threshold = entry.endpoints[upstream].threshold
+        endpoint = entry.endpoints[upstream]
+        threshold, breaker = endpoint.threshold, self._breaker_view(upstream)
+        self.probe_log.add(result)
         transitions: tuple[Transition, ...] = ()
         is_settled = threshold.is_settled
         if entry.service.enabled:
             before = threshold.health
             threshold.add(result)
             is_settled = threshold.is_settled
-            if is_settled or threshold.health is not before:
-                entry.endpoints[upstream].is_restored = False
+            if endpoint.is_restored and (is_settled or threshold.health is not before):
+                endpoint.is_restored, entry.is_new = False, True
             if result.health.is_healthy:
                 entry.last_healthy = result.checked_at
                 entry.healthy_path = result.endpoint or entry.healthy_path
-            transitions = self._evaluate(entry, upstream, result.checked_at)
+            transitions = self._evaluate(entry, upstream, breaker, result.checked_at)
         is_down = result.health is Health.DOWN
+        is_new, entry.is_new = entry.is_new, False
         return ProbeUpdate(
             result,
             transitions,
-            self._view(entry),
+            entry.health,
+            self._view(entry) if is_new else None,
             is_failing=entry.service.enabled and (is_down or threshold.health is Health.DOWN),
-            is_settled=is_settled,
-            probe_soon=not is_settled or self._has_just_opened(upstream),
+            ago=endpoint.time_unsettled(self._clock(), result.took, is_settled=is_settled),
+            probe_soon=not is_settled or self._has_just_opened(breaker),
             probe_now=self.parents(entry.service.name) if is_down and not is_settled else (),
         )
 
@@ -182,6 +197,7 @@ class Board:
         """
         last = {(change.service, change.endpoint): change for change in changes}
         for name, entry in self._entries.items():
+            entry.is_new = True
             for upstream, endpoint in entry.endpoints.items():
                 change = last.get((name, upstream.authority))
                 if (
@@ -200,7 +216,7 @@ class Board:
         roots = self._dependencies.roots({name: one.found.health for name, one in self._entries.items()})
         for name, entry in self._entries.items():
             entry.explained_by = roots.get(name)
-            entry.published = (entry.health, entry.root, entry.kind)
+            entry.published = entry.shown
             change = last.get((name, ""))
             if change is not None and change.after is entry.health:
                 entry.since = min(change.at, now, entry.since)
@@ -215,6 +231,7 @@ class Board:
             entry = self._entries.get(change.service)
             if entry is None or not entry.service.enabled or change.after not in _PROBED:
                 continue
+            entry.is_new = True
             for upstream, endpoint in entry.endpoints.items():
                 if change.endpoint == upstream.authority:
                     endpoint.threshold.assume(change.after, change.kind, change.why)
@@ -244,6 +261,7 @@ class Board:
 
     def correct(self, moment: Callable[[datetime], datetime]) -> None:
         """Correct every moment after the system clock was set."""
+        self.probe_log.correct(moment)
         for entry in self._entries.values():
             entry.since = moment(entry.since)
             entry.last_healthy = entry.last_healthy and moment(entry.last_healthy)
@@ -255,7 +273,7 @@ class Board:
         entry = self._entries[upstream.service]
         if not entry.service.enabled or entry.endpoints[upstream].finding is None:
             return ()
-        return self._evaluate(entry, upstream, self._now())
+        return self._evaluate(entry, upstream, self._breaker_view(upstream), self._now())
 
     def set_maintenance(self, service: str, reason: str | None) -> tuple[Transition, ...]:
         """Start maintenance of a service with its `reason`, or end it with None. Returns what changed.
@@ -330,25 +348,29 @@ class Board:
         entry = self._entries[service]
         return entry.healthy_path or entry.service.health[0]
 
-    def _has_just_opened(self, upstream: Endpoint) -> bool:
-        """Whether the endpoint's breaker opened within the last minute.
+    def _has_just_opened(self, breaker: BreakerView) -> bool:
+        """Whether an endpoint's breaker opened within the last minute.
 
         Requests wait for the endpoint to recover. After that minute the usual interval is enough: services that are
         down for long would otherwise be probed ten times as often.
         """
-        opened = self._breaker_view(upstream).opened_at
+        opened = breaker.opened_at
         return opened is not None and self._now() - opened < _URGENT_FOR
 
-    def _evaluate(self, entry: ServiceState, upstream: Endpoint, at: datetime) -> tuple[Transition, ...]:
+    def _evaluate(
+        self, entry: ServiceState, upstream: Endpoint, breaker: BreakerView, at: datetime
+    ) -> tuple[Transition, ...]:
         endpoint = entry.endpoints[upstream]
-        threshold = endpoint.threshold
+        earlier = endpoint.finding or NOT_PROBED
         endpoint.finding = combine(
-            Finding(threshold.health, threshold.reason, kind=threshold.kind) if entry.is_probed else UNPROBED,
+            endpoint.threshold.finding if entry.is_probed else UNPROBED,
             self._traffic_view(upstream),
-            self._breaker_view(upstream),
+            breaker,
             entry.service.breaker,
-            endpoint.finding or NOT_PROBED,
+            earlier,
         )
+        if endpoint.finding.health is not earlier.health:
+            entry.is_new = True
         before, entry.found = entry.found, entry.aggregate()
         return self._publish(entry, at, has_new_health=entry.found.health is not before.health)
 
@@ -370,49 +392,14 @@ class Board:
     def _note_published(self, touched: Iterable[ServiceState], at: datetime) -> tuple[Transition, ...]:
         changed = []
         for one in touched:
-            before, now = one.published, (one.health, one.root, one.kind)
+            before, now = one.published, one.shown
             if now != before:
                 one.published = now
                 if now[0] is not before[0]:
-                    one.since = at
-                changed.append(
-                    Transition(one.service.name, before[0], one.health, str(one.reason), at, one.root, one.kind)
-                )
+                    one.since, one.is_new = at, True
+                health, root, kind = now
+                changed.append(Transition(one.service.name, before[0], health, str(one.reason), at, root, kind))
         return tuple(changed)
 
     def _view(self, entry: ServiceState) -> ServiceView:
-        service, results, reason = entry.service, entry.results, entry.reason
-        shown = representative(results) or entry.details
-        upstreams = tuple([self._upstream_view(entry, upstream) for upstream in entry.endpoints])
-        first = upstreams[0].upstream
-        return ServiceView(
-            name=service.name,
-            port=first.port,
-            health=entry.health,
-            reason=str(reason),
-            since=entry.since,
-            upstreams=upstreams,
-            aliases=service.aliases,
-            host=first.host,
-            health_url=entry.address + (entry.healthy_path or service.health[0]),
-            checked_at=max([one.checked_at for one in results], default=shown and shown.checked_at),
-            code=shown.code if shown else None,
-            latency_ms=shown.latency_ms if shown else None,
-            endpoint=shown.endpoint if shown else None,
-            snippet=shown.snippet if shown else None,
-            last_seen_well=entry.last_healthy,
-            root=entry.root,
-            maintenance=entry.maintenance,
-            kind=entry.kind,
-            is_restored=entry.maintenance is None and any(one.is_restored for one in entry.endpoints.values()),
-            cause=reason if isinstance(reason, Reason) else None,
-        )
-
-    def _upstream_view(self, entry: ServiceState, upstream: Endpoint) -> EndpointView:
-        return EndpointView(
-            upstream,
-            entry.health_of(upstream),
-            self._breaker_view(upstream),
-            entry.endpoints[upstream].threshold.counts,
-            self._traffic_view(upstream).total,
-        )
+        return entry.view(self._breaker_view, self._traffic_view)

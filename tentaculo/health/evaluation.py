@@ -46,6 +46,7 @@ _BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
+_MARKS = tuple(mark for mark, _ in _BYTE_ORDER_MARKS)
 # Python has codecs that take quadratic time or are no charsets: only these names are looked up.
 _CHARSET = re.compile(
     r"(?i)utf-?8|utf-?16(?:-?[lb]e)?|utf-?32(?:-?[lb]e)?|(?:us-)?ascii|latin-?1|iso-?8859-?\d{1,2}|windows-?\d{3,4}|cp\d{3,4}"
@@ -125,17 +126,18 @@ def _is_zlib(data: bytes) -> bool:
 
 
 def _as_text(body: bytes, content_type: str, *, is_cut: bool) -> str:
-    for mark, charset in _BYTE_ORDER_MARKS:
-        if body.startswith(mark):
-            return body[len(mark) :].decode(charset, "replace")
+    if body.startswith(_MARKS):
+        mark, charset = next(one for one in _BYTE_ORDER_MARKS if body.startswith(one[0]))
+        return body[len(mark) :].decode(charset, "replace")
     if (named := _PARAMETER.search(content_type)) and (charset := _known(named[1])):
         return body.decode(charset, "replace")
     if b"\x00" in body[:4]:
         return body.decode(json.detect_encoding(body), "replace")
-    # A character that the cut has divided is no reason for another charset.
-    decoder = codecs.getincrementaldecoder("utf-8")()
     try:
-        return decoder.decode(body, final=not is_cut)
+        if not is_cut:
+            return body.decode()
+        # A character that the cut has divided is no reason for another charset.
+        return codecs.getincrementaldecoder("utf-8")().decode(body)
     except UnicodeDecodeError:
         meta = _META.search(body[:_META_BYTES])
         return body.decode((meta and _known(meta[1].decode())) or "utf-8", "replace")
@@ -217,14 +219,16 @@ def evaluate(
     checked_at: datetime,
     secrets: Mapping[str, str] = MappingProxyType({}),
     probe: ProbeSettings = _PLAIN,
+    took: float = 0.0,
 ) -> ProbeResult:
     """The result of a probe from its attempts, in order. Only the last one can be a success.
 
-    `probe` has the further expectations of that response.
+    `probe` has the further expectations of that response, and `took` the seconds of all attempts together.
     """
-    shown = attempts[-1] if attempts[-1].is_answered else max(attempts, key=_significance)
+    is_answered = attempts[-1].is_answered
+    shown = attempts[-1] if is_answered or len(attempts) == 1 else max(attempts, key=_significance)
     body = read_body(shown.body, shown.content_type, shown.content_encoding, is_cut=shown.is_cut)
-    if is_answered := shown.is_answered:
+    if is_answered:
         health, reason, kind = _answered(shown, body, probe, checked_at)
     else:
         kind = None
@@ -240,6 +244,9 @@ def evaluate(
         latency_ms=shown.latency_ms,
         snippet=snippet(body.text, secrets),
         kind=kind,
+        took=took,
+        clock=next((one.clock for one in reversed(attempts) if one.clock is not None), None),
+        certificate=next((one.certificate for one in reversed(attempts) if one.certificate is not None), None),
         gauges=_gauges(body, probe) if is_answered else (),
     )
 

@@ -242,9 +242,12 @@ class ProbeAttempt:
         if self.problem is not None:
             return False
         code = self.code
-        return self.success is not None or (
-            code is not None and any(low <= code <= high for low, high in self.statuses)
-        )
+        if self.success is not None or code is None:
+            return self.success is not None
+        for low, high in self.statuses:  # noqa: SIM110 - each probe asks several times
+            if low <= code <= high:
+                return True
+        return False
 
     @property
     def words(self) -> str:

@@ -13,7 +13,6 @@ import ssl
 import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from datetime import datetime
 
 from tentaculo import __version__
@@ -311,10 +310,8 @@ class Prober:
             attempts[-1].latency_ms = None
             if not attempts[-1].is_answered:
                 attempts[-1].is_gateway_fault, attempts[-1].problem = True, "not sent: the gateway was paused"
-        result = evaluate(upstream, attempts, self._now(), target.secrets, target.service.probe)
-        clock = next((attempt.clock for attempt in reversed(attempts) if attempt.clock is not None), None)
-        certificate = next((one.certificate for one in reversed(attempts) if one.certificate is not None), None)
-        return replace(result, took=time.monotonic() - started, clock=clock, certificate=certificate)
+        took = time.monotonic() - started
+        return evaluate(upstream, attempts, self._now(), target.secrets, target.service.probe, took)
 
     async def _attempts(self, target: ProbeTarget) -> list[ProbeAttempt]:
         """Probe the health paths until one succeeds, or the endpoint itself."""

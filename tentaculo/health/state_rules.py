@@ -1,4 +1,4 @@
-"""The rules that turn probe results into the health of a service. Pure.
+"""The rules that turn probe results and requests into the health of a service. Pure.
 
 probe results → thresholds of one endpoint → combined with its requests → aggregated over the endpoints of the service
     → root cause among the services that it depends on
@@ -16,7 +16,8 @@ from typing import NamedTuple
 from tentaculo.config.schema import Config
 from tentaculo.config.services import BreakerSettings
 from tentaculo.model.health import BreakerState, BreakerView, Counts, DegradedKind, Health, ProbeResult, TrafficView
-from tentaculo.model.reason import because
+from tentaculo.model.reason import Reason, because
+from tentaculo.model.service_rates import RecentRates
 
 _ORDER = (Health.DOWN, Health.DEGRADED, Health.UP)
 """From worst to best."""
@@ -80,9 +81,11 @@ class ConsecutiveThreshold:
         return Health.DEGRADED if self.is_failing else self._confirmed
 
     @property
-    def kind(self) -> DegradedKind | None:
-        """Why the endpoint is degraded."""
-        return DegradedKind.FAILING if self.is_failing else self._confirmed_kind
+    def finding(self) -> Finding:
+        """The health of the endpoint by its probes, with its reason and kind."""
+        if self.is_failing:
+            return Finding(Health.DEGRADED, self.reason, kind=DegradedKind.FAILING)
+        return Finding(self._confirmed, self.reason, kind=self._confirmed_kind)
 
     def correct(self, moment: Callable[[datetime], datetime]) -> None:
         """Correct the time of the latest probe after the system clock was set."""
@@ -252,6 +255,56 @@ def _total(recent: Counts) -> int:
     return recent.ok + recent.failed
 
 
+_LEAST_LATENCIES = 20
+"""Latencies of five minutes that are needed: a percentile of fewer says nothing."""
+_SLOW_TIMES, _SLOW_ADDED = 4.0, 0.05
+"""A service is slow if 95 % of its requests take so many times what is usual, and so many seconds longer."""
+_RECOVERED_TIMES = 2.0
+"""It is slow until they take less than so many times what is usual."""
+SLOW_FOR = 120.0
+"""Seconds for which it must be slow before it counts."""
+
+
+class SlowRequests:
+    """Whether the requests of one service take much longer than usual: degraded, though its probes pass."""
+
+    __slots__ = ("_limit", "_slow_since")
+
+    def __init__(self, limit: float | None) -> None:
+        """`limit` is the number of seconds above which the service is slow whatever is usual; None for no limit."""
+        self._limit = limit
+        self._slow_since: float | None = None
+
+    def judge(self, moment: float, recent: RecentRates, usual: float | None, *, is_slow: bool) -> Reason | None:
+        """Why the service is slow at `moment`, in seconds of a monotonic clock; None where it is not.
+
+        `usual` is what 95 % of its requests usually take, in seconds, None where that is not known. `is_slow` is whether
+        it counted as slow until now.
+        """
+        latency = recent.requests.latency
+        p95 = latency.percentile(0.95) if latency.count >= _LEAST_LATENCIES else None
+        if p95 is None:
+            self._slow_since = None
+            return None
+        reason = self._reason(p95, usual, is_slow=is_slow)
+        if reason is None:
+            self._slow_since = None
+        elif self._slow_since is None:
+            self._slow_since = moment
+        has_lasted = self._slow_since is not None and moment - self._slow_since >= SLOW_FOR
+        return reason if is_slow or has_lasted else None
+
+    def _reason(self, p95: float, usual: float | None, *, is_slow: bool) -> Reason | None:
+        took = round(p95 * 1000)
+        if self._limit is not None and p95 > self._limit:
+            return because("requests_over_limit", milliseconds=took, limit=round(self._limit * 1000))
+        if usual is not None:
+            least = usual * _RECOVERED_TIMES if is_slow else max(usual * _SLOW_TIMES, usual + _SLOW_ADDED)
+            if p95 >= least:
+                return because("requests_slower_than_usual", milliseconds=took, usual=round(usual * 1000))
+        return None
+
+
 NOT_PROBED = Finding(Health.UNKNOWN, because("not_probed"))
 
 
@@ -261,12 +314,12 @@ def aggregate(findings: Sequence[Finding | None]) -> Finding:
     A service is down when all its endpoints are down, and degraded when only some are up. While no endpoint is healthy
     and not all are known, the service is unknown.
     """
+    total = len(findings)
+    if total == 1:
+        return findings[0] or NOT_PROBED
     known = [finding for finding in findings if finding is not None]
     if not known:
         return NOT_PROBED
-    total = len(findings)
-    if total == 1:
-        return known[0]
     up, weak, down = (
         [finding for finding in known if finding.health is health]
         for health in (Health.UP, Health.DEGRADED, Health.DOWN)

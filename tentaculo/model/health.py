@@ -5,6 +5,7 @@ Times are UTC and timezone-aware.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -148,10 +149,10 @@ class Health(StrEnum):
     MAINTENANCE = "maintenance"
     OFF = "off"
 
-    @property
-    def is_healthy(self) -> bool:
+    def __init__(self, word: str) -> None:
+        # An attribute, since each probe asks for it many times.
+        self.is_healthy = word in ("up", "degraded")
         """Whether the service can be used: up or degraded."""
-        return self in (Health.UP, Health.DEGRADED)
 
     @property
     def is_counted(self) -> bool:
@@ -166,6 +167,11 @@ class DegradedKind(StrEnum):
     """A part of its probes fails, though never enough in a row to make it down, or most of its requests fail."""
     SLOW = "slow"
     """It only takes longer than `probe.slow`."""
+
+
+def state_name(health: Health, kind: DegradedKind | None = None) -> str:
+    """The name of the state in which a service with this health is shown: of a degraded one its kind."""
+    return kind.value if kind is not None and health is Health.DEGRADED else health.value
 
 
 class HealthWords(NamedTuple):
@@ -290,6 +296,21 @@ class ServiceView:
     """Whether this is the state from before a restart, which no probe has confirmed since."""
     cause: Reason | None = field(default=None, compare=False)
     """`reason` with its code and values; None where it has none."""
+    breaker: BreakerView = field(init=False, repr=False, compare=False)
+    """The least open breaker of the endpoints: the service is unavailable when all are open. Closed where there is none."""
+    is_cut_off: bool = field(init=False, repr=False, compare=False)
+    """Whether an open breaker refuses the requests of a service that nothing else keeps from them."""
+    state: str = field(init=False, repr=False, compare=False)
+    """The name of the state that is shown: `state_name` of its health, and `failing` where it is cut off."""
+
+    def __post_init__(self) -> None:
+        # Pages and metrics read these several times of each of a thousand services.
+        breaker = self.upstreams[0].breaker if len(self.upstreams) == 1 else _least_open(self.upstreams)
+        is_cut_off = breaker.state is BreakerState.OPEN and self.health in (Health.UP, Health.DEGRADED, Health.UNKNOWN)
+        set_value = object.__setattr__
+        set_value(self, "breaker", breaker)
+        set_value(self, "is_cut_off", is_cut_off)
+        set_value(self, "state", DegradedKind.FAILING.value if is_cut_off else state_name(self.health, self.kind))
 
     @property
     def probes(self) -> Counts:
@@ -311,13 +332,13 @@ class ServiceView:
         """The reason, and the root cause where there is one."""
         return self.reason if self.root is None else f"{self.reason}; it depends on {self.root}, which is down"
 
-    @property
-    def breaker(self) -> BreakerView:
-        """The least open breaker of the endpoints: the service is unavailable when all are open."""
-        if len(self.upstreams) == 1:
-            return self.upstreams[0].breaker  # the pages ask for it several times of each service
-        order = (BreakerState.CLOSED, BreakerState.HALF_OPEN, BreakerState.OPEN)
-        return min((view.breaker for view in self.upstreams), key=lambda breaker: order.index(breaker.state))
+
+_HOW_OPEN = {BreakerState.CLOSED: 0, BreakerState.HALF_OPEN: 1, BreakerState.OPEN: 2}
+_NO_BREAKER = BreakerView(BreakerState.CLOSED, 0)
+
+
+def _least_open(endpoints: Sequence[EndpointView]) -> BreakerView:
+    return min((one.breaker for one in endpoints), key=lambda one: _HOW_OPEN[one.state], default=_NO_BREAKER)
 
 
 class Transition(msgspec.Struct, frozen=True):

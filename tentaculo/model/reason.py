@@ -180,7 +180,10 @@ def coded(name: str, reason: Reason | None) -> dict[str, Any]:
 
 def because(code: str, **values: Any) -> Reason:
     """The reason of a code of `TEXTS`. A moment is the value `time`, in ISO 8601."""
-    shown = {name: _shown(name, value) for name, value in values.items()}
+    shown = values.copy()
+    for name, value in values.items():
+        if isinstance(value, (list, float)) or name == "time":
+            shown[name] = _shown(name, value)
     return Reason(TEXTS[code].format_map(shown), code, values)
 
 
@@ -192,9 +195,7 @@ def stated(text: str, default: str) -> Reason:
 def _shown(name: str, value: Any) -> Any:
     if isinstance(value, list):
         return "; ".join(value)
-    if name == "time":
-        return format_time(datetime.fromisoformat(value))
-    return f"{value:g}" if isinstance(value, float) else value
+    return format_time(datetime.fromisoformat(value)) if name == "time" else f"{value:g}"
 
 
 def _plain(value: Any) -> Any:

@@ -25,6 +25,7 @@ from tentaculo.proxy.state import Learning
 from tentaculo.upstream.circuit_breaker import CircuitBreaker
 from tentaculo.upstream.concurrency_limit import ConcurrencyLimit, LearnedLimit
 from tentaculo.upstream.load_balancer import EndpointState, LoadBalancer
+from tentaculo.upstream.outlier_detection import OutlierDetector
 from tentaculo.upstream.pool import Pool
 
 if TYPE_CHECKING:
@@ -64,6 +65,10 @@ class ProxyGeneration:
         for service in services.values():
             if service.enabled:
                 self.balancers[service.name] = self._balancer(service, breakers)
+        self.outliers: Mapping[Endpoint, OutlierDetector] = {
+            upstream: state.outliers for upstream, state in self.states.items()
+        }
+        """The outlier detector of each of them."""
         self._compiled: dict[str, tuple[list[CompiledRoute], CompiledRoute]] = {
             service.name: self._compile(service) for service in services.values()
         }

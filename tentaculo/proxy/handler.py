@@ -25,7 +25,7 @@ from aiohttp import web
 
 from tentaculo.config.schema import Config
 from tentaculo.model.failure import Failure, UpstreamError
-from tentaculo.model.health import ConcurrencyView, Endpoint, Health
+from tentaculo.model.health import ConcurrencyView, Endpoint
 from tentaculo.net.inbound_request import Request
 from tentaculo.net.response_bytes import SentResponse
 from tentaculo.proxy.attempts import attempt_failed
@@ -35,6 +35,7 @@ from tentaculo.proxy.proxied_request import JudgedRequest, PreparedRequest, Wait
 from tentaculo.proxy.route import CompiledRoute
 from tentaculo.proxy.state import PendingWait, ProxyDependencies, ProxyState
 from tentaculo.upstream.circuit_breaker import CircuitBreaker, CircuitBreakers
+from tentaculo.upstream.outlier_detection import OutlierDetectors
 
 if TYPE_CHECKING:
     from tentaculo.proxy.target_group import TargetGroup
@@ -179,6 +180,9 @@ class Proxy:
         self._generation = self._build(config, breakers.breakers, None)
         self._load_kinds(self._generation)
         self._generation.replace(None)
+        self.outliers = OutlierDetectors()
+        """Probes inform the choice among the endpoints of a service here."""
+        self.outliers.use(self._generation.outliers)
 
     def _build(
         self, config: Config, breakers: Mapping[Endpoint, CircuitBreaker], before: ProxyGeneration | None
@@ -201,6 +205,7 @@ class Proxy:
         """Put what was prepared in place. Requests in flight continue."""
         before, self._generation = self._generation, prepared
         prepared.replace(before)
+        self.outliers.use(prepared.outliers)
 
     def end_services(self, names: Collection[str]) -> None:
         """End the requests in flight, event streams and tunnels of services that were removed.
@@ -244,11 +249,6 @@ class Proxy:
 
     def __repr__(self) -> str:
         return f"<Proxy: {len(self.routes)} routes, {self.traffic.in_flight} in flight>"
-
-    def note_health(self, upstream: Endpoint, health: Health) -> None:
-        """What a probe found: it informs the choice among several addresses of a service, and no more."""
-        if health is not Health.UNKNOWN and (state := self._generation.states.get(upstream)) is not None:
-            state.outliers.note_probe(is_well=health.is_healthy)
 
     def concurrency(self, service: str) -> ConcurrencyView | None:
         """How the requests of `service` in flight are limited; None where they are not."""

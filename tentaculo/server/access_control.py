@@ -12,8 +12,8 @@ from tentaculo.security.cors import CorsPolicy, is_allowed, is_local
 from tentaculo.security.sessions import Session, SessionCheck, Sessions
 from tentaculo.security.tickets import TicketCheck, Tickets, is_ticket, tickets_in
 from tentaculo.security.tokens import Caller, TokenCheck, Tokens
-from tentaculo.server.accept import weight_named
 from tentaculo.server.caller import is_from_own_page, is_page, session_id_of
+from tentaculo.server.content_negotiation import weight_named
 
 TICKET_PATHS = frozenset(("/ws", "/events/stream"))
 """The native paths that take a ticket."""

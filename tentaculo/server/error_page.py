@@ -41,7 +41,7 @@ class ErrorPage:
         self.policy = templating.content_security_policy(styles=[self._style])
 
     def render(self, problem: Problem, request_id: str | None, language: str = "en") -> bytes:
-        """The page as UTF-8. `language` is a code of `accept_language.NAMES`."""
+        """The page as UTF-8. `language` is a code of `content_negotiation.LANGUAGES`."""
         texts = {key: one[language] for key, one in templating.texts("error").items()}
         hints = [texts[f"hint_{key}"] for key in _HINTS.get(problem.failure, ())]
         trace = texts["request"].format(id=f"<code>{html.escape(request_id)}</code>") if request_id else ""

@@ -18,8 +18,7 @@ from tentaculo.net.inbound_request import InboundRequest, Request
 from tentaculo.net.response_bytes import SENT_CLOSES, SENT_STAYS, SentResponse, date_line, response_bytes
 from tentaculo.security.cors import CorsPolicy
 from tentaculo.server import templating
-from tentaculo.server.accept import weight_of, weights
-from tentaculo.server.accept_language import PARAMETER, asked_language
+from tentaculo.server.content_negotiation import LANGUAGE_PARAMETER, asked_language, weight_of, weights
 from tentaculo.server.error_page import error_page
 from tentaculo.telemetry.request_log import RequestRecord
 
@@ -105,7 +104,7 @@ def _language_of(inbound: InboundRequest) -> str:
     return asked_language("" if chosen is None else chosen[1], cookies or "", accepted or "")
 
 
-_CHOSEN = re.compile(rf"(?:^|&){PARAMETER}=([a-z]+)(?:&|$)")
+_CHOSEN = re.compile(rf"(?:^|&){LANGUAGE_PARAMETER}=([a-z]+)(?:&|$)")
 _UNCERTAIN = (Failure.BAD_REQUEST, Failure.NOT_IMPLEMENTED)
 """Failures after which another server might see the end of the request elsewhere."""
 

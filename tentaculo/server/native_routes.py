@@ -1,27 +1,32 @@
-"""The gateway's own paths: which they are, which need a token, and the headers and JSON of their responses."""
+"""The gateway's own paths: how each is declared, which entry a request finds, and the headers and JSON of responses.
+
+A module that has native routes returns a `NativeRoute` for each, which states method, path, handler, access and operation.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import re
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
-from typing import NamedTuple, TypeVar
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import msgspec
 from aiohttp import hdrs, web
 from aiohttp.abc import AbstractStreamWriter
 
 from tentaculo.config.accepted_tokens import AuthSettings
+from tentaculo.model.access import Access
 from tentaculo.model.failure import Failure, Problem
-from tentaculo.model.native_paths import NATIVE_PATHS, access_of
 from tentaculo.model.scopes import Needs
 from tentaculo.security.cors import CorsPolicy
 from tentaculo.server.buffered_handler import PIECE, BufferedHandler, NativeResponse
-from tentaculo.server.caller import ACTIONS, SIGN_IN, SIGN_OUT
 from tentaculo.server.connection import ClientConnection
 from tentaculo.server.gateway_responses import SERVER, safe_headers
-from tentaculo.server.request_body import read_body
+from tentaculo.server.request_body import expect_later, read_body
+
+if TYPE_CHECKING:
+    from tentaculo.server.openapi import Operation
 
 REQUEST_ID = web.RequestKey("request_id", str)
 """The request's id, set before the handler runs."""
@@ -36,18 +41,6 @@ _HANDLER = web.RequestKey("handler", object)
 SERVICE_PAGE, SERVICE_HISTORY = "/status/services/{service}", "/vx11/history/{service}"
 """Routes that are native for the names of services only. An application has one resource for all services: one for each
 would be 20 objects per service and generation, which the garbage collector walks through."""
-_ALWAYS_OPEN = (
-    *("/", "/health", "/vx11/status", "/livez", "/readyz", "/metrics"),
-    *("/tentaculo/openapi.json", "/tentaculo/asyncapi.json"),
-    # Their handlers ask for the session themselves.
-    *(SIGN_IN, SIGN_OUT, ACTIONS),
-)
-_PUBLISHED = (
-    "/status/events",
-    *(path for path in NATIVE_PATHS if path.startswith(("/status/api/", "/status/badge", "/status/incidents"))),
-    *("/status/badges/{service}.svg", "/status/badges/{service}.json", "/status/incidents/{id}"),
-)
-"""The pages of events and incidents, and what other programs read of the status pages."""
 _BY_STATUS = {
     400: Failure.BAD_REQUEST,
     403: Failure.FORBIDDEN,
@@ -75,13 +68,59 @@ def is_known(request: web.Request, etag: str) -> bool:
     return not known.isdisjoint((opaque, f"W/{opaque}", "*"))
 
 
-def open_paths(auth: AuthSettings) -> frozenset[str]:
-    """The native paths that need no token, as their routes are written."""
-    pages = ["/status", SERVICE_PAGE, *_PUBLISHED] if auth.open_status else []
-    return frozenset((*_ALWAYS_OPEN, *pages, *(["/ws"] if auth.open_websocket else [])))
+class NativeRoute(web.AbstractRouteDef):
+    """One native route: all that the gateway knows of it is stated here, beside its handler."""
+
+    def __init__(
+        self,
+        method: str,
+        path: str,
+        handler: Callable[[web.Request], Awaitable[web.StreamResponse]],
+        access: Access,
+        describe: Callable[[], Operation] | None,
+        *,
+        reads_body: bool = False,
+    ) -> None:
+        """A route for GET serves HEAD too. `describe` is None for what is not in the OpenAPI document. `reads_body` says that the handler calls `read_body`, which sends `100
+        Continue` itself, so that a refused request does not upload its body first."""
+        self.method = method
+        self.path = path
+        self.handler = handler
+        self.access = access
+        self.describe = describe
+        self._expect_handler = expect_later if reads_body else None
+
+    def __repr__(self) -> str:
+        return f"<NativeRoute {self.method} {self.path}>"
+
+    def register(self, router: web.UrlDispatcher) -> list[web.AbstractRoute]:
+        """Add it to an application."""
+        # The library of the WebSocket responds to nothing else.
+        with_head = self.method == hdrs.METH_GET and not self.access.checks_origin
+        methods = (hdrs.METH_HEAD, self.method) if with_head else (self.method,)
+        resource = router.add_resource(self.path)
+        routes = [_Registered(self, method, resource, self._expect_handler) for method in methods]
+        for route in routes:
+            resource.register_route(route)
+        return [*routes]
 
 
-class NativeRoute(NamedTuple):
+class _Registered(web.ResourceRoute):
+    """A native route in an application."""
+
+    def __init__(self, native: NativeRoute, method: str, resource: web.Resource, expect_handler: Any) -> None:
+        super().__init__(method, native.handler, resource, expect_handler=expect_handler)
+        self.native = native
+
+
+def declared(app: web.Application) -> list[NativeRoute]:
+    """The native routes of an application."""
+    registered = [route for route in app.router.routes() if isinstance(route, _Registered)]
+    # A GET is registered for HEAD too.
+    return [route.native for route in registered if route.method == route.native.method]
+
+
+class NativeEntry(NamedTuple):
     """An entry of the route table that a native handler serves."""
 
     needs_token: bool
@@ -103,35 +142,30 @@ class NativeRoutes:
     all of `/a/`. Of `SERVICE_PAGE` and `SERVICE_HISTORY` only the paths with a service's name are.
     """
 
-    def __init__(
-        self, app: web.Application, open_paths: Collection[str], names: Mapping[str, str] | None = None
-    ) -> None:
-        """`open_paths` need no token; they are written as the application's routes are.
-
-        `names` maps names and aliases of services to their names.
-        """
-        written = {resource.canonical for resource in app.router.resources()}
-        by_service = written & {SERVICE_PAGE, SERVICE_HISTORY}
-        changing = {path for path in written - by_service if "{" in path}
-        handlers = dict(_buffered_handlers(app))
+    def __init__(self, app: web.Application, auth: AuthSettings, names: Mapping[str, str] | None = None) -> None:
+        """`names` maps names and aliases of services to their names. Raises ValueError where routes of one path have not
+        the same access."""
+        entries: dict[str, NativeEntry] = {}
+        access: dict[str, Access] = {}
+        for route in declared(app):
+            if access.setdefault(route.path, route.access) != route.access:
+                raise ValueError(f"{route} has another access than other methods of its path")
+            handler = _buffered_of(route)
+            if handler is not None or route.path not in entries:
+                entries[route.path] = _entry(route.access, auth, handler)
         names = names or {}
-        self._exact = {
-            path: NativeRoute(
-                path not in open_paths, access_of(path, names), checks_origin=path == "/ws", buffered=handlers.get(path)
-            )
-            for path in written - by_service - changing
-        }
-        for path in by_service:
-            route = NativeRoute(path not in open_paths, access_of(path))
-            known = names if path == SERVICE_HISTORY else names.values()
-            self._exact.update(dict.fromkeys((path.format(service=name) for name in known), route))
+        for path, known in ((SERVICE_PAGE, names.values()), (SERVICE_HISTORY, names.keys())):
+            if (entry := entries.pop(path, None)) is not None:
+                entries.update(dict.fromkeys((path.format(service=name) for name in known), entry))
+        changing = [path for path in entries if "{" in path]
+        self._patterns = [(_pattern(path), entries.pop(path)) for path in changing]
         self._trees = tuple({path[: path.index("{")] for path in changing})
-        self._patterns = [(_pattern(path), NativeRoute(path not in open_paths, access_of(path))) for path in changing]
+        self._exact = entries
 
     def __repr__(self) -> str:
         return f"<NativeRoutes: {len(self._exact) + len(self._patterns)}>"
 
-    def find(self, path: str) -> NativeRoute | None:
+    def find(self, path: str) -> NativeEntry | None:
         """The native route of `path`, None where the path is not native. Raises `Problem` (404) for one that is none of
         the routes in its tree."""
         if path in self._exact:
@@ -142,6 +176,10 @@ class NativeRoutes:
             if pattern.fullmatch(path):
                 return found
         raise Problem(Failure.NOT_FOUND)
+
+
+def _entry(access: Access, auth: AuthSettings, handler: BufferedHandler | None) -> NativeEntry:
+    return NativeEntry(not auth.opens(access), access.needs, access.checks_origin, buffered=handler)
 
 
 class NativeHandler:
@@ -177,7 +215,7 @@ class NativeHandler:
 def buffered(handler: BufferedHandler) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     """What serves the POST requests of a route by `handler`, without a task where they have arrived whole.
 
-    The route must have `expect_later` as its `expect_handler`.
+    The route must have `reads_body`.
     """
     return _TaskHandler(handler).handle
 
@@ -207,11 +245,9 @@ class _TaskHandler:
         return BodyResponse(status=response.status, body=response.body, content_type=response.content_type)
 
 
-def _buffered_handlers(app: web.Application) -> Iterator[tuple[str, BufferedHandler]]:
-    for route in app.router.routes():
-        owner = getattr(route.handler, "__self__", None)
-        if isinstance(owner, _TaskHandler) and route.resource is not None and route.method == hdrs.METH_POST:
-            yield route.resource.canonical, owner.handler
+def _buffered_of(route: NativeRoute) -> BufferedHandler | None:
+    owner = getattr(route.handler, "__self__", None)
+    return owner.handler if isinstance(owner, _TaskHandler) and route.method == hdrs.METH_POST else None
 
 
 def _pattern(path: str) -> re.Pattern[str]:

@@ -1,15 +1,22 @@
-"""What the OpenAPI descriptions of all native paths share. Loaded when the document is first read, and pure.
+"""The OpenAPI document of the native routes, and the parts by which each route describes its operation. Pure.
 
-Each package that has paths describes them in a module `openapi` of its own, with these parts; the gateway joins them.
+A route states a function that returns its `Operation`. It is called when the document is first read.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from tentaculo.model.failure import Failure
+from tentaculo.server.access_control import TICKET_PATHS
 from tentaculo.server.query_parameters import Parameter
+
+if TYPE_CHECKING:
+    from tentaculo.config.accepted_tokens import AuthSettings
+    from tentaculo.server.native_routes import NativeRoute
 
 JsonObject = dict[str, Any]
 
@@ -34,13 +41,26 @@ ALWAYS_POSSIBLE = (
 NEEDS_TOKEN = (Failure.AUTH_REQUIRED, Failure.FORBIDDEN)
 
 
-class Description(NamedTuple):
-    """What one package adds to the document."""
+class Operation(msgspec.Struct, frozen=True):
+    """What one method of a path does. Who may send it is the route's `access`."""
 
-    paths: Mapping[str, JsonObject]
-    """Path item objects by path."""
-    schemas: Mapping[str, JsonObject]
-    """JSON Schemas by name, below `#/components/schemas/`."""
+    id: str
+    """The name of the operation, which no other one has."""
+    summary: str
+    responses: Mapping[int, JsonObject]
+    """What is no refusal, by status."""
+    failures: Sequence[Failure] = ()
+    """Those of its own. Those of any request, and of the token, are added."""
+    parameters: Sequence[Parameter | JsonObject] = ()
+    refusals: Mapping[Failure, JsonObject] = {}
+    """The schemas of refusals with more members than `Problem`."""
+    refusal_contents: Mapping[int, JsonObject] = {}
+    """Contents that the refusals of a status may have too."""
+    body: JsonObject | None = None
+    """The content of the request's body."""
+    description: str = ""
+    schemas: Mapping[str, JsonObject] = {}
+    """The schemas to which it refers, by name, below `#/components/schemas/`."""
 
 
 def reference(name: str) -> JsonObject:
@@ -70,38 +90,30 @@ def response(description: str, content: JsonObject, headers: Mapping[str, JsonOb
     return {"description": description, "headers": {**_IDS, **(headers or {})}, "content": content}
 
 
-def operation(
-    summary: str,
-    responses: Mapping[int, JsonObject],
-    *,
-    id_: str,
-    failures: Iterable[Failure] = (),
-    security: Sequence[str] = (),
-    parameters: Sequence[Parameter] = (),
-    schemas: Mapping[Failure, JsonObject] | None = None,
-    **members: Any,
-) -> JsonObject:
-    """The description of one method of a path.
-
-    `failures` are those of its own; those of any request, and of the token where `security` names schemes, are added.
-    `schemas` has those of refusals with more members than `Problem`. `members` are further members of the operation.
-    """
-    special = {failure.status: schema for failure, schema in (schemas or {}).items()}
-    possible = (*ALWAYS_POSSIBLE, *(NEEDS_TOKEN if security else ()), *failures)
-    described: JsonObject = {str(status): one for status, one in responses.items()}
+def operation_object(operation: Operation, *, security: Sequence[str], may_refuse_tokens: bool) -> JsonObject:
+    """The operation object. Where `security` names schemes, one of them is needed."""
+    special = {failure.status: schema for failure, schema in operation.refusals.items()}
+    possible = (*ALWAYS_POSSIBLE, *(NEEDS_TOKEN if may_refuse_tokens else ()), *operation.failures)
+    described: JsonObject = {str(status): one for status, one in operation.responses.items()}
     for status in sorted({failure.status for failure in possible}):
         words = sorted({failure.error for failure in possible if failure.status == status})
         titles = list(dict.fromkeys(failure.title for failure in possible if failure.status == status))
-        content = _error_content(special.get(status) or problem(words))
+        content = _error_content(special.get(status) or problem(words)) | operation.refusal_contents.get(status, {})
         described[str(status)] = response(". ".join(titles) + ".", content, _HEADERS.get(status))
-    found: JsonObject = {
-        "operationId": id_,
-        "summary": summary,
-        "parameters": [query_parameter(one) for one in parameters if one.name != "ticket"],
+    return {
+        "operationId": operation.id,
+        "summary": operation.summary,
+        **({"description": operation.description} if operation.description else {}),
+        # A ticket is a security scheme.
+        "parameters": [
+            query_parameter(one) if isinstance(one, Parameter) else one
+            for one in operation.parameters
+            if not (isinstance(one, Parameter) and one.name == "ticket")
+        ],
+        **({"requestBody": {"required": True, "content": operation.body}} if operation.body is not None else {}),
         "responses": dict(sorted(described.items())),
         "security": [{name: []} for name in security],
     }
-    return {**found, **members}
 
 
 def query_parameter(parameter: Parameter) -> JsonObject:
@@ -164,13 +176,21 @@ SCHEMAS: Mapping[str, JsonObject] = {
 """The schemas that several packages use."""
 
 
-def document(version: str, parts: Iterable[Description]) -> JsonObject:
-    """The whole document."""
-    paths: JsonObject = {}
+def document(version: str, routes: Iterable[NativeRoute], auth: AuthSettings) -> JsonObject:
+    """The whole document: those of `routes` that are described."""
+    paths: dict[str, JsonObject] = {}
     schemas = dict(SCHEMAS)
-    for part in parts:
-        paths |= part.paths
-        schemas |= part.schemas
+    for route in routes:
+        if route.describe is None:
+            continue
+        operation, access = route.describe(), route.access
+        schemes = TOKEN_OR_TICKET if route.path in TICKET_PATHS else TOKEN
+        paths.setdefault(route.path, {})[route.method.lower()] = operation_object(
+            operation,
+            security=schemes if auth.enabled and not auth.opens(access) else (),
+            may_refuse_tokens=auth.enabled and access.opened_by != "always",
+        )
+        schemas |= operation.schemas
     return {
         "openapi": "3.1.0",
         "info": {

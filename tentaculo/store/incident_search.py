@@ -22,7 +22,6 @@ from tentaculo.model.incident_past import (
 from tentaculo.model.timeline import JUST_BEFORE
 from tentaculo.store import incidents as stored
 from tentaculo.store.event_queries import read_events
-from tentaculo.store.mutes import last_mutes
 from tentaculo.store.tables import aware_utc, history, incidents, naive_utc
 
 MOST_OPEN = 50
@@ -115,4 +114,4 @@ def context(connection: Connection, incident: Incident) -> IncidentContext:
     just_before = EventFilter(since=since, until=until, not_source=GATEWAY_NAME)
     events = read_events(connection, just_before, limit=MOST_BEFORE, newest_first=True).events
     earlier = stored.read(connection, *conditions, limit=MOST_EARLIER)
-    return IncidentContext(tuple(earlier), tuple(events), last_mutes(connection, incident.id))
+    return IncidentContext(tuple(earlier), tuple(events), stored.last_mutes(connection, incident.id))

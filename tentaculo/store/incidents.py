@@ -1,4 +1,4 @@
-"""Queries of incidents, their notes and maintenance windows, in the caller's transaction."""
+"""Queries of incidents, their notes, acknowledgements and mutes, and of maintenance windows, in the caller's transaction."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from sqlalchemy import ColumnElement, Connection, RowMapping, and_, case, delete, func, insert, or_, select, update
@@ -23,9 +23,9 @@ from tentaculo.model.incident import (
     NotificationState,
     Notified,
 )
+from tentaculo.model.mute import Mute
 from tentaculo.model.reason import Reason
 from tentaculo.store.lease import notify_fleet
-from tentaculo.store.mutes import latest_mutes
 from tentaculo.store.tables import (
     acknowledgements,
     alert_channels,
@@ -39,6 +39,9 @@ from tentaculo.store.tables import (
     naive_utc,
     storable,
 )
+
+MOST_MUTES: Final = 25
+"""Mutes of one incident that a page says."""
 
 _NOTIFIED = msgspec.json.Encoder()
 _DELIVERED = msgspec.json.Decoder(dict[str, Notified])
@@ -174,6 +177,52 @@ def acknowledgements_of(connection: Connection, numbers: Collection[int], limit:
 
 def _acknowledgement(row: RowMapping) -> Acknowledgement:
     return Acknowledgement(row["id"], row["incident"], aware_utc(row["acknowledged_at"]), row["author"], row["note"])
+
+
+def add_mute(connection: Connection, incident: int, author: str, at: datetime, until: datetime | None) -> Mute:
+    """Store a mute."""
+    values = {
+        "incident": incident,
+        "muted_at": naive_utc(at),
+        "until_at": None if until is None else naive_utc(until),
+        "author": storable(author),
+    }
+    number = connection.execute(insert(mutes).values(values)).inserted_primary_key[0]  # type: ignore[index]
+    notify_fleet(connection)
+    return Mute(int(number), incident, at, author, until)
+
+
+def move_mute(connection: Connection, mute: Mute) -> None:
+    """Change the beginning and the end of a stored mute."""
+    values = {"muted_at": naive_utc(mute.at), "until_at": None if mute.until is None else naive_utc(mute.until)}
+    connection.execute(update(mutes).where(mutes.c.id == mute.id).values(values))
+    notify_fleet(connection)
+
+
+def latest_mutes(connection: Connection, numbers: Collection[int]) -> dict[int, Mute]:
+    """The latest mute of each of some incidents that have any, by the id of the incident."""
+    c = mutes.c
+    latest = select(func.max(c.id)).where(c.incident.in_(numbers)).group_by(c.incident)
+    return {
+        one.incident: one for one in map(_mute, connection.execute(select(mutes).where(c.id.in_(latest))).mappings())
+    }
+
+
+def last_mutes(connection: Connection, incident: int) -> tuple[Mute, ...]:
+    """The mutes of an incident, the oldest first; of many the last `MOST_MUTES`."""
+    newest = select(mutes).where(mutes.c.incident == incident).order_by(mutes.c.id.desc()).limit(MOST_MUTES)
+    return tuple(map(_mute, connection.execute(newest).mappings()))[::-1]
+
+
+def _mute(row: RowMapping) -> Mute:
+    until = row["until_at"]
+    return Mute(
+        row["id"],
+        row["incident"],
+        aware_utc(row["muted_at"]),
+        row["author"],
+        None if until is None else aware_utc(until),
+    )
 
 
 def _acknowledged(connection: Connection, found: list[Incident]) -> list[Incident]:

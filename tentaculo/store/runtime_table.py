@@ -32,8 +32,7 @@ _OUTDATED = ("http_code", "latency_ms", "endpoint_ok", "snippet")
 
 def word_of(view: ServiceView) -> str:
     """The word of VX11 7.0 for a service's state: OK, BROKEN or UNKNOWN. A service whose breaker is open is BROKEN."""
-    # A service without endpoints has no breaker.
-    is_open = bool(view.upstreams) and view.breaker.state is BreakerState.OPEN
+    is_open = view.breaker.state is BreakerState.OPEN
     if is_open and view.health not in (Health.OFF, Health.MAINTENANCE):
         return words_of(Health.DOWN).truth
     return words_of(view.health).truth

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
-from tentaculo.model.health import Outcome
+from tentaculo.model.health import Endpoint, Health, Outcome
 
 _WEIGHT = 1 / 16
 """Weight of the latest request in the share of failures, which so covers about 16 requests."""
@@ -65,9 +65,9 @@ class OutlierDetector:
                 self._until = moment + min(max(_SHORTEST, (moment - self._bad_since) * _PART), _LONGEST)
                 self.is_preferred = False
 
-    def note_probe(self, *, is_well: bool) -> None:
+    def note_probe(self, *, is_healthy: bool) -> None:
         """Take the result of a probe. A failed one counts only if no request has succeeded since the previous probe."""
-        self.probe_failing = not is_well and not self.has_worked
+        self.probe_failing = not is_healthy and not self.has_worked
         self.has_worked = False
         self.is_preferred = not self.probe_failing and not self._until
 
@@ -86,3 +86,23 @@ class OutlierDetector:
         if self.probe_failing:
             self.probe_failing = False
             self.is_preferred = not self._until
+
+
+class OutlierDetectors:
+    """The records of the endpoints that are served."""
+
+    def __init__(self) -> None:
+        self._detectors: Mapping[Endpoint, OutlierDetector] = {}
+
+    def __repr__(self) -> str:
+        preferred = sum(detector.is_preferred for detector in self._detectors.values())
+        return f"<OutlierDetectors: {preferred} of {len(self._detectors)} endpoints preferred>"
+
+    def use(self, detectors: Mapping[Endpoint, OutlierDetector]) -> None:
+        """Have these from now on."""
+        self._detectors = detectors
+
+    def note_probe(self, upstream: Endpoint, health: Health) -> None:
+        """Take the result of a probe. One that could not be sent says nothing, nor does one of an endpoint not served."""
+        if health is not Health.UNKNOWN and (detector := self._detectors.get(upstream)) is not None:
+            detector.note_probe(is_healthy=health.is_healthy)

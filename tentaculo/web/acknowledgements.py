@@ -7,11 +7,12 @@ from typing import Any, Protocol
 import msgspec
 from aiohttp import web
 
+from tentaculo.model import access
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.incident import Acknowledgement, InvalidInputError, check_acknowledgement
 from tentaculo.server.caller import Audit, no_audit
-from tentaculo.server.native_routes import json_response
-from tentaculo.server.request_body import expect_later, read_json_body
+from tentaculo.server.native_routes import NativeRoute, json_response
+from tentaculo.server.request_body import read_json_body
 from tentaculo.tasks import TaskGroup
 
 
@@ -39,7 +40,7 @@ class AcknowledgementBody(msgspec.Struct, forbid_unknown_fields=True):
     note: str = ""
 
 
-def routes(books: TakesAcknowledgements, tasks: TaskGroup, audit: Audit = no_audit) -> list[web.RouteDef]:
+def routes(books: TakesAcknowledgements, tasks: TaskGroup, audit: Audit = no_audit) -> list[NativeRoute]:
     """The route `/vx11/incidents/{id}/acknowledgements`. Each is stored and recorded by one of `tasks`, to its end."""
 
     async def acknowledge(request: web.Request) -> web.Response:
@@ -60,7 +61,11 @@ def routes(books: TakesAcknowledgements, tasks: TaskGroup, audit: Audit = no_aud
         made = await tasks.finish(add(), "acknowledgement", expected=Problem)
         return json_response(acknowledgement_shape(made), 201)
 
-    return [web.post("/vx11/incidents/{id}/acknowledgements", acknowledge, expect_handler=expect_later)]
+    return [
+        NativeRoute(
+            "POST", "/vx11/incidents/{id}/acknowledgements", acknowledge, access.INCIDENTS, None, reads_body=True
+        )
+    ]
 
 
 MOST_ID = 2**53

@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol
 from aiohttp import web
 from multidict import MultiDict
 
+from tentaculo.model import access
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.incident import (
     EVERY,
@@ -28,7 +29,7 @@ from tentaculo.model.incident import (
     check_window,
 )
 from tentaculo.server.caller import Audit, name_of, no_audit, note_action, session_of
-from tentaculo.server.request_body import expect_later
+from tentaculo.server.native_routes import NativeRoute
 from tentaculo.tasks import TaskGroup
 from tentaculo.web.acknowledgements import MOST_ID
 from tentaculo.web.confirmation import confirm_later
@@ -274,7 +275,7 @@ def routes(
     tasks: TaskGroup,
     signed_out: SignedOut,
     audit: Audit = no_audit,
-) -> list[web.RouteDef]:
+) -> list[NativeRoute]:
     """The route `/status/actions`."""
     actions = Actions(books, names, zone, now, tasks, signed_out, audit)
-    return [web.post("/status/actions", actions.submit, expect_handler=expect_later)]
+    return [NativeRoute("POST", "/status/actions", actions.submit, access.PAGE_FORMS, None, reads_body=True)]

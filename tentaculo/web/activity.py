@@ -18,9 +18,8 @@ from tentaculo.model.health import Health, StateChange
 from tentaculo.model.incident import Incident, Note, NotificationState
 from tentaculo.model.mute import Mute
 from tentaculo.model.text import printable
-from tentaculo.web import incident_words, reasons, sentences, wording
-from tentaculo.web.languages import Language
-from tentaculo.web.sentences import Sentence
+from tentaculo.web import incident_words, wording
+from tentaculo.web.languages import Language, Sentence
 
 MOST: Final = 25
 """Entries of the list."""
@@ -160,7 +159,7 @@ def by_day(found: Sequence[Entry], zone: tzinfo) -> list[tuple[date, list[Entry]
 def _of_incident(incident: Incident, notes: Sequence[Note], now: datetime, t: Language) -> Iterator[Entry]:
     root = printable(incident.root, 80)
     state = wording.state_of(incident.severity, t=t)
-    reason = reasons.said(incident.reason, incident.cause, t, 160)
+    reason = wording.said(incident.reason, incident.cause, t, 160)
     lasted = t.duration(((incident.ended_at or now) - incident.started_at).total_seconds())
     yield Entry(
         incident.started_at,
@@ -187,12 +186,12 @@ def _of_incident(incident: Incident, notes: Sequence[Note], now: datetime, t: La
         key = "activity.was_notified_ended" if is_over else "activity.was_notified_fails"
         yield Entry(notified.at, "bell", "off", "", t(key, channel=name, root=root))
     if (seen := incident.acknowledged) is not None:
-        author = reasons.foreign(seen.author, 80) or t("summary.somebody")
+        author = wording.foreign(seen.author, 80) or t("summary.somebody")
         text = t("activity.acknowledged", root=root)
-        yield Entry(seen.at, "note", "off", author, text, reasons.foreign(seen.note, 300))
+        yield Entry(seen.at, "note", "off", author, text, wording.foreign(seen.note, 300))
     for note in notes:
-        author = reasons.foreign(note.author, 80) or t("summary.somebody")
-        text = t("activity.wrote", root=root, text=reasons.foreign(note.text, 300))
+        author = wording.foreign(note.author, 80) or t("summary.somebody")
+        text = t("activity.wrote", root=root, text=wording.foreign(note.text, 300))
         yield Entry(note.at, "note", "off", author, text)
 
 
@@ -203,11 +202,11 @@ def _of_mutes(incident: Incident, known: Sequence[Mute], now: datetime, t: Langu
         known = [*(one for one in known if one.id != latest.id), latest]
     for mute, later in pairwise([*known, None]):
         assert mute is not None
-        author = reasons.foreign(mute.author, 80) or t("summary.somebody")
+        author = wording.foreign(mute.author, 80) or t("summary.somebody")
         if mute.until is None:
-            until = sentences.sentence(t, "activity.muted_until_the_end")
+            until = t.sentence("activity.muted_until_the_end")
         elif mute.until > mute.at:
-            until = sentences.sentence(t, "activity.muted_until", time=sentences.clock(mute.until, now, t))
+            until = t.sentence("activity.muted_until", time=t.moment(mute.until, now))
         else:
             yield Entry(mute.at, "bell", "off", author, t("activity.unmuted", root=root))
             continue
@@ -221,9 +220,9 @@ def _more(incident: Incident, reason: str, t: Language) -> Iterator[str]:
     if not incident.is_open and reason:
         yield f"{reason}."
     if incident.affected:
-        yield t("activity.affected", services=wording.joined(incident.affected, 5, 80, t=t))
+        yield t("activity.affected", services=t.joined(incident.affected, 5, 80))
     if incident.peak_error_rate is not None:
-        yield t("activity.at_worst", share=wording.failed_share(incident.peak_error_rate, t))
+        yield t("activity.at_worst", share=t.failed_share(incident.peak_error_rate))
     if incident.reopened:
         yield t("activity.failed_again", count=incident.reopened)
     if incident.failed_requests:
@@ -238,7 +237,7 @@ def _of_change(change: StateChange, t: Language) -> Entry:
         state.tone,
         printable(change.service, 80),
         wording.predicate(state.key, 1, t),
-        reasons.said(change.reason, change.cause, t, 160),
+        wording.said(change.reason, change.cause, t, 160),
     )
 
 
@@ -247,17 +246,17 @@ def _of_event(event: Event, t: Language) -> Entry:
     if said is None:
         said = _beginning(event.payload) if event.payload else ""
     severity = event.severity or event.payload.get("severity")  # rows of older versions have it in the payload alone
-    kind = reasons.foreign(event.type, 60)
+    kind = wording.foreign(event.type, 60)
     title = t("activity.sent", type=kind)
     if isinstance(severity, str) and severity:
-        title = t("activity.sent_level", type=kind, level=reasons.foreign(severity, 20))
+        title = t("activity.sent_level", type=kind, level=wording.foreign(severity, 20))
     return Entry(
         event.received_at,
         "event",
         "accent",
-        reasons.foreign(event.source, 60),
+        wording.foreign(event.source, 60),
         title,
-        reasons.foreign(said, _MOST_SAID),
+        wording.foreign(said, _MOST_SAID),
     )
 
 

@@ -9,13 +9,16 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final, Protocol
 
 from aiohttp import hdrs, web
 
+from tentaculo.model import access
 from tentaculo.model.failure import Failure, Problem
-from tentaculo.server.native_routes import json_response
-from tentaculo.server.request_body import expect_later, read_json_body
+from tentaculo.server.native_routes import NativeRoute, json_response
+from tentaculo.server.openapi import Operation
+from tentaculo.server.request_body import read_json_body
 
 PREFIX: Final = "/tentaculo/admin"
 MERGE_PATCH: Final = "application/merge-patch+json"
@@ -94,7 +97,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 def routes(
     administration: Administration, name_of: Callable[[web.Request], str], check_origin: Callable[[web.Request], None]
-) -> list[web.RouteDef]:
+) -> list[NativeRoute]:
     """The routes. `name_of` gives the name of a caller; `check_origin` raises `Problem` (403) for a foreign page."""
 
     def author(request: web.Request) -> Author:
@@ -162,36 +165,63 @@ def routes(
     async def undo_all(request: web.Request) -> web.Response:
         return _respond(*await administration.undo((), by=author(request)))
 
-    later = expect_later
-    routes_of, endpoints_of = _list_of("routes"), _list_of("endpoints")
+    def read(path: str, handler: Handler, id_: str, summary: str, schema: str) -> NativeRoute:
+        describe = partial(_describe_read, id_, summary, path, schema)
+        return NativeRoute("GET", f"{PREFIX}{path}", handler, access.ADMIN, describe)
+
+    def change(
+        method: str, path: str, handler: Handler, id_: str, summary: str, body: str | None = None, status: int = 200
+    ) -> NativeRoute:
+        """`body` is a key of `admin_openapi.BODIES`."""
+        describe = partial(_describe_change, id_, summary, path, body, status)
+        return NativeRoute(method, f"{PREFIX}{path}", handler, access.ADMIN, describe, reads_body=body is not None)
+
+    def listed(path: str, noun: str, item: str, place: Callable[[web.Request], Place]) -> list[NativeRoute]:
+        title = noun.title().replace(" ", "")
+        append = editor("append", place, 201)
+        return [
+            change("PUT", path, list_editor(place), f"replace{title}s", f"Replace all {noun}s.", f"{item}s"),
+            change("POST", path, append, f"add{title}", f"Add one to the {noun}s.", item, 201),
+            change("DELETE", f"{path}/{{number}}", taker(place), f"remove{title}", f"Remove one of the {noun}s."),
+        ]
+
+    service, webhook, apprise = "/services/{name}", "/alerts/webhooks/{name}", "/alerts/apprise/{name}"
+    switch_on, switch_off = switcher(enabled=True), switcher(enabled=False)
+    put_service, merge_service = editor("replace", _service), editor("merge", _service)
+    put_webhook, merge_webhook = editor("replace", _webhook), editor("merge", _webhook)
+    remove_service, remove_webhook, remove_apprise = (editor("remove", of) for of in (_service, _webhook, _apprise))
     return [
-        web.get("/tentaculo/admin/config", view),
-        web.delete("/tentaculo/admin/changes", undo_all),
-        web.get("/tentaculo/admin/services/{name}", view_service),
-        web.put("/tentaculo/admin/services/{name}", editor("replace", _service), expect_handler=later),
-        web.patch("/tentaculo/admin/services/{name}", editor("merge", _service), expect_handler=later),
-        web.delete("/tentaculo/admin/services/{name}", editor("remove", _service)),
-        web.post("/tentaculo/admin/services/{name}/enable", switcher(enabled=True), expect_handler=later),
-        web.post("/tentaculo/admin/services/{name}/disable", switcher(enabled=False), expect_handler=later),
-        web.delete("/tentaculo/admin/services/{name}/override", release),
-        web.post("/tentaculo/admin/services/{name}/undo", undo_service),
-        web.put("/tentaculo/admin/services/{name}/routes", list_editor(routes_of), expect_handler=later),
-        web.post("/tentaculo/admin/services/{name}/routes", editor("append", routes_of, 201), expect_handler=later),
-        web.delete("/tentaculo/admin/services/{name}/routes/{number}", taker(routes_of)),
-        web.put("/tentaculo/admin/services/{name}/endpoints", list_editor(endpoints_of), expect_handler=later),
-        web.post(
-            "/tentaculo/admin/services/{name}/endpoints", editor("append", endpoints_of, 201), expect_handler=later
-        ),
-        web.delete("/tentaculo/admin/services/{name}/endpoints/{number}", taker(endpoints_of)),
-        web.put("/tentaculo/admin/alerts/webhooks/{name}", editor("replace", _webhook), expect_handler=later),
-        web.patch("/tentaculo/admin/alerts/webhooks/{name}", editor("merge", _webhook), expect_handler=later),
-        web.delete("/tentaculo/admin/alerts/webhooks/{name}", editor("remove", _webhook)),
-        web.put("/tentaculo/admin/alerts/apprise/{name}", put_apprise, expect_handler=later),
-        web.delete("/tentaculo/admin/alerts/apprise/{name}", editor("remove", _apprise)),
-        web.put("/tentaculo/admin/maintenance", list_editor(_maintenance), expect_handler=later),
-        web.post("/tentaculo/admin/maintenance", editor("append", _maintenance, 201), expect_handler=later),
-        web.delete("/tentaculo/admin/maintenance/{number}", taker(_maintenance)),
+        read("/config", view, "readConfiguration", "The configuration that is served.", "AdminConfiguration"),
+        change("DELETE", "/changes", undo_all, "undoChanges", "Take back all changes."),
+        read(service, view_service, "readService", "One service.", "AdminService"),
+        change("PUT", service, put_service, "replaceService", "Add or replace a service.", "table"),
+        change("PATCH", service, merge_service, "mergeService", "Merge keys into a service (RFC 7396).", "table"),
+        change("DELETE", service, remove_service, "removeService", "Remove a service."),
+        change("POST", f"{service}/enable", switch_on, "enableService", "Switch a service on.", "switch"),
+        change("POST", f"{service}/disable", switch_off, "disableService", "Switch a service off.", "switch"),
+        change("DELETE", f"{service}/override", release, "endOverride", "End what was switched for a time."),
+        change("POST", f"{service}/undo", undo_service, "undoService", "Take back the changes of a service."),
+        *listed(f"{service}/routes", "route", "table", _list_of("routes")),
+        *listed(f"{service}/endpoints", "endpoint", "endpoint", _list_of("endpoints")),
+        change("PUT", webhook, put_webhook, "replaceWebhook", "Add or replace a receiver of webhooks.", "table"),
+        change("PATCH", webhook, merge_webhook, "mergeWebhook", "Merge keys into a receiver of webhooks.", "table"),
+        change("DELETE", webhook, remove_webhook, "removeWebhook", "Remove a receiver of webhooks."),
+        change("PUT", apprise, put_apprise, "replaceApprise", "Add or replace an Apprise channel.", "apprise"),
+        change("DELETE", apprise, remove_apprise, "removeApprise", "Remove an Apprise channel."),
+        *listed("/maintenance", "maintenance plan", "table", _maintenance),
     ]
+
+
+def _describe_read(id_: str, summary: str, path: str, schema: str) -> Operation:
+    from tentaculo.web.admin_openapi import read_operation
+
+    return read_operation(id_, summary, path, schema)
+
+
+def _describe_change(id_: str, summary: str, path: str, body: str | None, status: int) -> Operation:
+    from tentaculo.web.admin_openapi import change_operation
+
+    return change_operation(id_, summary, path, body, status)
 
 
 def _service(request: web.Request) -> Place:

@@ -1,18 +1,17 @@
-"""The OpenAPI description of the write API. Loaded when the document is first read, and pure."""
+"""The parts of the OpenAPI operations of the write API. Loaded when the document is first read, and pure."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping
 from typing import Final
 
 from tentaculo.model.failure import Failure
 from tentaculo.server.openapi import (
-    TOKEN,
-    Description,
     JsonObject,
+    Operation,
     json_content,
     object_of,
-    operation,
     problem,
     reference,
     response,
@@ -20,18 +19,20 @@ from tentaculo.server.openapi import (
 
 _TEXT: Final[JsonObject] = {"type": "string"}
 _TABLE: Final[JsonObject] = {"type": "object", "description": "As in the configuration file."}
-_NAME: Final[JsonObject] = {
-    "name": "name",
-    "in": "path",
-    "required": True,
-    "schema": {"type": "string", "minLength": 1},
-}
-_NUMBER: Final[JsonObject] = {
-    "name": "number",
-    "in": "path",
-    "required": True,
-    "description": "Place in the list; the first is 0.",
-    "schema": {"type": "integer", "minimum": 0, "maximum": 999_999},
+_PARAMETERS: Final[Mapping[str, JsonObject]] = {
+    "name": {
+        "name": "name",
+        "in": "path",
+        "required": True,
+        "schema": {"type": "string", "minLength": 1},
+    },
+    "number": {
+        "name": "number",
+        "in": "path",
+        "required": True,
+        "description": "Place in the list; the first is 0.",
+        "schema": {"type": "integer", "minimum": 0, "maximum": 999_999},
+    },
 }
 _IF_MATCH: Final[JsonObject] = {
     "name": "If-Match",
@@ -50,98 +51,62 @@ _WRITE: Final = (
 _BODY: Final = (Failure.BODY_TOO_LARGE, Failure.UNSUPPORTED_MEDIA_TYPE)
 
 
-def describe(*, is_guarded: bool) -> Description:
-    """The paths; `is_guarded` says whether the gateway asks for tokens."""
-    security = TOKEN if is_guarded else ()
-    service, override = (
-        "/tentaculo/admin/services/{name}",
-        object_of(
-            {
-                "enabled": {"type": "boolean"},
-                "since": reference("Time"),
-                "until": reference("Time"),
-                "by": _TEXT,
-                "reason": _TEXT,
-            }
-        ),
+_SWITCH: Final = object_of(
+    {
+        "for": {
+            "anyOf": [
+                {"type": "integer", "minimum": 1, "maximum": 366 * 86400},
+                {"type": "string", "pattern": "^[1-9][0-9]{0,2}[smh]?$"},
+            ],
+            "description": "Seconds, or a time such as 90s, 30m, 1h, 2d; for good without it.",
+        },
+        "reason": {"type": "string", "maxLength": 200, "pattern": "^[ -~]*$"},
+    },
+    optional=("for", "reason"),
+)
+_ENDPOINT: Final = object_of(
+    {"url": _TEXT, "weight": {"type": "integer", "minimum": 1, "maximum": 1000}}, optional=("weight",)
+)
+BODIES: Final[Mapping[str, JsonObject]] = {
+    "table": _TABLE,
+    "tables": {"type": "array", "items": _TABLE},
+    "switch": _SWITCH,
+    "endpoint": _ENDPOINT,
+    "endpoints": {"type": "array", "items": _ENDPOINT},
+    "apprise": object_of({"url": _TEXT}),
+}
+"""The schemas of bodies."""
+
+
+def read_operation(id_: str, summary: str, path: str, schema: str) -> Operation:
+    """That of a path that shows what is served."""
+    parameters = _parameters_of(path)
+    return Operation(
+        id_,
+        summary,
+        {200: response("It.", json_content(reference(schema)), _ETAG)},
+        failures=(*_READ, Failure.NOT_FOUND) if parameters else _READ,
+        parameters=parameters,
+        schemas=_schemas(),
     )
 
-    def read(summary: str, id_: str, schema: str, parameters: Sequence[JsonObject] = ()) -> JsonObject:
-        failures = (*_READ, Failure.NOT_FOUND) if parameters else _READ
-        shown = {200: response("It.", json_content(reference(schema)), _ETAG)}
-        return _with_parameters(operation(summary, shown, id_=id_, failures=failures, security=security), parameters)
 
-    def write(
-        summary: str, id_: str, parameters: Sequence[JsonObject], body: JsonObject | None = None, status: int = 200
-    ) -> JsonObject:
-        done = {status: response("What changed.", json_content(reference("AdminChange")), _ETAG)}
-        members = {} if body is None else {"requestBody": {"required": True, "content": json_content(body)}}
-        failures = (*_WRITE, *(_BODY if body is not None else ()))
-        schemas = {Failure.CONFIGURATION_REJECTED: _faulty()}
-        found = operation(summary, done, id_=id_, failures=failures, security=security, schemas=schemas)
-        return _with_parameters({**found, **members}, (*parameters, _IF_MATCH))
-
-    def listed(noun: str, path: str, item: JsonObject, parameters: Sequence[JsonObject]) -> dict[str, JsonObject]:
-        title = noun.title().replace(" ", "")
-        return {
-            path: {
-                "put": write(f"Replace all {noun}s.", f"replace{title}s", parameters, {"type": "array", "items": item}),
-                "post": write(f"Add one to the {noun}s.", f"add{title}", parameters, item, 201),
-            },
-            f"{path}/{{number}}": {
-                "delete": write(f"Remove one of the {noun}s.", f"remove{title}", (*parameters, _NUMBER))
-            },
-        }
-
-    switch = object_of(
-        {
-            "for": {
-                "anyOf": [
-                    {"type": "integer", "minimum": 1, "maximum": 366 * 86400},
-                    {"type": "string", "pattern": "^[1-9][0-9]{0,2}[smh]?$"},
-                ],
-                "description": "Seconds, or a time such as 90s, 30m, 1h, 2d; for good without it.",
-            },
-            "reason": {"type": "string", "maxLength": 200, "pattern": "^[ -~]*$"},
-        },
-        optional=("for", "reason"),
+def change_operation(id_: str, summary: str, path: str, body: str | None, status: int) -> Operation:
+    """That of a change; `body` is a key of `BODIES`, None where it has no body."""
+    return Operation(
+        id_,
+        summary,
+        {status: response("What changed.", json_content(reference("AdminChange")), _ETAG)},
+        failures=(*_WRITE, *(_BODY if body is not None else ())),
+        parameters=[*_parameters_of(path), _IF_MATCH],
+        refusals={Failure.CONFIGURATION_REJECTED: _faulty()},
+        body=None if body is None else json_content(BODIES[body]),
+        schemas=_schemas(),
     )
-    endpoint = object_of(
-        {"url": _TEXT, "weight": {"type": "integer", "minimum": 1, "maximum": 1000}}, optional=("weight",)
-    )
-    paths: dict[str, JsonObject] = {
-        "/tentaculo/admin/config": {
-            "get": read("The configuration that is served.", "readConfiguration", "AdminConfiguration")
-        },
-        "/tentaculo/admin/changes": {"delete": write("Take back all changes.", "undoChanges", ())},
-        service: {
-            "get": read("One service.", "readService", "AdminService", (_NAME,)),
-            "put": write("Add or replace a service.", "replaceService", (_NAME,), _TABLE),
-            "patch": write("Merge keys into a service (RFC 7396).", "mergeService", (_NAME,), _TABLE),
-            "delete": write("Remove a service.", "removeService", (_NAME,)),
-        },
-        f"{service}/enable": {"post": write("Switch a service on.", "enableService", (_NAME,), switch)},
-        f"{service}/disable": {"post": write("Switch a service off.", "disableService", (_NAME,), switch)},
-        f"{service}/override": {"delete": write("End what was switched for a time.", "endOverride", (_NAME,))},
-        f"{service}/undo": {"post": write("Take back the changes of a service.", "undoService", (_NAME,))},
-        **listed("route", f"{service}/routes", _TABLE, (_NAME,)),
-        **listed("endpoint", f"{service}/endpoints", endpoint, (_NAME,)),
-        "/tentaculo/admin/alerts/webhooks/{name}": {
-            "put": write("Add or replace a receiver of webhooks.", "replaceWebhook", (_NAME,), _TABLE),
-            "patch": write("Merge keys into a receiver of webhooks.", "mergeWebhook", (_NAME,), _TABLE),
-            "delete": write("Remove a receiver of webhooks.", "removeWebhook", (_NAME,)),
-        },
-        "/tentaculo/admin/alerts/apprise/{name}": {
-            "put": write("Add or replace an Apprise channel.", "replaceApprise", (_NAME,), object_of({"url": _TEXT})),
-            "delete": write("Remove an Apprise channel.", "removeApprise", (_NAME,)),
-        },
-        **listed("maintenance plan", "/tentaculo/admin/maintenance", _TABLE, ()),
-    }
-    return Description(paths, _schemas(override))
 
 
-def _with_parameters(found: JsonObject, parameters: Sequence[JsonObject]) -> JsonObject:
-    return {**found, "parameters": [*found["parameters"], *parameters]}
+def _parameters_of(path: str) -> list[JsonObject]:
+    return [_PARAMETERS[name] for name in re.findall(r"\{(\w+)\}", path)]
 
 
 def _faulty() -> JsonObject:
@@ -150,7 +115,16 @@ def _faulty() -> JsonObject:
     return {"allOf": [problem([Failure.CONFIGURATION_REJECTED.error]), members]}
 
 
-def _schemas(override: JsonObject) -> dict[str, JsonObject]:
+def _schemas() -> dict[str, JsonObject]:
+    override = object_of(
+        {
+            "enabled": {"type": "boolean"},
+            "since": reference("Time"),
+            "until": reference("Time"),
+            "by": _TEXT,
+            "reason": _TEXT,
+        }
+    )
     names = {"type": "array", "items": _TEXT}
     origin = {"type": "object", "additionalProperties": _TEXT, "description": "Where each value is from."}
     faults = {"type": "array", "items": object_of({"path": _TEXT, "message": _TEXT})}

@@ -7,8 +7,9 @@ from typing import Any, Protocol
 
 from aiohttp import web
 
+from tentaculo.model import access
 from tentaculo.model.incident import ChannelTotals
-from tentaculo.server.native_routes import json_response
+from tentaculo.server.native_routes import NativeRoute, json_response
 
 
 def channel_shape(kind: str, totals: ChannelTotals) -> dict[str, Any]:
@@ -35,7 +36,7 @@ class ListsChannels(Protocol):
         ...
 
 
-def routes(channels: ListsChannels) -> list[web.RouteDef]:
+def routes(channels: ListsChannels) -> list[NativeRoute]:
     """The route `/tentaculo/alerts`."""
 
     async def show(request: web.Request) -> web.Response:
@@ -44,4 +45,4 @@ def routes(channels: ListsChannels) -> list[web.RouteDef]:
             {"channels": [channel_shape(channels.kinds[one.name], one) for one in found], "problem": problem}
         )
 
-    return [web.get("/tentaculo/alerts", show)]
+    return [NativeRoute("GET", "/tentaculo/alerts", show, access.STATUS, None)]

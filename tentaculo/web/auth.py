@@ -7,11 +7,13 @@ from datetime import datetime, timedelta
 
 from aiohttp import web
 
+from tentaculo.model import access
 from tentaculo.server.caller import SENDER
-from tentaculo.server.native_routes import json_response
+from tentaculo.server.native_routes import NativeRoute, json_response
+from tentaculo.server.openapi import Operation, json_content, object_of, reference, response
 
 
-def routes(issue: Callable[[str], Awaitable[str]], lifetime: int, now: Callable[[], datetime]) -> list[web.RouteDef]:
+def routes(issue: Callable[[str], Awaitable[str]], lifetime: int, now: Callable[[], datetime]) -> list[NativeRoute]:
     """The route. `issue` makes a ticket for the token with a fingerprint that works for `lifetime` seconds; the dispatcher has checked the token."""
 
     async def give(request: web.Request) -> web.Response:
@@ -21,4 +23,20 @@ def routes(issue: Callable[[str], Awaitable[str]], lifetime: int, now: Callable[
             {"ticket": await issue(request[SENDER].caller.token), "expires_in": lifetime, "expires_at": expires_at}, 201
         )
 
-    return [web.post("/auth/ticket", give)]
+    return [NativeRoute("POST", "/auth/ticket", give, access.EVERY_TOKEN, _describe)]
+
+
+def _describe() -> Operation:
+    ticket = object_of(
+        {
+            "ticket": {"type": "string"},
+            "expires_in": {"type": "integer", "description": "Seconds."},
+            "expires_at": reference("Time"),
+        }
+    )
+    return Operation(
+        "issueTicket",
+        "A ticket for an EventSource or a WebSocket, which cannot send a token.",
+        {201: response("It works once.", json_content(reference("Ticket")))},
+        schemas={"Ticket": ticket},
+    )

@@ -20,7 +20,7 @@ from tentaculo.model.history import DAY, HOUR, HistorySummary, Period, uptime_sh
 from tentaculo.model.page import PageInfo
 from tentaculo.model.service_rates import RecentRates
 from tentaculo.model.text import printable
-from tentaculo.server.accept_language import PARAMETER, asked_language
+from tentaculo.server.content_negotiation import LANGUAGE_PARAMETER, asked_language
 from tentaculo.server.native_routes import Slices
 from tentaculo.web import overview, wording
 from tentaculo.web.documents import Document
@@ -200,7 +200,7 @@ class Badges:
             await asyncio.sleep(0)
             named = wording.worst(services)
             await asyncio.sleep(0)
-            tone = wording.state(named[0], t).tone if named else "off"
+            tone = wording.state(named[0].state, t).tone if named else "off"
             message = wording.headline(services, t, named).rstrip(".")
             badge = made(self._info.title or t("badge.status"), message, tone)
             self._overall[t.code] = self._clock(), badge
@@ -217,7 +217,7 @@ class Badges:
         if shows not in SHOWS or span not in RANGES:
             return self._respond(request, _invalid(t), form, status=400)
         view = self._view(name)
-        state = wording.state(view, t)
+        state = wording.state(view.state, t)
         if shows == "state":
             return self._respond(request, made(name, state.word.lower(), state.tone), form)
         past = await self._read(name)
@@ -261,7 +261,7 @@ class Badges:
 def _language(request: web.Request) -> Language:
     """`?lang=` of the address, else what the reader's browser asks for. No cookie counts, so that caches can keep badges."""
     accepted = request.headers.get(hdrs.ACCEPT_LANGUAGE, "")
-    return language(asked_language(request.query.get(PARAMETER, ""), "", accepted))
+    return language(asked_language(request.query.get(LANGUAGE_PARAMETER, ""), "", accepted))
 
 
 def _invalid(t: Language) -> Badge:
@@ -272,11 +272,11 @@ def _uptime(name: str, span: str, share: float | None, t: Language) -> Badge:
     label = t("badge.up", name=name, range=t(f"range.short_{span}"))
     if share is None:
         return made(label, t("badge.not_known"), "off")
-    return made(label, wording.share(share, t), "up" if share >= 0.999 else "slow" if share >= 0.99 else "down")
+    return made(label, t.share(share), "up" if share >= 0.999 else "slow" if share >= 0.99 else "down")
 
 
 def _latency(name: str, state: wording.State, seconds: float | None, t: Language) -> Badge:
     label = t("badge.p95", name=name)
     if seconds is None:
         return made(label, t("badge.not_known"), "off")
-    return made(label, wording.latency(seconds, t), "slow" if state.key == "slow" else "up")
+    return made(label, t.latency(seconds), "slow" if state.key == "slow" else "up")

@@ -11,7 +11,7 @@ from typing import Self
 from aiohttp import hdrs, web
 from markupsafe import escape
 
-from tentaculo.server.accept import weights
+from tentaculo.server.content_negotiation import takes_gzip
 from tentaculo.server.native_routes import BodyResponse, is_known
 
 
@@ -64,10 +64,3 @@ class Document:
             headers = {**headers, hdrs.CONTENT_ENCODING: "gzip"}
             return BodyResponse(status=status, body=self._compressed, headers=headers)
         return BodyResponse(status=status, body=self.body, headers=headers)
-
-
-def takes_gzip(accepted: str) -> bool:
-    """Whether the value of an Accept-Encoding names gzip, and rates no coding at all not higher (RFC 9110, section 12.5.3)."""
-    found = weights(accepted)
-    gzipped = max(found.get("gzip", 0.0), found.get("x-gzip", 0.0))
-    return gzipped > 0 and gzipped >= found.get("identity", 0.0)

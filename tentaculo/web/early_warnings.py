@@ -7,8 +7,11 @@ from typing import Any
 
 from aiohttp import web
 
-from tentaculo.model.early_warning import EarlyWarning, outcome_sentence, sentence
-from tentaculo.server.native_routes import json_response
+from tentaculo.model import access
+from tentaculo.model.early_warning import SIGNALS, EarlyWarning, outcome_sentence, sentence
+from tentaculo.model.failure import Failure
+from tentaculo.server.native_routes import NativeRoute, json_response
+from tentaculo.server.openapi import Operation, json_content, object_of, reference, response
 
 
 def warning_shape(warning: EarlyWarning) -> dict[str, Any]:
@@ -31,10 +34,44 @@ def warning_shape(warning: EarlyWarning) -> dict[str, Any]:
     }
 
 
-def routes(read: Callable[[Sequence[str] | None], Awaitable[Sequence[EarlyWarning]]]) -> list[web.RouteDef]:
+def routes(read: Callable[[Sequence[str] | None], Awaitable[Sequence[EarlyWarning]]]) -> list[NativeRoute]:
     """The route `/tentaculo/warnings`. `read` raises `Problem` (503) without a database."""
 
     async def show(_: web.Request) -> web.Response:
         return json_response({"warnings": [warning_shape(one) for one in await read(None)]})
 
-    return [web.get("/tentaculo/warnings", show)]
+    return [NativeRoute("GET", "/tentaculo/warnings", show, access.STATUS, _describe)]
+
+
+def _describe() -> Operation:
+    value = {"type": "number", "description": "In seconds where the signal is a latency."}
+    time = {"anyOf": [reference("Time"), {"type": "null"}]}
+    warning = object_of(
+        {
+            "service": {"type": "string"},
+            "signal": {
+                "type": "string",
+                "description": "A latency, or `gauge:` (`gauge_low:` with a lower limit) and the path of a number in the"
+                " health response.",
+                "pattern": f"^({'|'.join(SIGNALS)}|gauge(_low)?:.*)$",
+            },
+            "rule": {"enum": ["trend", "level"]},
+            "text": {"type": "string", "description": "Why it opened."},
+            "opened_at": reference("Time"),
+            "level": value,
+            "usual": value,
+            "limit": value,
+            **dict.fromkeys(("expected_at", "earliest_at", "latest_at"), time),
+            "outcome": {"enum": ["open", "reached", "ended", "unknown"]},
+            "outcome_text": {"type": "string"},
+            "ended_at": time,
+        }
+    )
+    warnings = {"type": "array", "items": reference("EarlyWarning"), "maxItems": 200}
+    return Operation(
+        "listWarnings",
+        "The early warnings of the last 90 days and those that are open, the newest 200, the newest first.",
+        {200: response("The warnings.", json_content(reference("EarlyWarnings")))},
+        failures=[Failure.STORE_UNAVAILABLE],
+        schemas={"EarlyWarning": warning, "EarlyWarnings": object_of({"warnings": warnings})},
+    )

@@ -18,8 +18,8 @@ from tentaculo.model.incident import Incident
 from tentaculo.model.text import printable
 from tentaculo.web import event_text, timeline
 from tentaculo.web.languages import Language
-from tentaculo.web.reasons import ISOLATE, POP, foreign
 from tentaculo.web.timeline import Axis, Tick, number
+from tentaculo.web.wording import ISOLATE, POP, foreign
 
 MOST_LANES: Final = 10
 """Lanes of sources; the events of all further ones share one."""

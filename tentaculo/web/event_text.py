@@ -11,10 +11,10 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from tentaculo.model.event import Event
-from tentaculo.model.health import GATEWAY_NAME, Health
+from tentaculo.model.health import GATEWAY_NAME, Health, state_name
 from tentaculo.model.reason import Reason
 from tentaculo.model.text import printable
-from tentaculo.web import own_event_title, reasons, wording
+from tentaculo.web import own_event_title, wording
 from tentaculo.web.languages import Language
 from tentaculo.web.viewer import OF_THE_OPERATOR
 
@@ -68,8 +68,8 @@ def sign(event: Event) -> tuple[str, str]:
     if is_own(event) and event.type in _SIGNS:
         return _SIGNS[event.type]
     if is_own(event) and (after := _health(event.payload.get("after"))) is not None:
-        key = wording.key_of(after)
-        return key, wording.tone_of(key)
+        key = state_name(after)
+        return key, wording.TONES[key]
     return "event", "down" if is_alarming(event) else "accent"
 
 
@@ -90,15 +90,15 @@ def public_reason(event: Event, t: Language) -> str:
         return ""
     if _health(event.payload.get("after")) in OF_THE_OPERATOR:
         reason = event.payload.get("reason")
-        return reasons.foreign(reason, LONGEST_VALUE) if isinstance(reason, str) else ""
+        return wording.foreign(reason, LONGEST_VALUE) if isinstance(reason, str) else ""
     name = "ending" if event.type == "gateway.incident.ended" else "reason"
-    return reasons.said("", reasons.public(_cause(event, name)), t, LONGEST_VALUE)
+    return wording.said("", wording.public(_cause(event, name)), t, LONGEST_VALUE)
 
 
 def private_reason(event: Event, t: Language) -> str:
     """Why, in an own event of the gateway, for who is signed in; empty where the event has no code of a reason."""
     name = _reason_member(event)
-    return reasons.said(_text(event, name), _cause(event, name), t, LONGEST_VALUE) if name else ""
+    return wording.said(_text(event, name), _cause(event, name), t, LONGEST_VALUE) if name else ""
 
 
 def _reason_member(event: Event) -> str:

@@ -28,10 +28,10 @@ from tentaculo.web.events_query import KINDS, EventsQuery
 from tentaculo.web.languages import Language
 from tentaculo.web.past_reader import PastReader
 from tentaculo.web.precursor_rows import Statistics, statistics
-from tentaculo.web.reasons import ISOLATE, POP, foreign
 from tentaculo.web.rendering import Renderer, icon
 from tentaculo.web.timeline import RANGES
 from tentaculo.web.viewer import Viewer
+from tentaculo.web.wording import ISOLATE, POP, foreign
 
 KEPT: Final = 2.0
 """Seconds for which the newest page of the log is reused. Others, and those of a search, are kept longer."""
@@ -253,7 +253,7 @@ class EventsPage:
                 "width": axis.width(one.starts_at, min(one.ends_at, chart.until)),
                 "text": t(
                     "overview.maintenance_of",
-                    services=wording.listed(one.services, t) or t("overview.every_service"),
+                    services=t.listed(one.services) or t("overview.every_service"),
                 ),
             }
             for one in self._windows()

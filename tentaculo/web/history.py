@@ -9,10 +9,11 @@ from typing import Any, Protocol
 import msgspec
 from aiohttp import web
 
+from tentaculo.model import access
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.history import DAY, HOUR, MINUTE, Period, RouteCount, Tally, uptime_share
 from tentaculo.model.service_rates import RecentRates, UsualRates
-from tentaculo.server.native_routes import Slices, json_response, raw_json
+from tentaculo.server.native_routes import NativeRoute, Slices, json_response, raw_json
 
 _MOST = {"hours": 31 * 24, "days": 3660}
 _MINUTES_UP_TO = 3
@@ -57,7 +58,7 @@ def routes(
     usual: UsualQuery,
     now: Callable[[], datetime],
     slices: Slices,
-) -> list[web.RouteDef]:
+) -> list[NativeRoute]:
     """`/vx11/history/<service>`: the sum, each period that has counts, the rates of the last minutes, and the routes.
 
     `names` maps each name and alias of a service to its name.
@@ -90,7 +91,7 @@ def routes(
             }
         )
 
-    return [web.get("/vx11/history/{service}", show)]
+    return [NativeRoute("GET", "/vx11/history/{service}", show, access.STATUS, None)]
 
 
 def _asked(request: web.Request) -> tuple[int, int]:

@@ -18,7 +18,7 @@ from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.incident import Incident
 from tentaculo.model.page import PRODUCT, PageInfo
 from tentaculo.model.text import printable
-from tentaculo.web import incident_words, reasons
+from tentaculo.web import incident_words, wording
 from tentaculo.web.languages import Language, language_of
 from tentaculo.web.rendering import Renderer
 from tentaculo.web.viewer import Viewer
@@ -106,7 +106,7 @@ def entry(incident: Incident, page: str, log_name: str, t: Language) -> Entry:
         published=_moment(incident.started_at),
         updated=_moment(incident.changed_at),
         category="open" if incident.is_open else "over",
-        summary=reasons.plain(" ".join(filter(None, parts))) or f"{what}.",
+        summary=wording.plain(" ".join(filter(None, parts))) or f"{what}.",
     )
 
 

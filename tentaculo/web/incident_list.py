@@ -21,10 +21,9 @@ from tentaculo.model.text import printable
 from tentaculo.web import incident_words, wording
 from tentaculo.web.acknowledgements import MOST_ID
 from tentaculo.web.incident_words import SaidNote
-from tentaculo.web.languages import Language
+from tentaculo.web.languages import Language, Piece, Sentence, paragraph
 from tentaculo.web.past_reader import PastReader
 from tentaculo.web.rendering import Renderer, icon
-from tentaculo.web.sentences import Piece, Sentence, joined, sentence
 from tentaculo.web.timeline import RANGES
 from tentaculo.web.viewer import Viewer
 
@@ -218,7 +217,7 @@ class IncidentList:
             " ".join(filter(None, parts)),
             [incident_words.said(one, now, t, _NOTE_LENGTH) for one in noted],
             incident.started_at,
-            wording.clock(incident.started_at, now, t),
+            t.clock(incident.started_at, now),
             t("incidents.so_far", duration=lasted) if incident.is_open else lasted,
         )
 
@@ -237,18 +236,18 @@ def lead(totals: IncidentTotals, range_key: str, t: Language) -> Sentence:
     """`4 in the last 90 days, 1 h 24 min in all. 1 is open. The longest took 41 min.`"""
     during = t(f"incidents.in_{range_key}") if range_key in RANGES else ""
     if not totals.count:
-        return sentence(t, "incidents.none_during", during=during) if during else sentence(t, "incidents.none_known")
+        return t.sentence("incidents.none_during", during=during) if during else t.sentence("incidents.none_known")
     number = t.number(totals.count)
     total = Piece(t("incidents.in_all", duration=t.duration(totals.seconds, 2)), is_strong=True)
     if during:
-        found = [sentence(t, "incidents.count_during", number=number, during=during, total=total)]
+        found = [t.sentence("incidents.count_during", number=number, during=during, total=total)]
     else:
-        found = [sentence(t, "incidents.count", number=number, total=total)]
+        found = [t.sentence("incidents.count", number=number, total=total)]
     if totals.open:
-        found.append(sentence(t, "incidents.are_open", totals.open))
+        found.append(t.sentence("incidents.are_open", totals.open))
     if totals.count > 1:
-        found.append(sentence(t, "incidents.longest", duration=t.duration(totals.longest, 2)))
-    return joined(found)
+        found.append(t.sentence("incidents.longest", duration=t.duration(totals.longest, 2)))
+    return paragraph(found)
 
 
 def by_month(rows: Iterable[tuple[Incident, Row]], now: datetime, t: Language) -> list[tuple[str, list[Row]]]:

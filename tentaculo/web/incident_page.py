@@ -21,17 +21,7 @@ from tentaculo.model.page import PageInfo
 from tentaculo.model.precursor import DEFAULT_DAYS, ReadPrecursors, ServicePrecursors
 from tentaculo.model.text import printable
 from tentaculo.model.timeline import Timeline, TimelineRequest
-from tentaculo.web import (
-    activity,
-    incident_answers,
-    incident_words,
-    lanes,
-    overview,
-    precursor_rows,
-    reasons,
-    timeline,
-    wording,
-)
+from tentaculo.web import activity, incident_answers, incident_words, overview, precursor_rows, timeline, wording
 from tentaculo.web.acknowledgements import incident_id
 from tentaculo.web.languages import Language
 from tentaculo.web.latency_chart import COUNTS, HEIGHT, latency_chart
@@ -193,7 +183,7 @@ class IncidentPage:
             "deliveries": [
                 (
                     one.at,
-                    wording.clock(one.at, now, t),
+                    t.clock(one.at, now),
                     printable(one.channel, 40) or t("summary.a_channel"),
                     incident_words.attempted(one, t),
                 )
@@ -201,8 +191,7 @@ class IncidentPage:
             ],
             "notes": [incident_words.said(one, now, t) for one in notes],
             "before": [
-                (one.received_at, wording.clock(one.received_at, now, t), lanes.event_title(one, t))
-                for one in context.before
+                (one.received_at, t.clock(one.received_at, now), timeline.event_title(one, t)) for one in context.before
             ],
             "statistics": await self._statistics(incident, t) if viewer.is_signed_in else [],
             "earlier": [_earlier(one, now, t) for one in context.earlier],
@@ -293,25 +282,25 @@ def _marks(
             channel = printable(delivery.channel, 40) or t("summary.a_channel")
             yield "message", axis.percent(delivery.at), t("incident.was_notified", channel=channel), delivery.at
     for note in notes:
-        author = reasons.foreign(note.author, 40) or t("summary.somebody")
+        author = wording.foreign(note.author, 40) or t("summary.somebody")
         yield "message", axis.percent(note.at), t("incident.wrote_note", author=author), note.at
     taken: set[str] = set()
     for event in events:
         place = axis.percent(event.received_at)
         if place[:-3] not in taken:
             taken.add(place[:-3])
-            yield "event", place, reasons.plain(lanes.event_title(event, t)), event.received_at
+            yield "event", place, wording.plain(timeline.event_title(event, t)), event.received_at
 
 
 def _earlier(incident: Incident, now: datetime, t: Language) -> Earlier:
     lasted = incident_words.lasted(incident, now, t, units=1)
     text = t("incident.for", duration=lasted)
     if incident.reason:
-        reason = reasons.said(incident.reason, incident.cause, t, 160)
+        reason = wording.said(incident.reason, incident.cause, t, 160)
         text = t("incident.for_because", duration=lasted, reason=reason)
     return Earlier(
         incident_words.path(incident.id),
         incident.started_at,
-        wording.clock(incident.started_at, now, t),
+        t.clock(incident.started_at, now),
         text,
     )

@@ -10,9 +10,10 @@ from dataclasses import replace
 from datetime import datetime
 from typing import NamedTuple
 
+from tentaculo.model.health import state_name
 from tentaculo.model.incident import TEXT_LENGTH, DeliveryOutcome, DeliveryRecord, Incident, Note
 from tentaculo.model.text import printable
-from tentaculo.web import reasons, sentences, wording
+from tentaculo.web import languages, wording
 from tentaculo.web.languages import Language
 
 REASON_LENGTH = 300
@@ -33,7 +34,7 @@ def path(number: int) -> str:
 
 def over(t: Language) -> wording.State:
     """How an incident that ended is shown."""
-    return wording.State("up", t("incident.over"), "up")
+    return wording.State.of("up", t("incident.over"))
 
 
 def state(incident: Incident, t: Language) -> wording.State:
@@ -43,7 +44,7 @@ def state(incident: Incident, t: Language) -> wording.State:
 
 def predicate(incident: Incident, t: Language) -> str:
     """What is said of the root: `is down`, `was degraded`."""
-    key = wording.key_of(incident.severity)
+    key = state_name(incident.severity)
     return wording.predicate(key, 1, t) if incident.is_open else t(f"incident.was_{key}")
 
 
@@ -60,29 +61,29 @@ def lasted(incident: Incident, now: datetime, t: Language, units: int = 2) -> st
 def reason(incident: Incident, t: Language, *, is_private: bool) -> str:
     """Why the root failed; empty where everybody may not know. With `is_private` everything may be shown."""
     if is_private:
-        return reasons.said(incident.reason, incident.cause, t, REASON_LENGTH)
-    cause = reasons.public(incident.cause)
-    return "" if cause is None else reasons.said("", cause, t, REASON_LENGTH)
+        return wording.said(incident.reason, incident.cause, t, REASON_LENGTH)
+    cause = wording.public(incident.cause)
+    return "" if cause is None else wording.said("", cause, t, REASON_LENGTH)
 
 
 def ending(incident: Incident, t: Language, *, is_private: bool) -> str:
     """How it ended, as a sentence; empty while it is open. Of an earlier version everybody may know its beginning."""
     text, cause = incident.ending, incident.ending_cause
     if not is_private:
-        text, cause = text.partition(": ")[0], reasons.public(cause)
-    return sentence(reasons.said(text, cause, t, REASON_LENGTH))
+        text, cause = text.partition(": ")[0], wording.public(cause)
+    return sentence(wording.said(text, cause, t, REASON_LENGTH))
 
 
 def sentence(text: str) -> str:
     """`text` with a stop at its end."""
-    return text if not text or reasons.plain(text).endswith((".", "…")) else f"{text}."
+    return text if not text or wording.plain(text).endswith((".", "…")) else f"{text}."
 
 
 def failed_with(incident: Incident, t: Language) -> str:
     """`operator failed with it.`; empty where nothing else failed."""
     if not incident.affected:
         return ""
-    names = wording.joined(incident.affected, MOST_NAMED, 80, t=t)
+    names = t.joined(incident.affected, MOST_NAMED, 80)
     if incident.is_open:
         return t("incident.fails_with_it", names=names, count=len(incident.affected))
     return t("incident.failed_with_it", names=names)
@@ -93,21 +94,21 @@ def lost(incident: Incident, t: Language) -> str:
     return t("incident.requests_failed", count=incident.failed_requests) if incident.failed_requests else ""
 
 
-def muted(incident: Incident, now: datetime, t: Language) -> sentences.Sentence:
+def muted(incident: Incident, now: datetime, t: Language) -> languages.Sentence:
     """Until when its alerts are muted: `Alerts are muted until 14:30.` Empty where they are not."""
     if not incident.is_muted(now):
         return []
     until = incident.muted.until if incident.muted is not None else None
     if until is None:
-        return sentences.sentence(t, "actions.muted")
-    return sentences.sentence(t, "actions.muted_until", time=sentences.clock(until, now, t))
+        return t.sentence("actions.muted")
+    return t.sentence("actions.muted_until", time=t.moment(until, now))
 
 
-def unnotified(incident: Incident, t: Language) -> sentences.Sentence:
+def unnotified(incident: Incident, t: Language) -> languages.Sentence:
     """Why nobody has a message about it: `Nobody: no message reached duty.`"""
     if failed := sorted({one.channel for one in incident.delivery_log if one.channel}):
-        return sentences.sentence(t, "incident.no_message_reached", names=wording.joined(failed, 3, 40, t=t))
-    return sentences.sentence(t, "summary.nobody_yet" if incident.is_open else "incident.nobody")
+        return t.sentence("incident.no_message_reached", names=t.joined(failed, 3, 40))
+    return t.sentence("summary.nobody_yet" if incident.is_open else "incident.nobody")
 
 
 def reopened(incident: Incident, t: Language) -> str:
@@ -129,7 +130,7 @@ def said(note: Note, now: datetime, t: Language, most: int | None = None) -> Sai
     """`note` in printable characters; with `most` as one line of so many."""
     lines = (printable(line) for line in note.text[:TEXT_LENGTH].splitlines())
     text = "\n".join(lines) if most is None else printable(note.text, most)
-    return SaidNote(note.at, wording.clock(note.at, now, t), printable(note.author, 80) or t("summary.somebody"), text)
+    return SaidNote(note.at, t.clock(note.at, now), printable(note.author, 80) or t("summary.somebody"), text)
 
 
 def attempted(delivery: DeliveryRecord, t: Language) -> str:
@@ -142,7 +143,7 @@ def attempted(delivery: DeliveryRecord, t: Language) -> str:
 
 
 def _outcome(delivery: DeliveryRecord, t: Language) -> str:
-    error = reasons.foreign(delivery.error, 120)
+    error = wording.foreign(delivery.error, 120)
     match delivery.outcome:
         case DeliveryOutcome.DELIVERED if delivery.attempts == delivery.messages:
             return t("incident.delivered_first")
@@ -156,7 +157,7 @@ def _outcome(delivery: DeliveryRecord, t: Language) -> str:
 
 def without_private(incident: Incident) -> Incident:
     """The same as everybody may see it: with the public reason and ending, without channels and names of people."""
-    cause, ending_cause = reasons.public(incident.cause), reasons.public(incident.ending_cause)
+    cause, ending_cause = wording.public(incident.cause), wording.public(incident.ending_cause)
     return replace(
         incident,
         reason="" if cause is None else str(cause),

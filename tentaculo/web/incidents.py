@@ -12,6 +12,7 @@ from typing import Any, NoReturn, Protocol
 import msgspec
 from aiohttp import web
 
+from tentaculo.model import access
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.incident import (
     EVERY,
@@ -26,9 +27,9 @@ from tentaculo.model.incident import (
 from tentaculo.model.precursor import DEFAULT_DAYS, MOST_DAYS, PrecursorReport, ReadPrecursors
 from tentaculo.model.reason import coded
 from tentaculo.server.caller import Audit, no_audit
-from tentaculo.server.native_routes import Slices, json_response, raw_json
+from tentaculo.server.native_routes import NativeRoute, Slices, json_response, raw_json
 from tentaculo.server.query_parameters import Parameter, check_names, number_parameter, read_number
-from tentaculo.server.request_body import expect_later, read_json_body
+from tentaculo.server.request_body import read_json_body
 from tentaculo.tasks import TaskGroup
 from tentaculo.web.acknowledgements import MOST_ID, acknowledgement_shape, incident_id
 from tentaculo.web.history import ReadsHistory, recent_shape
@@ -201,7 +202,7 @@ def routes(
     slices: Slices,
     tasks: TaskGroup,
     audit: Audit = no_audit,
-) -> list[web.RouteDef]:
+) -> list[NativeRoute]:
     """The routes. `names` maps each name and alias of a service to its name; `now` is the time in UTC.
 
     A change and its record are made by one of `tasks`, to their end: a client that leaves keeps neither from being made.
@@ -301,12 +302,12 @@ def routes(
         return json_response(window_shape(await tasks.finish(end(), "end of maintenance", expected=Problem), now()))
 
     return [
-        web.get("/vx11/incidents", find),
-        web.get("/vx11/incidents/{id}", get),
-        web.post("/vx11/incidents/{id}/notes", add_note, expect_handler=expect_later),
-        web.get("/vx11/maintenance", windows),
-        web.post("/vx11/maintenance", add_window, expect_handler=expect_later),
-        web.delete("/vx11/maintenance/{id}", end_window),
+        NativeRoute("GET", "/vx11/incidents", find, access.INCIDENTS, None),
+        NativeRoute("GET", "/vx11/incidents/{id}", get, access.INCIDENTS, None),
+        NativeRoute("POST", "/vx11/incidents/{id}/notes", add_note, access.INCIDENTS, None, reads_body=True),
+        NativeRoute("GET", "/vx11/maintenance", windows, access.INCIDENTS, None),
+        NativeRoute("POST", "/vx11/maintenance", add_window, access.INCIDENTS, None, reads_body=True),
+        NativeRoute("DELETE", "/vx11/maintenance/{id}", end_window, access.INCIDENTS, None),
     ]
 
 

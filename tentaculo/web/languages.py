@@ -1,30 +1,50 @@
-"""The texts of the pages in each language, and numbers, durations and dates in the form of that language.
+"""The texts of the pages in each language, and numbers, moments, lists and sentences in the form of that language.
 
 The catalogue is the folder `templates/texts`: one file per page, one table per text, one line per language. A text names
 its values in braces. Where it depends on a number it is a list of two, for one and for any other number, and that number
 is its value `count`.
+
+A sentence is a list of pieces: a moment among its words has its exact time, and a page that is named is a link.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
-from datetime import date
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date, datetime
 from string import Formatter
-from typing import Final, TypeVar
+from typing import Final, NamedTuple
 
 from aiohttp import hdrs, web
 from markupsafe import Markup, escape
 
-from tentaculo.model.text import format_duration
+from tentaculo.model.service_rates import share_interval
+from tentaculo.model.text import format_duration, printable
 from tentaculo.server import templating
-from tentaculo.server.accept_language import COOKIE, NAMES, PARAMETER, asked_language
+from tentaculo.server.content_negotiation import LANGUAGE_COOKIE, LANGUAGE_PARAMETER, LANGUAGES, asked_language
 
 _REMEMBERED: Final = 365 * 86400
 _LEAST_GROUPED: Final = {"es": 5}
 """Digits from which a number is grouped, where that is not four: `1240`, `12.400`."""
 
-T = TypeVar("T")
+NOTHING: Final = "\N{EN DASH}"
+"""Shown where there is no number."""
+MOST_NAMED: Final = 3
+"""Services that a sentence names."""
+
+
+class Piece(NamedTuple):
+    """A part of a sentence."""
+
+    text: str
+    is_strong: bool = False
+    at: datetime | None = None
+    """The moment that `text` is, where it is one."""
+    href: str = ""
+
+
+Sentence = list[Piece]
 
 
 class Language:
@@ -53,15 +73,18 @@ class Language:
         shown = {name: self.number(one) if isinstance(one, int) else one for name, one in values.items()}
         return escape(self._form(key, values.get("count"))).format_map(shown)
 
-    def split(self, key: str, /, count: int | None = None, **values: T) -> Iterator[str | T]:
-        """The parts of a text in order: its own words, and its values as they are."""
+    def sentence(self, key: str, count: int | None = None, /, **values: Piece | str) -> Sentence:
+        """The text of `key` in pieces: its own words, and its values, of which those that are pieces stay what they are."""
+        found = []
         for words, name, _, _ in Formatter().parse(self._form(key, count)):
             if words:
-                yield words
+                found.append(Piece(words))
             if name == "count" and count is not None:
-                yield self.number(count)
+                found.append(Piece(self.number(count)))
             elif name:
-                yield values[name]
+                value = values[name]
+                found.append(Piece(value) if isinstance(value, str) else value)
+        return found
 
     def section(self, name: str) -> dict[str, str]:
         """The texts of one file of the catalogue as they are, by their table."""
@@ -100,6 +123,88 @@ class Language:
         name = self._months[day.month - 1]
         return self("incidents.month", month=name, year=str(day.year)) if year else name
 
+    def ago(self, then: datetime | None, now: datetime) -> str:
+        """`then` as seen from `now`: `never`, `just now`, `8 s ago`."""
+        if then is None:
+            return self("common.never")
+        seconds = (now - then).total_seconds()
+        return self("common.just_now") if seconds < 2 else self("common.ago", duration=self.duration(seconds))
+
+    def clock(self, moment: datetime, now: datetime) -> str:
+        """A moment in the zone of `now`, with its date unless that is today: `14:02`, `27 Nov, 14:02`."""
+        moment = moment.astimezone(now.tzinfo)
+        return f"{moment:%H:%M}" if moment.date() == now.date() else f"{self.short_date(moment)}, {moment:%H:%M}"
+
+    def moment(self, moment: datetime, now: datetime) -> Piece:
+        """The same as `clock` in a sentence, with the exact moment."""
+        return Piece(self.clock(moment, now), at=moment)
+
+    def day(self, moment: datetime, now: datetime) -> str:
+        """The day of a moment in the zone of `now`: `Today`, `Yesterday`, `27 Nov`, `27 Nov 2025`."""
+        moment = moment.astimezone(now.tzinfo)
+        days = (now.date() - moment.date()).days
+        if days in (0, 1):
+            return self("common.yesterday") if days else self("common.today")
+        return self.short_date(moment, year=moment.year != now.year)
+
+    def rate(self, number: float | None) -> str:
+        """A number a minute, with the digits that mean something: `0.2`, `64`, `1,240`."""
+        if number is None:
+            return NOTHING
+        return self.number(number, 0 if number >= 9.95 or number == 0 else 1)
+
+    def share(self, part: float | None) -> str:
+        """A part of a whole, cut and never rounded up: `99.98 %`; 100 % is said of nothing less."""
+        if part is None:
+            return NOTHING
+        # The nearest thousandth first: 0.29 * 100 is a little less than 29.
+        hundredths = math.floor(round(part * 10_000, 3))
+        return f"{self.number(hundredths / 100, 2 if hundredths % 100 else 0)} %"
+
+    def failed_share(self, part: float | None) -> str:
+        """A part that failed: `38 %`, `0.03 %`. Of a few in a great number it never says none, and 100 % only of all."""
+        if part is None:
+            return NOTHING
+        percent = part * 100
+        if 0 < percent < 0.01:
+            return f"< {self.number(0.01, 2)} %"
+        if percent >= 10 or not percent:
+            return f"{math.floor(percent + 1e-9)} %"
+        return f"{self.decimal(f'{percent:.2g}')} %"
+
+    def failed_interval(self, failed: int, counted: int) -> str:
+        """What may be behind a share of failures of so few results: `95 % interval 0.4 % to 3.2 %`; empty where there were none."""
+        if not counted:
+            return ""
+        low, high = share_interval(failed, counted)
+        return self("service.failed_interval", low=self.failed_share(low), high=self.failed_share(high))
+
+    def latency(self, seconds: float | None) -> str:
+        """A latency with two or three digits that mean something: `0.41 ms`, `12 ms`, `1.8 s`."""
+        if seconds is None:
+            return NOTHING
+        if seconds >= 0.9995:
+            return f"{self.number(seconds, 1 if seconds < 9.95 else 0)} s"
+        milliseconds = seconds * 1000
+        digits = 2 if milliseconds < 0.995 else 1 if milliseconds < 9.95 else 0
+        return f"{self.number(milliseconds, digits)} ms"
+
+    def gauge(self, number: float) -> str:
+        """A number of any size with three digits that mean something: `0.0412`, `12.5`, `1,240`, `4,100,000`."""
+        rounded = float(f"{number:.3g}")
+        return self.number(rounded, 0 if rounded.is_integer() else min(9, 2 - math.floor(math.log10(abs(rounded)))))
+
+    def listed(self, names: Sequence[str]) -> str:
+        """Names in a sentence: `a, b and c`; of many, the first three and how many more."""
+        if len(names) > MOST_NAMED + 1:
+            return self.joined(names, MOST_NAMED)
+        return self("common.and", names=", ".join(names[:-1]), last=names[-1]) if len(names) > 1 else "".join(names)
+
+    def joined(self, names: Sequence[str], most: int = 10, longest: int | None = None) -> str:
+        """The first `most` names, and how many more there are: `a, b and 3 more`. With `longest` each is cut."""
+        shown = ", ".join(name if longest is None else printable(name, longest) for name in names[:most])
+        return shown if len(names) <= most else self("common.and_more", names=shown, count=len(names) - most)
+
     def _form(self, key: str, count: object) -> str:
         text = self._texts[key]
         return text if isinstance(text, str) else text[0] if count == 1 else text[1]
@@ -124,7 +229,7 @@ def catalogue() -> Mapping[str, Mapping[str, str | list[str]]]:
 
 @functools.cache
 def language(code: str) -> Language:
-    """The language of a code of `NAMES`."""
+    """The language of a code of `LANGUAGES`."""
     texts = {key: one[code] for key, one in catalogue().items()}
     return Language(code, {key: one if isinstance(one, str) else (one[0], one[1]) for key, one in texts.items()})
 
@@ -133,11 +238,25 @@ def language_of(request: web.Request) -> str:
     """The code of the language in which to respond: the one that was chosen, else the one that the browser asks for."""
     cookies = ";".join(request.headers.getall(hdrs.COOKIE, ()))
     accepted = ",".join(request.headers.getall(hdrs.ACCEPT_LANGUAGE, ()))
-    return asked_language(request.query.get(PARAMETER, ""), cookies, accepted)
+    return asked_language(request.query.get(LANGUAGE_PARAMETER, ""), cookies, accepted)
 
 
 def remember(request: web.Request, response: web.Response) -> None:
     """Let the browser send the language again that `request` chose, to the status pages only."""
-    chosen = request.query.get(PARAMETER, "")
-    if chosen in NAMES:
-        response.set_cookie(COOKIE, chosen, path="/status", max_age=_REMEMBERED, httponly=True, samesite="Lax")
+    chosen = request.query.get(LANGUAGE_PARAMETER, "")
+    if chosen in LANGUAGES:
+        response.set_cookie(LANGUAGE_COOKIE, chosen, path="/status", max_age=_REMEMBERED, httponly=True, samesite="Lax")
+
+
+def paragraph(sentences: Iterable[Sentence]) -> Sentence:
+    """Sentences one after the other."""
+    found: Sentence = []
+    for one in sentences:
+        found += [Piece(" "), *one] if found else one
+    return found
+
+
+def zone_name(moment: datetime) -> str:
+    """The name of the zone of `moment` at that time: `UTC`, `CET`; `UTC-03` where a zone has no letters."""
+    name = moment.tzname() or "UTC"
+    return f"UTC{name}" if name[0] in "+-" else name

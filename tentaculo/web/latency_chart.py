@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 from tentaculo.model.history import Period
-from tentaculo.web import wording
 from tentaculo.web.languages import Language
 from tentaculo.web.timeline import Axis, number
 
@@ -54,9 +53,7 @@ def latency_chart(axis: Axis, span: int, periods: Sequence[Period], t: Language)
     most = max((one.requests.ok + one.requests.failed for one in periods), default=0)
     return LatencyChart(
         lines,
-        [GridLine(number(_height(value, low, high)), wording.latency(value, t)) for value in _marks(low, high)]
-        if known
-        else [],
+        [GridLine(number(_height(value, low, high)), t.latency(value)) for value in _marks(low, high)] if known else [],
         _columns(axis, span, [(one.start, one.requests.ok + one.requests.failed) for one in periods], most),
         _columns(axis, span, [(one.start, one.requests.failed) for one in periods], most),
         _words(max((values[-1] for values in measured.values() if values), default=None), periods, t),
@@ -112,6 +109,6 @@ def _columns(axis: Axis, span: int, counts: Sequence[tuple[int, int]], most: int
 def _words(slowest: float | None, periods: Sequence[Period], t: Language) -> str:
     total = sum(one.requests.ok + one.requests.failed for one in periods)
     failed = sum(one.requests.failed for one in periods)
-    known = t("chart.no_latency") if slowest is None else t("chart.slowest", latency=wording.latency(slowest, t))
+    known = t("chart.no_latency") if slowest is None else t("chart.slowest", latency=t.latency(slowest))
     counted = t("common.of_them_failed", counted=t("common.requests", count=total), count=failed)
     return t("chart.counts", latencies=known, counted=counted)

@@ -27,7 +27,7 @@ from tentaculo import __version__
 from tentaculo.model.health import BreakerState, ConcurrencyView, Health, ServiceView
 from tentaculo.model.request_phases import BOUNDS, Phases
 from tentaculo.model.target_group import GroupView
-from tentaculo.server.accept import by_weight
+from tentaculo.server.content_negotiation import by_weight
 from tentaculo.server.native_routes import Slices
 from tentaculo.web.metrics_sources import (
     AlertStats,

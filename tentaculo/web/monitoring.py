@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from aiohttp import hdrs, web
 
+from tentaculo.model import access
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.health import ConcurrencyView, ServiceView
 from tentaculo.model.target_group import GroupView
 from tentaculo.server.listeners import Phase
-from tentaculo.server.native_routes import BodyResponse, Slices, json_response
-from tentaculo.server.request_body import expect_later, read_body
+from tentaculo.server.native_routes import BodyResponse, NativeRoute, Slices, json_response
+from tentaculo.server.request_body import read_body
 from tentaculo.web.metrics_sources import (
     AlertStats,
     HedgesOfServices,
@@ -36,7 +37,7 @@ def liveness_routes(
     phase: Callable[[], Phase],
     store_problem: Callable[[], str | None],
     services_problem: Callable[[], str | None],
-) -> list[web.RouteDef]:
+) -> list[NativeRoute]:
     """The routes `/livez` and `/readyz`.
 
     `/livez` always responds 200. `/readyz` responds 200 when `phase` is `READY`, else 503. `store_problem` returns None
@@ -56,7 +57,10 @@ def liveness_routes(
         }
         return json_response({"status": now.value, "checks": checks}, 200 if now is Phase.READY else 503)
 
-    return [web.get("/livez", livez), web.get("/readyz", readyz)]
+    return [
+        NativeRoute("GET", "/livez", livez, access.EVERYBODY, None),
+        NativeRoute("GET", "/readyz", readyz, access.EVERYBODY, None),
+    ]
 
 
 def _check(problem: str | None) -> dict[str, str]:
@@ -73,7 +77,7 @@ class _HeartbeatBody(msgspec.Struct):
     message: str | None = None
 
 
-def heartbeat_routes(names: Mapping[str, str], beat: Callable[[str, bytes], bool]) -> list[web.RouteDef]:
+def heartbeat_routes(names: Mapping[str, str], beat: Callable[[str, bytes], bool]) -> list[NativeRoute]:
     """One route for each key of `names`, which maps a service's name and its aliases to its name.
 
     `beat` receives the service's name and the body: a JSON object, or empty. It returns False where the service is off:
@@ -89,7 +93,9 @@ def heartbeat_routes(names: Mapping[str, str], beat: Callable[[str, bytes], bool
         return take
 
     return [
-        web.post(f"/vx11/heartbeat/{name}", handler(service), expect_handler=expect_later)
+        NativeRoute(
+            "POST", f"/vx11/heartbeat/{name}", handler(service), access.heartbeat(service), None, reads_body=True
+        )
         for name, service in names.items()
     ]
 
@@ -126,7 +132,7 @@ def metrics_routes(
     concurrency: Callable[[str], ConcurrencyView | None] = lambda _: None,
     groups: Callable[[], Iterable[GroupView]] = tuple,
     callers: RequestsOfCallers = dict,
-) -> list[web.RouteDef]:
+) -> list[NativeRoute]:
     """The route `/metrics`.
 
     `store_problem` returns None while the database can be written, else the reason why not. `dropped` counts the rows
@@ -167,4 +173,4 @@ def metrics_routes(
         text, content_type = await cache.text(",".join(request.headers.getall(hdrs.ACCEPT, ())))
         return BodyResponse(body=text, headers={hdrs.CONTENT_TYPE: content_type, hdrs.VARY: hdrs.ACCEPT})
 
-    return [web.get("/metrics", metrics)]
+    return [NativeRoute("GET", "/metrics", metrics, access.EVERYBODY, None)]

@@ -1,4 +1,4 @@
-"""The overview of the fleet: a row per service, and the lanes above them. Pure.
+"""The overview of the fleet: a row or a line per service, in its order and groups. Pure.
 
 Text that came from outside is made printable and cut to size here, and escaped by the template.
 """
@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
-from operator import itemgetter
 from typing import Final, NamedTuple
 
 from markupsafe import Markup
@@ -18,11 +17,11 @@ from tentaculo.model.early_warning import EarlyWarning
 from tentaculo.model.health import Health, ServiceView
 from tentaculo.model.history import HistorySummary
 from tentaculo.model.incident import Incident, MaintenanceWindow, Note
-from tentaculo.model.page import NO_INFO, PageInfo, ServedConfiguration
+from tentaculo.model.page import NO_INFO, PageInfo
 from tentaculo.model.service_rates import RecentRates, UsualRates
 from tentaculo.model.text import printable
 from tentaculo.model.timeline import Timeline
-from tentaculo.web import reasons, timeline, wording
+from tentaculo.web import timeline, wording
 from tentaculo.web.languages import Language, language
 from tentaculo.web.timeline import Axis, Range
 
@@ -34,14 +33,22 @@ MOST_QUIET: Final = 12
 MOST_LISTED: Final = 400
 MOST_GROUPS: Final = 50
 """Groups that can be chosen on the page; `?group=` shows each of the others too."""
-MOST_WINDOWS: Final = 10
-"""Maintenance windows that are listed."""
 SORTS: Final = ("state", "name", "p95", "failed", "up")
 
 
-@dataclass(frozen=True)
+class Past(NamedTuple):
+    """What the database said for one range."""
+
+    timeline: Timeline
+    summaries: Mapping[str, HistorySummary]
+    rates: Mapping[str, RecentRates]
+    usual: Mapping[str, UsualRates]
+    warnings: Sequence[EarlyWarning]
+
+
+@dataclass
 class Fleet:
-    """All that the overview is made of. What follows from it is computed once."""
+    """All that the overview is made of. What follows from it is computed once; what the database says is added."""
 
     now: datetime
     range: Range
@@ -67,6 +74,11 @@ class Fleet:
     """What stands in place of what not everybody may see."""
     t: Language = field(default_factory=lambda: language("en"))
     """Of the page's texts."""
+
+    def add(self, past: Past, timeline: Timeline) -> None:
+        """Add what the database said, of the timeline only what may be shown."""
+        self.timeline, self.past, self.rates = timeline, past.summaries, past.rates
+        self.usual, self.warnings = past.usual, past.warnings
 
     @cached_property
     def axis(self) -> Axis:
@@ -163,10 +175,8 @@ def list_services(fleet: Fleet) -> Listing:
     """The services of the group whose name contains what is wanted: trouble first, then what fails because of it."""
     found = list(_wanted(fleet)) if fleet.wanted or fleet.group else list(fleet.services)
     if fleet.sort == "state":
-        ranked = [(wording.rank(view), view) for view in found]
-        rows, more = _troubles([(place, view) for place, view in ranked if wording.is_trouble_rank(place)])
-        calm = [(place, view) for place, view in ranked if not wording.is_trouble_rank(place)]
-        quiet = [view for _, view in sorted(calm, key=_quiet_order)]
+        rows, more = _troubles([view for view in found if view.state in wording.TROUBLES])
+        quiet = sorted([view for view in found if view.state not in wording.TROUBLES], key=_quiet_order)
     else:
         found.sort(key=lambda view: _sort_key(fleet, view))
         rows, more, quiet = found[: MOST_TROUBLES + MOST_QUIET], found[MOST_TROUBLES + MOST_QUIET :], []
@@ -196,12 +206,13 @@ def sections(fleet: Fleet, views: Sequence[ServiceView], rows: Sequence[Row | Br
 
     Of one group alone, and without groups, there is no heading.
     """
+    if not fleet.info.groups:
+        return [Section("", rows)] if rows else []
     found: dict[str, list[Row | BriefRow]] = {group: [] for group in (*fleet.info.groups, "")}
     for view, made in zip(views, rows, strict=True):
         found[fleet.info.of(view.name).group].append(made)
-    whole = len(fleet.info.groups) > 0 and not fleet.group
     return [
-        Section((printable(group, 60) or fleet.t("overview.other_services")) if whole else "", made)
+        Section("" if fleet.group else printable(group, 60) or fleet.t("overview.other_services"), made)
         for group, made in found.items()
         if made
     ]
@@ -218,21 +229,23 @@ class Group(NamedTuple):
 def groups(fleet: Fleet) -> Iterator[Group]:
     """The first `MOST_GROUPS` groups, in the order of the configuration."""
     members: dict[str, list[ServiceView]] = {}
-    for view in fleet.services:
+    for view in fleet.services if fleet.info.groups else ():
         members.setdefault(fleet.info.of(view.name).group, []).append(view)
     for name in fleet.info.groups[:MOST_GROUPS]:
         if name in members:
-            yield Group(name, wording.state(min(members[name], key=wording.rank), fleet.t))
+            yield Group(
+                name, wording.state(min([view.state for view in members[name]], key=wording.RANKS.__getitem__), fleet.t)
+            )
 
 
-def _quiet_order(ranked: tuple[int, ServiceView]) -> int:
+def _quiet_order(view: ServiceView) -> int:
     """Maintenance first, then what is up or unknown, as configured; what is off comes last."""
-    return {Health.MAINTENANCE: 0, Health.OFF: 2}.get(ranked[1].health, 1)
+    return {Health.MAINTENANCE: 0, Health.OFF: 2}.get(view.health, 1)
 
 
-def _troubles(ranked: Iterable[tuple[int, ServiceView]]) -> tuple[list[ServiceView], list[ServiceView]]:
+def _troubles(views: Iterable[ServiceView]) -> tuple[list[ServiceView], list[ServiceView]]:
     """Those with trouble, each followed by what fails because of it; and those for which there is no room."""
-    found = [view for _, view in sorted(ranked, key=itemgetter(0))]
+    found = sorted(views, key=lambda view: wording.RANKS[view.state])
     names = {view.name for view in found}
     children: dict[str, list[ServiceView]] = {}
     for view in found:
@@ -287,9 +300,9 @@ def brief_row(fleet: Fleet, view: ServiceView) -> BriefRow:
         anchor(view.name),
         printable(view.name, 80),
         service_path(view.name),
-        wording.state(view, fleet.t),
+        wording.state(view.state, fleet.t),
         _bars(fleet, view, 0, 6),
-        wording.latency(recent_p95(fleet.rates.get(view.name)), fleet.t),
+        fleet.t.latency(recent_p95(fleet.rates.get(view.name))),
     )
 
 
@@ -301,7 +314,7 @@ def _bars(fleet: Fleet, view: ServiceView, y: int, height: int) -> Markup:
 def row(fleet: Fleet, view: ServiceView) -> Row:
     """`view` in words and shapes."""
     t = fleet.t
-    state = wording.state(view, t)
+    state = wording.state(view.state, t)
     rates, usual = fleet.rates.get(view.name), fleet.usual.get(view.name)
     past, found = fleet.past.get(view.name), fleet.timeline
     periods = found.periods.get(view.name, ()) if found is not None else ()
@@ -317,16 +330,17 @@ def row(fleet: Fleet, view: ServiceView) -> Row:
         name=printable(view.name, 80),
         href=service_path(view.name),
         state=state,
-        note=_note(view, state, t),
+        # Of one that is up at its only address there is nothing to say.
+        note="" if state.key == "up" and len(view.upstreams) == 1 else _note(view, state, t),
         is_child=view.root is not None and state.is_trouble and fleet.sort == "state",
         bars=_bars(fleet, view, 31, 4),
         curve=timeline.curve(fleet.axis, fleet.range.span, timeline.p95_points(periods), expected),
-        p95=wording.latency(recent_p95(rates), t),
-        usual_p95=wording.latency(expected, t) if expected is not None else "",
-        failed=wording.failed_share(failed, t),
+        p95=t.latency(recent_p95(rates)),
+        usual_p95=t.latency(expected) if expected is not None else "",
+        failed=t.failed_share(failed),
         is_failing=bool(failed),
-        rate="" if not a_minute else t("overview.per_minute", rate=wording.rate(a_minute, t)),
-        up=wording.share(past.quarter.share if past is not None else None, t),
+        rate="" if not a_minute else t("overview.per_minute", rate=t.rate(a_minute)),
+        up=t.share(past.quarter.share if past is not None else None),
         owner=info.owner,
         runbook=info.runbook,
     )
@@ -335,84 +349,15 @@ def row(fleet: Fleet, view: ServiceView) -> Row:
 def _note(view: ServiceView, state: wording.State, t: Language) -> str:
     if view.root is not None and state.is_trouble:
         return t("overview.fails_with", root=printable(view.root, 80))
-    total, usable = len(view.upstreams), sum(map(wording.is_usable, view.upstreams))
-    is_said = _said_down(view, total) == total - usable
-    healthy = t("overview.addresses_healthy", usable=usable, total=total) if usable < total > 1 and not is_said else ""
-    return reasons.cut("; ".join(filter(None, (wording.reason(view, t, 160), healthy))), 160)
+    reason, total = wording.reason(view, t, 160), len(view.upstreams)
+    usable = sum(map(wording.is_usable, view.upstreams)) if total > 1 else total
+    if usable == total or _said_down(view, total) == total - usable:
+        return wording.cut(reason, 160)
+    healthy = t("overview.addresses_healthy", usable=usable, total=total)
+    return wording.cut(f"{reason}; {healthy}", 160) if reason else healthy
 
 
 def _said_down(view: ServiceView, total: int) -> object:
     """How many of the addresses of a service its reason says are down; None where it says nothing of that."""
     code, values = (view.cause.code, view.cause.values) if view.cause is not None else ("", {})
     return {"all_down": total, "one_down": 1, "some_down": values.get("count")}.get(code)
-
-
-@dataclass(frozen=True, slots=True)
-class WindowRow:
-    """One maintenance, ready to be shown."""
-
-    number: int | None
-    """None for one of the configuration, which is changed there."""
-    holds: bool
-    services: str
-    reason: str
-    starts_at: datetime
-    starts: str
-    ends_at: datetime
-    ends: str
-    fields: Mapping[str, str]
-    """What a form says that changes it, by the names of its fields."""
-
-
-@dataclass(frozen=True, slots=True)
-class ServedRow:
-    """Which configuration is served, in words."""
-
-    served: ServedConfiguration
-    since: str
-    by: str
-    refused: str
-    """When the last reload was refused; empty where it was not."""
-    refused_by: str
-
-
-def served_row(served: ServedConfiguration | None, now: datetime, t: Language) -> ServedRow | None:
-    """`served` with its times in the zone of `now`."""
-    if served is None:
-        return None
-    refused = served.refused_at
-    return ServedRow(
-        served,
-        wording.clock(served.since, now, t),
-        _by(served.by, t),
-        "" if refused is None else wording.clock(refused, now, t),
-        _by(served.refused_by, t),
-    )
-
-
-_BY: Final = {"start": "overview.by_start", "file change": "overview.by_file"}
-"""What changes the configuration, beside signals and callers, and the key of its text."""
-
-
-def _by(what: str, t: Language) -> str:
-    return t(_BY[what]) if what in _BY else what
-
-
-def window_row(window: MaintenanceWindow, now: datetime, t: Language) -> WindowRow:
-    """`window` in words, with its times in the zone of `now`."""
-    zone = now.tzinfo
-    return WindowRow(
-        number=window.id,
-        holds=window.holds(now),
-        services=wording.joined(window.services, longest=80, t=t) or t("overview.every_service"),
-        reason=reasons.foreign(window.reason, 200),
-        starts_at=window.starts_at,
-        starts=wording.clock(window.starts_at, now, t),
-        ends_at=window.ends_at,
-        ends=wording.clock(window.ends_at, now, t),
-        fields={
-            "reason": window.reason,
-            "starts": f"{window.starts_at.astimezone(zone):%Y-%m-%dT%H:%M}",
-            "ends": f"{window.ends_at.astimezone(zone):%Y-%m-%dT%H:%M}",
-        },
-    )

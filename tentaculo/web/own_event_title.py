@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from tentaculo.model.event import Event
-from tentaculo.model.health import Health
+from tentaculo.model.health import Health, state_name
 from tentaculo.model.text import printable
 from tentaculo.web import wording
 from tentaculo.web.languages import Language
@@ -77,7 +77,7 @@ def _health_changed(event: Event, t: Language) -> str:
     health = next((one for one in Health if one.value == after), None)
     if not service or health is None:
         return ""
-    return t("events.is_so", service=service, is_so=wording.predicate(wording.key_of(health), 1, t))
+    return t("events.is_so", service=service, is_so=wording.predicate(state_name(health), 1, t))
 
 
 def _breaker_changed(event: Event, t: Language) -> str:

@@ -7,8 +7,10 @@ from functools import partial
 
 from aiohttp import hdrs, web
 
+from tentaculo.model import access
 from tentaculo.model.failure import Failure, Problem
-from tentaculo.server.request_body import expect_later
+from tentaculo.server.native_routes import NativeRoute
+from tentaculo.server.openapi import Operation
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -28,7 +30,7 @@ def routes(
     services: Collection[str],
     *,
     root: bool,
-) -> list[web.RouteDef]:
+) -> list[NativeRoute]:
     """The overview, the page of events, the list of incidents and its feed, a page for each of them and for each of `services`.
 
     With `root` also `/`, which leads to the overview.
@@ -41,22 +43,22 @@ def routes(
         return await show_service(name, request)
 
     shown = [
-        web.get("/status", show_overview),
-        web.get("/status/incidents", show_incidents),
-        web.get("/status/incidents/{id}", show_incident),
-        web.get("/status/incidents.atom", show_feed),
-        web.get("/status/events", show_events),
-        web.get("/status/services/{service}", show_known),
+        NativeRoute("GET", "/status", show_overview, access.STATUS_PAGES, None),
+        NativeRoute("GET", "/status/incidents", show_incidents, access.STATUS_PAGES, None),
+        NativeRoute("GET", "/status/incidents/{id}", show_incident, access.STATUS_PAGES, None),
+        NativeRoute("GET", "/status/incidents.atom", show_feed, access.STATUS_PAGES, _describe_feed),
+        NativeRoute("GET", "/status/events", show_events, access.STATUS_PAGES, None),
+        NativeRoute("GET", "/status/services/{service}", show_known, access.STATUS_PAGES, None),
     ]
-    return [web.get("/", lead_here), *shown] if root else shown
+    return [NativeRoute("GET", "/", lead_here, access.EVERYBODY, None), *shown] if root else shown
 
 
-def sign_in_routes(show: Handler, submit: Handler, sign_out: Handler) -> list[web.RouteDef]:
+def sign_in_routes(show: Handler, submit: Handler, sign_out: Handler) -> list[NativeRoute]:
     """The form that signs in, what becomes of it, and the sign-out."""
     return [
-        web.get("/status/sign-in", show),
-        web.post("/status/sign-in", submit, expect_handler=expect_later),
-        web.post("/status/sign-out", sign_out, expect_handler=expect_later),
+        NativeRoute("GET", "/status/sign-in", show, access.EVERYBODY, None),
+        NativeRoute("POST", "/status/sign-in", submit, access.EVERYBODY, None, reads_body=True),
+        NativeRoute("POST", "/status/sign-out", sign_out, access.EVERYBODY, None, reads_body=True),
     ]
 
 
@@ -64,23 +66,51 @@ def published_routes(
     show_document: Callable[[str, web.Request], Awaitable[web.Response]],
     show_badge: Callable[[str, web.Request], Awaitable[web.Response]],
     show_service_badge: Callable[[str, web.Request], Awaitable[web.Response]],
-) -> list[web.RouteDef]:
+) -> list[NativeRoute]:
     """The documents in Statuspage's form, whose clients take `/status` as the address of the page; and the badges."""
 
-    def document(name: str) -> Callable[[web.Request], Awaitable[web.Response]]:
-        return partial(show_document, name)
+    def document(path: str, name: str) -> NativeRoute:
+        show = partial(show_document, name)
+        describe = partial(_describe_document, name)
+        return NativeRoute("GET", f"/status/api/v2/{path}.json", show, access.STATUS_PAGES, describe)
+
+    def badges(form: str) -> list[NativeRoute]:
+        overall, one = partial(show_badge, form), partial(show_service_badge, form)
+        describe = partial(_describe_badge, form)
+        return [
+            NativeRoute("GET", f"/status/badge.{form}", overall, access.STATUS_PAGES, partial(describe, is_one=False)),
+            NativeRoute(
+                "GET", f"/status/badges/{{service}}.{form}", one, access.STATUS_PAGES, partial(describe, is_one=True)
+            ),
+        ]
 
     return [
-        web.get("/status/api/v2/summary.json", document("summary")),
-        web.get("/status/api/v2/status.json", document("status")),
-        web.get("/status/api/v2/components.json", document("components")),
-        web.get("/status/api/v2/incidents.json", document("incidents")),
-        web.get("/status/api/v2/incidents/unresolved.json", document("unresolved")),
-        web.get("/status/api/v2/scheduled-maintenances.json", document("maintenances")),
-        web.get("/status/api/v2/scheduled-maintenances/upcoming.json", document("upcoming")),
-        web.get("/status/api/v2/scheduled-maintenances/active.json", document("active")),
-        web.get("/status/badge.svg", partial(show_badge, "svg")),
-        web.get("/status/badge.json", partial(show_badge, "json")),
-        web.get("/status/badges/{service}.svg", partial(show_service_badge, "svg")),
-        web.get("/status/badges/{service}.json", partial(show_service_badge, "json")),
+        document("summary", "summary"),
+        document("status", "status"),
+        document("components", "components"),
+        document("incidents", "incidents"),
+        document("incidents/unresolved", "unresolved"),
+        document("scheduled-maintenances", "maintenances"),
+        document("scheduled-maintenances/upcoming", "upcoming"),
+        document("scheduled-maintenances/active", "active"),
+        *badges("svg"),
+        *badges("json"),
     ]
+
+
+def _describe_document(name: str) -> Operation:
+    from tentaculo.web.published_openapi import document_operation
+
+    return document_operation(name)
+
+
+def _describe_badge(form: str, *, is_one: bool) -> Operation:
+    from tentaculo.web.published_openapi import badge_operation
+
+    return badge_operation(form, is_one=is_one)
+
+
+def _describe_feed() -> Operation:
+    from tentaculo.web.published_openapi import feed_operation
+
+    return feed_operation()

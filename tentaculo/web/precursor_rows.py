@@ -9,8 +9,8 @@ from typing import Final, NamedTuple
 
 from tentaculo.model.precursor import LEAST_INCIDENTS, LEVEL, Precursor, PrecursorReport, ServicePrecursors
 from tentaculo.model.text import printable
-from tentaculo.web import reasons, wording
-from tentaculo.web.languages import Language
+from tentaculo.web import wording
+from tentaculo.web.languages import NOTHING, Language
 
 MOST_CLAIMS: Final = 20
 MOST_COUNTS: Final = 20
@@ -77,8 +77,8 @@ def sentence(service: ServicePrecursors, one: Precursor, t: Language) -> str:
         incidents=len(service.incidents),
         service=printable(service.service, 80),
         minutes=round(service.within / 60),
-        type=reasons.foreign(one.type, 60),
-        source=reasons.foreign(one.source, 60),
+        type=wording.foreign(one.type, 60),
+        source=wording.foreign(one.source, 60),
         others_with=one.others_with,
         others=service.others,
     )
@@ -124,7 +124,7 @@ def _statement(report: PrecursorReport, service: ServicePrecursors, one: Precurs
 
 def _share_of(number: int, total: int, t: Language) -> str:
     if not total:
-        return wording.NOTHING
+        return NOTHING
     percent = number * 100 / total
     share = f"{percent:.0f} %" if percent >= 10 or not percent else f"{t.decimal(f'{percent:.2g}')} %"
     return t("precursor.share_of", share=share, number=number, total=total)
@@ -133,7 +133,7 @@ def _share_of(number: int, total: int, t: Language) -> str:
 def _lift(share: float, others_with: int, others: int, t: Language) -> str:
     """How many times as often it came before incidents; where it never came otherwise, what once would have made."""
     if not others:
-        return wording.NOTHING
+        return NOTHING
     lift = share * others / max(others_with, 1)
     shown = t.number(lift, 0 if lift >= 10 else 1)
     return shown if others_with or lift < 10 else t("precursor.over", number=shown)

@@ -1,19 +1,16 @@
-"""The OpenAPI description of what other programs read of the status pages: documents, badges and feed. Pure."""
+"""The OpenAPI operations of what other programs read of the status pages: documents, badges and feed. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from tentaculo.model.failure import Failure
-from tentaculo.server.accept_language import NAMES, PARAMETER
+from tentaculo.server.content_negotiation import LANGUAGE_PARAMETER, LANGUAGES
 from tentaculo.server.openapi import (
-    NEEDS_TOKEN,
-    TOKEN,
-    Description,
     JsonObject,
+    Operation,
     json_content,
     object_of,
-    operation,
     reference,
     response,
 )
@@ -21,17 +18,17 @@ from tentaculo.web.badges import MOST_LABEL, MOST_MESSAGE, RANGES, SHOWS
 from tentaculo.web.incident_feed import MEDIA_TYPE
 from tentaculo.web.statuspage_api import DOCUMENTS, MOST_AFFECTED, MOST_INCIDENTS
 
-PATHS: Mapping[str, tuple[str, str]] = {
-    "summary": ("summary.json", "State of the page, all components, and what is open or planned."),
-    "status": ("status.json", "State of the page."),
-    "components": ("components.json", "All components: the services, and their groups."),
-    "incidents": ("incidents.json", "The newest incidents, open ones and others."),
-    "unresolved": ("incidents/unresolved.json", "The open incidents."),
-    "maintenances": ("scheduled-maintenances.json", "Current and planned maintenance."),
-    "upcoming": ("scheduled-maintenances/upcoming.json", "Planned maintenance."),
-    "active": ("scheduled-maintenances/active.json", "Current maintenance."),
+SUMMARIES: Mapping[str, str] = {
+    "summary": "State of the page, all components, and what is open or planned.",
+    "status": "State of the page.",
+    "components": "All components: the services, and their groups.",
+    "incidents": "The newest incidents, open ones and others.",
+    "unresolved": "The open incidents.",
+    "maintenances": "Current and planned maintenance.",
+    "upcoming": "Planned maintenance.",
+    "active": "Current maintenance.",
 }
-"""What is below `/status/api/v2/`, by the name of `statuspage_api.DOCUMENTS`."""
+"""What each of `statuspage_api.DOCUMENTS` has."""
 _TEXT: JsonObject = {"type": "string"}
 _NAMED: JsonObject = {"type": "string", "minLength": 1}
 _FLAG: JsonObject = {"type": "boolean"}
@@ -41,46 +38,42 @@ _INCIDENT_STATES = ["investigating", "identified", "resolved"]
 _WINDOW_STATES = ["scheduled", "in_progress"]
 
 
-def describe(*, is_guarded: bool, is_public: bool) -> Description:
-    """The paths. `is_guarded` says whether the gateway asks for tokens, `is_public` whether it does so not for these."""
-    paths: dict[str, JsonObject] = {}
-    failures = list(NEEDS_TOKEN) if is_guarded else []
-    security = TOKEN if is_guarded and not is_public else ()
-    for name, (path, summary) in PATHS.items():
-        schema = reference(f"Statuspage{name.title()}")
-        read = operation(
-            summary,
-            {200: response("The document, in Statuspage's form.", json_content(schema)), 304: _unchanged()},
-            id_=f"statuspage{name.title()}",
-            failures=failures,
-            security=security,
-        )
-        paths[f"/status/api/v2/{path}"] = {"get": read}
-    for form, media_type in (("svg", "image/svg+xml"), ("json", "application/json")):
-        content = json_content(reference("ShieldsBadge") if form == "json" else _TEXT, media_type)
-        for path, summary in (("badge", "The headline as a badge."), ("badges/{service}", "A service as a badge.")):
-            is_one = path != "badge"
-            read = operation(
-                f"{summary} " + ("A picture." if form == "svg" else "In the form of shields.io's endpoint badge."),
-                {200: response("The badge.", content), 304: _unchanged()},
-                id_=f"{'service' if is_one else 'overall'}Badge{form.title()}",
-                failures=[*failures, *([Failure.NOT_FOUND] if is_one else [])],
-                security=security,
-            )
-            # A badge says what is wrong with the request for a badge.
-            for status in ("400", "404") if is_one else ("400",):
-                read["responses"][status]["content"] |= content
-            read["parameters"] = _parameters(is_one=is_one)
-            paths[f"/status/{path}.{form}"] = {"get": read}
-    feed = operation(
+def document_operation(name: str) -> Operation:
+    """That of a document in Statuspage's form."""
+    schema = reference(f"Statuspage{name.title()}")
+    return Operation(
+        f"statuspage{name.title()}",
+        SUMMARIES[name],
+        {200: response("The document, in Statuspage's form.", json_content(schema)), 304: _unchanged()},
+        schemas=_schemas(),
+    )
+
+
+def badge_operation(form: str, *, is_one: bool) -> Operation:
+    """That of the badges in this form: `svg` or `json`; of those of services where it `is_one`."""
+    is_json = form == "json"
+    content = json_content(reference("ShieldsBadge")) if is_json else json_content(_TEXT, "image/svg+xml")
+    return Operation(
+        f"{'service' if is_one else 'overall'}Badge{form.title()}",
+        ("A service as a badge. " if is_one else "The headline as a badge. ")
+        + ("In the form of shields.io's endpoint badge." if is_json else "A picture."),
+        {200: response("The badge.", content), 304: _unchanged()},
+        failures=[Failure.NOT_FOUND] if is_one else [],
+        parameters=_parameters(is_one=is_one),
+        # A badge says what is wrong with the request for a badge.
+        refusal_contents=dict.fromkeys((400, 404) if is_one else (400,), content),
+        schemas=_schemas(),
+    )
+
+
+def feed_operation() -> Operation:
+    """That of the feed."""
+    return Operation(
+        "incidentFeed",
         "The open incidents and the last that ended, as an Atom feed.",
         {200: response("The feed.", {MEDIA_TYPE.partition(";")[0]: {"schema": _TEXT}}), 304: _unchanged()},
-        id_="incidentFeed",
-        failures=[*failures, Failure.STORE_UNAVAILABLE],
-        security=security,
+        failures=[Failure.STORE_UNAVAILABLE],
     )
-    paths["/status/incidents.atom"] = {"get": feed}
-    return Description(paths, _schemas())
 
 
 def _unchanged() -> JsonObject:
@@ -94,8 +87,8 @@ def _parameters(*, is_one: bool) -> list[JsonObject]:
         found.append(_parameter("range", "Of which time the uptime is.", {"enum": list(RANGES), "default": "90d"}))
         name = {"name": "service", "in": "path", "required": True, "description": "Its name or an alias."}
         found.append({**name, "schema": {"type": "string", "pattern": "^[A-Za-z0-9-]+$"}})
-    words = f"In which language, else that of Accept-Language; one of {', '.join(NAMES)}, and others are ignored."
-    return [*found, _parameter(PARAMETER, words, _TEXT)]
+    words = f"In which language, else that of Accept-Language; one of {', '.join(LANGUAGES)}, and others are ignored."
+    return [*found, _parameter(LANGUAGE_PARAMETER, words, _TEXT)]
 
 
 def _parameter(name: str, description: str, schema: JsonObject) -> JsonObject:

@@ -20,14 +20,13 @@ from markupsafe import Markup
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.model.page import PageInfo
 from tentaculo.server import templating
-from tentaculo.server.accept import weight_named, weight_of, weights
-from tentaculo.server.accept_language import NAMES
 from tentaculo.server.caller import session_of
+from tentaculo.server.content_negotiation import LANGUAGES, takes_gzip, weight_named, weight_of, weights
 from tentaculo.server.event_stream import MEDIA_TYPE
 from tentaculo.server.native_routes import Slices
-from tentaculo.web import languages, reasons, timeline, wording
+from tentaculo.web import languages, timeline, wording
 from tentaculo.web.confirmation import DONE, confirmed, forget
-from tentaculo.web.documents import Document, takes_gzip
+from tentaculo.web.documents import Document
 from tentaculo.web.live import LivePages, Wait
 
 if TYPE_CHECKING:
@@ -91,7 +90,7 @@ def icon(tone: str) -> str:
     return "data:image/svg+xml," + quote(_ICON.format(colour, sign))
 
 
-@lru_cache(maxsize=len(NAMES))
+@lru_cache(maxsize=len(LANGUAGES))
 def _script_words(t: languages.Language) -> str:
     """What the page's script writes, as JSON."""
     return msgspec.json.encode({**t.section("script"), "months": t.short_months, "icon": icon("silent")}).decode()
@@ -239,7 +238,7 @@ class Renderer:
         return response
 
     def _confirmation(self, done: str, at: datetime, t: languages.Language) -> Markup:
-        time = moment(at, wording.clock(at, datetime.now(self._info.zone), t))
+        time = moment(at, t.clock(at, datetime.now(self._info.zone)))
         return _CONFIRMATION.format(t.html(DONE[done], time=time))
 
     def _is_old(self, kept: _Rendered, after: float) -> bool:
@@ -294,16 +293,16 @@ class Renderer:
                 site=self._info.title,
                 zone=zone,
                 utc=UTC,
-                zone_name=wording.zone_name(datetime.now(zone)),
+                zone_name=languages.zone_name(datetime.now(zone)),
                 form_token=FORM_TOKEN,
                 confirmed=CONFIRMED,
                 t=t,
                 rects=timeline.rects,
                 symbol=wording.symbol,
                 moment=moment,
-                marked=partial(reasons.marked, clock=partial(wording.clock, now=datetime.now(zone), t=t)),
+                marked=partial(wording.marked, clock=partial(t.clock, now=datetime.now(zone))),
                 script_words=_script_words(t),
-                languages=NAMES,
+                languages=LANGUAGES,
                 **values,
             )
         )

@@ -30,13 +30,12 @@ from tentaculo.model.service_rates import RecentRates, UsualRates
 from tentaculo.model.target_group import GroupView, TargetView
 from tentaculo.model.text import printable
 from tentaculo.model.timeline import Timeline, TimelineRequest
-from tentaculo.web import activity, incident_words, lanes, overview, service_probes, timeline, warning_rows, wording
-from tentaculo.web.languages import Language
+from tentaculo.web import activity, incident_words, overview, service_probes, timeline, warning_rows, wording
+from tentaculo.web.languages import Language, Sentence
 from tentaculo.web.latency_chart import COUNTS, HEIGHT, latency_chart
 from tentaculo.web.limit_rows import limit_rows
 from tentaculo.web.past_reader import PastReader
 from tentaculo.web.rendering import Renderer, icon
-from tentaculo.web.sentences import Sentence
 from tentaculo.web.summary import Button, switched_rows
 from tentaculo.web.timeline import RANGES, WIDTH, Axis, Range
 from tentaculo.web.viewer import Viewer, public_incidents, public_timeline, public_view
@@ -185,12 +184,12 @@ class ServicePage:
             view = public_view(view)
         until, end = int(now.timestamp()), chosen.end(now)
         axis = Axis(end - chosen.seconds, end, self._info.zone)
-        failing = ((name, view.since),) if wording.is_trouble(view) else ()
+        failing = ((name, view.since),) if view.state in wording.TROUBLES else ()
         past = await self._past.read(
             (name, chosen.key, failing), lambda: self._read_past(name, chosen, axis, until, failing)
         )
         found = past.timeline if past is not None else Timeline()
-        state = wording.state(view, t)
+        state = wording.state(view.state, t)
         warnings = warning_rows.shown_to(past.warnings if past else (), is_public=not viewer.is_signed_in)
         own = [(one, notes) for one, notes in self._incidents() if name in one.services]
         if not viewer.is_signed_in:
@@ -234,7 +233,7 @@ class ServicePage:
             "ticks": axis.ticks(chosen.tick, t),
             "bars_of": timeline.bars(axis, found.changes.get(name, ()), view.health, view.since),
             "chart": chart,
-            "pin": lanes.pin(axis, found.just_before.get(name), t),
+            "pin": timeline.pin(axis, found.just_before.get(name), t),
             "canvas": f"0 0 {WIDTH} {HEIGHT}",
             "counts_canvas": f"0 0 {WIDTH} {COUNTS}",
             "bands": [
@@ -285,34 +284,34 @@ def _facts(past: Past, view: ServiceView, t: Language) -> Iterable[Fact]:
     if past.rates is not None:
         yield from _recent_facts(past.rates, past.usual, view, t)
     day = uptime_share(past.summary.hours)
-    yield Fact(t("service.up_24h"), wording.share(day.share, t), "", "")
+    yield Fact(t("service.up_24h"), t.share(day.share), "", "")
     quarter = past.summary.quarter
     since = past.summary.since
     first = t.short_date(datetime.fromtimestamp(since, UTC), year=True) if since is not None else ""
     more = (t("service.since", date=first) if first else "", "" if quarter.by_time else t("service.by_probes"))
-    yield Fact(t("service.up_90d"), wording.share(quarter.share, t), "", ", ".join(filter(None, more)))
+    yield Fact(t("service.up_90d"), t.share(quarter.share), "", ", ".join(filter(None, more)))
 
 
 def _recent_facts(rates: RecentRates, usual: UsualRates | None, view: ServiceView, t: Language) -> Iterable[Fact]:
     asked = rates.requests.ok + rates.requests.failed
     expected = t("service.a_minute")
     if usual is not None:
-        expected = t("service.a_minute_usually", rate=wording.rate(usual.requests_per_minute, t))
-    yield Fact(t("service.requests_5min"), wording.rate(rates.per_minute(asked), t), "", expected)
+        expected = t("service.a_minute_usually", rate=t.rate(usual.requests_per_minute))
+    yield Fact(t("service.requests_5min"), t.rate(rates.per_minute(asked)), "", expected)
     failed, worst = rates.requests.failed, rates.worst
-    shown = wording.failed_share(failed / asked if asked else None, t)
-    at_worst = t("service.worst_minute", share=wording.failed_share(worst.failed_share, t)) if worst else ""
-    more = "; ".join(filter(None, (wording.failed_interval(failed, asked, t), at_worst)))
+    shown = t.failed_share(failed / asked if asked else None)
+    at_worst = t("service.worst_minute", share=t.failed_share(worst.failed_share)) if worst else ""
+    more = "; ".join(filter(None, (t.failed_interval(failed, asked), at_worst)))
     yield Fact(t("service.failed_5min"), shown, "down" if failed else "", more)
     is_asked = bool(rates.requests.ok)
     latencies = (rates.requests if is_asked else rates.probes).latency
-    p50, p95, p99 = (wording.latency(one, t) for one in latencies.percentiles(0.5, 0.95, 0.99))
+    p50, p95, p99 = (t.latency(one) for one in latencies.percentiles(0.5, 0.95, 0.99))
     more = t("service.percentiles_requests" if is_asked else "service.percentiles_probes", p50=p50, p99=p99)
     more = more if is_asked or rates.probes.ok else ""
     base = overview.usual_p95(rates, usual)
     if base is not None and more:
-        more = t("service.usually_and", value=wording.latency(base, t), more=more)
-    yield Fact(t("service.p95"), p95, "slow" if wording.state_key(view) == "slow" else "", more)
+        more = t("service.usually_and", value=t.latency(base), more=more)
+    yield Fact(t("service.p95"), p95, "slow" if view.state == "slow" else "", more)
 
 
 def concurrency_facts(found: ConcurrencyView | None, worker: int | None, t: Language) -> Iterable[Fact]:
@@ -338,7 +337,7 @@ def time_rows(found: Mapping[str, tuple[int, Phases]], worker: int | None, t: La
         shares = {name: round(100 * took / total) for name, took in phases._asdict().items()} if total else {}
         largest = sorted(shares.items(), key=lambda one: -one[1])
         parts = ", ".join(t(f"service.phase_{name}", share=share) for name, share in largest if share)
-        said = t("service.time_on_average", average=wording.latency(total / requests, t), parts=parts)
+        said = t("service.time_on_average", average=t.latency(total / requests), parts=parts)
         if worker is not None:
             said = t("service.of_worker", number=worker, what=said)
         rows.append({"prefix": printable(route, 120), "said": said})
@@ -357,7 +356,7 @@ def _days(days: Sequence[Period], until: int, t: Language) -> Iterable[Day]:
         said = (
             t("service.day_unknown", date=date)
             if share is None
-            else t("service.day_up", date=date, share=wording.share(share, t))
+            else t("service.day_up", date=date, share=t.share(share))
         )
         yield Day(key, f"{place * 100 / _DAYS:.2f}%", said)
 

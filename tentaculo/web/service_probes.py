@@ -12,7 +12,7 @@ from typing import NamedTuple
 from tentaculo.model.health import Certificate, Endpoint, Health, ProbeResult, SeenCertificate, ServiceView
 from tentaculo.model.reason import Reason
 from tentaculo.model.text import join_names, printable
-from tentaculo.web import reasons, wording
+from tentaculo.web import wording
 from tentaculo.web.languages import Language
 from tentaculo.web.viewer import Viewer
 from tentaculo.web.wording import State
@@ -92,9 +92,9 @@ def public_text(probe: ProbeResult, t: Language) -> str:
 
 
 def _private_text(probe: ProbeResult, t: Language) -> str:
-    path = reasons.foreign(probe.endpoint or "", 80)
-    text = reasons.said(probe.reason, probe.reason if isinstance(probe.reason, Reason) else None, t, 300)
-    return f"{path} {text}" if path and reasons.plain(path) not in text else text
+    path = wording.foreign(probe.endpoint or "", 80)
+    text = wording.said(probe.reason, probe.reason if isinstance(probe.reason, Reason) else None, t, 300)
+    return f"{path} {text}" if path and wording.plain(path) not in text else text
 
 
 def _stored(view: ServiceView) -> Sequence[ProbeResult]:
@@ -140,7 +140,7 @@ def certificate_rows(
                 _places(group, names, t),
                 _detail(certificate, t) if viewer.is_signed_in else "",
                 seen_at,
-                t("service.seen", ago=wording.ago(seen_at, now, t)),
+                t("service.seen", ago=t.ago(seen_at, now)),
             )
         )
     return rows
@@ -159,15 +159,15 @@ def certificate_text(certificate: Certificate, left: float, t: Language, *, is_s
 def _places(group: Sequence[SeenCertificate], names: Mapping[Endpoint, str], t: Language) -> str:
     if len(names) < 2:
         return ""
-    return wording.joined([names[one.endpoint] for one in group if one.endpoint in names], 3, t=t)
+    return t.joined([names[one.endpoint] for one in group if one.endpoint in names], 3)
 
 
 def _detail(certificate: Certificate, t: Language) -> str:
-    names = join_names([reasons.foreign(name, 100) for name in certificate.names])
+    names = join_names([wording.foreign(name, 100) for name in certificate.names])
     if certificate.more_names:
         names = t("common.and_more", names=names, count=certificate.more_names)
     parts = [t("service.certificate_for", names=names) if names else ""]
     parts.append(
-        t("service.certificate_issued", issuer=reasons.foreign(certificate.issuer, 200)) if certificate.issuer else ""
+        t("service.certificate_issued", issuer=wording.foreign(certificate.issuer, 200)) if certificate.issuer else ""
     )
     return ", ".join(filter(None, parts))

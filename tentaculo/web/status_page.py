@@ -22,8 +22,8 @@ from tentaculo.model.page import PageInfo, ServedConfiguration
 from tentaculo.model.service_rates import RecentRates, UsualRates
 from tentaculo.model.timeline import Timeline, TimelineRequest
 from tentaculo.server.native_routes import Slices
-from tentaculo.web import activity, incident_words, overview, sentences, summary, warning_rows, wording
-from tentaculo.web.overview import MOST_WINDOWS, BriefRow, Fleet, Row, Section, window_row
+from tentaculo.web import activity, incident_words, languages, overview, summary, warning_rows, wording
+from tentaculo.web.overview import BriefRow, Fleet, Past, Row, Section
 from tentaculo.web.past_reader import PastReader
 from tentaculo.web.rendering import Renderer, icon
 from tentaculo.web.timeline import HEIGHT, RANGES, USUAL_Y, WIDTH, Range
@@ -55,17 +55,6 @@ class PastQueries(Protocol):
     async def recent(self, now: int, services: Sequence[str], /) -> Mapping[str, RecentRates]:
         """The rates of services in the last minutes, by name."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Past:
-    """What the database said for one range."""
-
-    timeline: Timeline
-    summaries: Mapping[str, HistorySummary]
-    rates: Mapping[str, RecentRates]
-    usual: Mapping[str, UsualRates]
-    warnings: Sequence[EarlyWarning]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +111,7 @@ class StatusPage:
         served: Callable[[], ServedConfiguration | None] = lambda: None,
     ) -> None:
         """`viewer` says for whom a page is; `not_listed` returns how many incidents are open beside those of `incidents`.
-        `served` is as for `pages.routes`."""
+        `served` says which configuration is served; None where no gateway serves one."""
         self._views = views
         self._slices = slices
         self._store = store
@@ -153,7 +142,7 @@ class StatusPage:
         now, incidents, t = self._now(), self._incidents(), viewer.texts
         if not viewer.is_signed_in:
             services, incidents = await self._slices.collect(map(public_view, services)), public_incidents(incidents)
-        in_trouble = any(await self._slices.collect(map(wording.is_trouble, services)))
+        in_trouble = not wording.TROUBLES.isdisjoint([view.state for view in services])
         chosen = query.range or RANGES["3h" if in_trouble else "24h"]
         fleet = Fleet(
             now,
@@ -170,15 +159,15 @@ class StatusPage:
             t=t,
         )
         await _leave()
-        fleet = await self._with_past(fleet)
-        if fleet.is_public and fleet.timeline is not None:
-            fleet = replace(fleet, timeline=await public_timeline(fleet.timeline, self._slices))
+        if (past := await self._past_of(fleet)) is not None:
+            shown = await public_timeline(past.timeline, self._slices) if fleet.is_public else past.timeline
+            fleet.add(past, shown)
         incident = fleet.worst_incident
         await _leave()
         listing = overview.list_services(fleet)
         await _leave()
         first = dict(await self._slices.collect(summary.summarise(fleet)))
-        lead = sentences.joined(await self._slices.collect(summary.lead(fleet)))
+        lead = languages.paragraph(await self._slices.collect(summary.lead(fleet)))
         happened = await self._activity(fleet)
         rows = await self._slices.collect(overview.row(fleet, view) for view in listing.rows)
         make: Callable[[Fleet, ServiceView], Row | BriefRow] = overview.brief_row if listing.is_folded else overview.row
@@ -190,7 +179,7 @@ class StatusPage:
             "viewer": viewer,
             "incident": incident,
             "muted": incident_words.muted(incident, fleet.local_now, t) if incident is not None else [],
-            "names": wording.choices(view.name for view in services),
+            "names": wording.choices([view.name for view in services]) if viewer.may_act else [],
             "proposed": [view.name for view in listing.rows],
             "icon": icon(first["state"].tone),
             "title": self._info.heading(first["headline"].rstrip(".")),
@@ -215,15 +204,15 @@ class StatusPage:
             "is_past_known": fleet.timeline is not None,
             "canvas": f"0 0 {WIDTH} {HEIGHT}",
             "usual_y": USUAL_Y,
-            "windows": [window_row(one, fleet.local_now, t) for one in fleet.windows[:MOST_WINDOWS]],
-            "more_windows": len(fleet.windows[MOST_WINDOWS:]),
-            "more_incidents": max(sum(one.is_open for one, _ in incidents) - activity.MOST_INCIDENTS, 0)
+            "windows": [summary.window_row(one, fleet.local_now, t) for one in fleet.windows[: summary.MOST_WINDOWS]],
+            "more_windows": len(fleet.windows[summary.MOST_WINDOWS :]),
+            "more_incidents": max(len([one for one, _ in incidents if one.is_open]) - activity.MOST_INCIDENTS, 0)
             + self._not_listed(),
             "warnings": warning_rows.open_lines(
                 fleet.warnings, {view.name for view in services}, t, fleet.local_now, is_public=fleet.is_public
             ),
             "database": self._store_problem(),
-            "served": overview.served_row(self._served(), fleet.local_now, t) if viewer.is_signed_in else None,
+            "served": summary.served_row(self._served(), fleet.local_now, t) if viewer.is_signed_in else None,
             "version": __version__,
             "uptime": t.duration((now - self._started_at()).total_seconds()),
         }
@@ -246,24 +235,15 @@ class StatusPage:
             fleet.t,
         )
 
-    async def _with_past(self, fleet: Fleet) -> Fleet:
-        """The same fleet with its past.
+    async def _past_of(self, fleet: Fleet) -> Past | None:
+        """What the database says of a fleet; None where it cannot be read.
 
         What is read depends on no filter and no order: each of those that somebody makes up would be one more read.
         """
-        failing = tuple((view.name, self._began(fleet, view)) for view in fleet.worst[:1] if wording.is_trouble(view))
+        worst = [view for view in fleet.worst[:1] if view.state in wording.TROUBLES]
+        failing = tuple([(view.name, self._began(fleet, view)) for view in worst])
         await _leave()
-        past = await self._past.read((fleet.range.key, failing), lambda: self._read_past(fleet, failing))
-        if past is None:
-            return fleet
-        return replace(
-            fleet,
-            timeline=past.timeline,
-            past=past.summaries,
-            rates=past.rates,
-            usual=past.usual,
-            warnings=past.warnings,
-        )
+        return await self._past.read((fleet.range.key, failing), lambda: self._read_past(fleet, failing))
 
     async def _read_past(self, fleet: Fleet, failing: tuple[tuple[str, datetime], ...]) -> Past:
         usual_order = overview.list_services(replace(fleet, sort="state", wanted="", group=""))

@@ -18,12 +18,12 @@ from typing import Any, Final
 import msgspec
 from aiohttp import hdrs, web
 
-from tentaculo.model.health import DegradedKind, Health, ServiceView
+from tentaculo.model.health import DegradedKind, Health, ServiceView, state_name
 from tentaculo.model.incident import Incident, MaintenanceWindow, Note
 from tentaculo.model.page import PRODUCT, PageInfo
 from tentaculo.model.text import printable
 from tentaculo.server.native_routes import Slices, raw_json
-from tentaculo.web import incident_words, reasons, wording
+from tentaculo.web import incident_words, wording
 from tentaculo.web.documents import Document
 from tentaculo.web.past_reader import PastReader
 from tentaculo.web.wording import ENGLISH
@@ -56,7 +56,7 @@ def stable_id(kind: str, name: str) -> str:
 
 def component_status(view: ServiceView) -> str:
     """The status of one service. The form has no word for one that is off, nor for one that is not checked yet."""
-    if wording.is_cut_off(view):
+    if view.is_cut_off:
         return "partial_outage"
     match view.health:
         case Health.DOWN:
@@ -158,7 +158,7 @@ def incident(source: Published, one: Incident) -> Shape:
         **_event(
             source,
             str(one.id),
-            f"{printable(one.root, 80)} {wording.predicate(wording.key_of(one.severity), 1, ENGLISH)}",
+            f"{printable(one.root, 80)} {wording.predicate(state_name(one.severity), 1, ENGLISH)}",
             state,
             one.started_at,
             _updated_at(one),
@@ -209,19 +209,19 @@ def _updates(one: Incident) -> Iterator[Shape]:
         yield _update(number, "identified", "Somebody takes care of it.", one.acknowledged.at)
     if one.ended_at is not None:
         yield _update(
-            number, "resolved", reasons.plain(incident_words.ending(one, ENGLISH, is_private=False)), one.ended_at
+            number, "resolved", wording.plain(incident_words.ending(one, ENGLISH, is_private=False)), one.ended_at
         )
 
 
 def _opening(one: Incident) -> str:
-    reason = reasons.plain(incident_words.reason(one, ENGLISH, is_private=False))
+    reason = wording.plain(incident_words.reason(one, ENGLISH, is_private=False))
     said = incident_words.sentence(f"{_name(one)}: {reason}" if reason else _name(one))
     return f"{said} {incident_words.failed_with(one, ENGLISH)}".rstrip()
 
 
 def _name(one: Incident) -> str:
     """The same from its beginning to its end."""
-    return f"{printable(one.root, 80)} {wording.predicate(wording.key_of(one.severity), 1, ENGLISH)}"
+    return f"{printable(one.root, 80)} {wording.predicate(state_name(one.severity), 1, ENGLISH)}"
 
 
 def _update(number: str, state: str, body: str, at: datetime) -> Shape:

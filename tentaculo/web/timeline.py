@@ -1,4 +1,4 @@
-"""The axis of time of the status page: its range, its marks, and the shapes that are drawn on it. Pure.
+"""The axis of time of the status page: its range, its marks, and what is drawn on it: states, latencies, incidents, events. Pure.
 
 Shapes are in SVG's terms. Places along the axis are thousandths of it, so that one drawing fits every width.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from itertools import pairwise
@@ -16,8 +16,13 @@ from typing import Final, NamedTuple
 
 from markupsafe import Markup
 
+from tentaculo.model.event import Event
 from tentaculo.model.health import Health, StateChange
 from tentaculo.model.history import DAY, HOUR, MINUTE, Period
+from tentaculo.model.incident import Incident, MaintenanceWindow, Note
+from tentaculo.model.text import printable
+from tentaculo.model.timeline import Timeline
+from tentaculo.web import incident_words, wording
 from tentaculo.web.languages import Language
 
 WIDTH: Final = 1000
@@ -32,6 +37,8 @@ _LAST_TICK: Final = 0.84
 _EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - by the clock of any zone
 _SHORTEST: Final = 2
 """Thousandths: a shorter state is drawn this long, since a trouble of a second must be seen."""
+_MOST_DOTS: Final = 100
+"""Thousandths of the axis of which each has one event at most: dots beside each other cannot be told apart."""
 
 
 class Range(NamedTuple):
@@ -227,3 +234,89 @@ def p95_points(periods: Iterable[Period]) -> dict[int, float]:
         if p95 is not None:
             found[period.start] = p95
     return found
+
+
+class Mark(NamedTuple):
+    """Something on a lane above the rows."""
+
+    key: str
+    x: str
+    width: str
+    text: str
+    at: datetime
+    href: str = ""
+    """The page about it, where there is one."""
+
+
+def lanes(
+    axis: Axis,
+    past: Timeline,
+    incidents: Sequence[tuple[Incident, Sequence[Note]]],
+    windows: Sequence[MaintenanceWindow],
+    now: datetime,
+    t: Language,
+) -> dict[str, list[Mark]]:
+    """What lies on the lanes above the rows of services: `incidents` with the maintenance, and `events`; and `pins`, the
+    events just before trouble. `incidents` are those in memory, which `past` may not have yet."""
+    known = {one.id: one for one in past.incidents} | {one.id: one for one, _ in incidents}
+    beginning = now - timedelta(seconds=axis.until - axis.since)
+    found = []
+    for window in windows:
+        if window.starts_at < now and window.ends_at > beginning:
+            services = t.listed(window.services) or t("overview.every_service")
+            text = t("overview.maintenance_of", services=services)
+            end = min(window.ends_at, axis.end)
+            width = axis.width(window.starts_at, end)
+            found.append(Mark("plan", axis.percent(window.starts_at), width, text, window.starts_at))
+    # Incidents come last: they are drawn over the maintenance.
+    for incident in sorted(known.values(), key=lambda one: one.started_at):
+        end = incident.ended_at or axis.end
+        if end >= beginning and incident.part_of is None:
+            found.append(
+                Mark(
+                    state_key(incident.severity),
+                    axis.percent(incident.started_at),
+                    axis.width(incident.started_at, end),
+                    t("overview.incident_of", root=printable(incident.root, 80)),
+                    incident.started_at,
+                    incident_words.path(incident.id),
+                )
+            )
+    pins = [pin(axis, event, t) for event in past.just_before.values()]
+    return {
+        "incidents": found,
+        "events": list(_dots(axis, past.events, t)),
+        "pins": [one for one in pins if one is not None],
+    }
+
+
+def pin(axis: Axis, event: Event | None, t: Language) -> Mark | None:
+    """An event that a line through everything below it shows; None where it is not on the axis."""
+    if event is None or not axis.since <= event.received_at.timestamp() <= axis.until:
+        return None
+    text = wording.plain(event_title(event, t))
+    is_late = axis.place(event.received_at) > WIDTH / 2
+    return Mark("end" if is_late else "start", axis.percent(event.received_at), "", text, event.received_at)
+
+
+def _dots(axis: Axis, events: Iterable[Event], t: Language) -> Iterator[Mark]:
+    taken: set[int] = set()
+    for event in events:
+        place = int(axis.place(event.received_at) / WIDTH * _MOST_DOTS)
+        if place not in taken:
+            taken.add(place)
+            severity = event.severity or ""
+            key = "alarm" if severity.lower() in ("critical", "error", "high") else "event"
+            text = wording.plain(event_title(event, t))
+            yield Mark(key, axis.percent(event.received_at), "", text, event.received_at)
+
+
+def event_title(event: Event, t: Language) -> str:
+    """An event in a few words: `deploy.finished from ci`."""
+    return t("overview.event_from", type=wording.foreign(event.type, 60), source=wording.foreign(event.source, 40))
+
+
+def event_path(event: Event) -> str:
+    """The place of an event in the page of events, with those of the hours before it."""
+    until = (event.received_at + timedelta(minutes=1)).astimezone(UTC)
+    return f"/status/events?range=3h&to={until:%Y-%m-%dT%H:%M:%SZ}#event-{event.id}"

@@ -17,7 +17,7 @@ from tentaculo.model.scopes import INCIDENTS_WRITE
 from tentaculo.model.timeline import Timeline
 from tentaculo.server.caller import SENDER, may
 from tentaculo.server.native_routes import Slices
-from tentaculo.web import incident_words, reasons
+from tentaculo.web import incident_words, wording
 from tentaculo.web.languages import Language, language, language_of
 
 
@@ -32,7 +32,7 @@ class Viewer:
     may_act: bool = False
     """Whether its token has the scope of the actions on the pages, so that they are offered."""
     language: str = "en"
-    """Of the page's text: a code of `languages.NAMES`."""
+    """Of the page's text: a code of `content_negotiation.LANGUAGES`."""
     can_sign_in: bool = True
     """Whether there is a sign-in. A gateway that asks for no token has none."""
 
@@ -71,7 +71,7 @@ OF_THE_OPERATOR = frozenset((Health.MAINTENANCE, Health.OFF))
 
 def public_view(view: ServiceView) -> ServiceView:
     """A service without what it said."""
-    cause = reasons.public(view.cause)
+    cause = wording.public(view.cause)
     reason = view.reason if view.health in OF_THE_OPERATOR else str(cause or "")
     upstreams = tuple(map(_public_endpoint, view.upstreams))
     return replace(view, reason=reason, cause=cause, upstreams=upstreams, snippet=None)
@@ -98,7 +98,7 @@ async def public_timeline(found: Timeline, slices: Slices) -> Timeline:
 
 
 def _public_change(change: StateChange) -> StateChange:
-    cause = reasons.public(change.cause)
+    cause = wording.public(change.cause)
     reason = "" if cause is None else str(cause)
     # `replace` takes four times as long, and a page has hundreds.
     return StateChange(
@@ -110,5 +110,5 @@ def _public_endpoint(view: EndpointView) -> EndpointView:
     breaker = view.breaker
     if breaker.reason is None and breaker.cause is None:
         return view
-    cause = reasons.public(breaker.cause)
+    cause = wording.public(breaker.cause)
     return replace(view, breaker=replace(breaker, reason=None if cause is None else str(cause), cause=cause))

@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 import msgspec
 from aiohttp import web
 
+from tentaculo.model import access
 from tentaculo.model.health import GATEWAY_NAME, BreakerState, Health, ServiceView, words_of
-from tentaculo.server.native_routes import BodyResponse, Slices, json_response, raw_json
+from tentaculo.server.native_routes import BodyResponse, NativeRoute, Slices, json_response, raw_json
 
 VERSION = "7.0"
 """The version of these shapes, which old checks compare; not the version of the product."""
@@ -167,7 +168,7 @@ def routes(
     now: Callable[[], datetime],
     slices: Slices,
     clock: Callable[[], float] = time.monotonic,
-) -> list[web.RouteDef]:
+) -> list[NativeRoute]:
     """The routes of these shapes; each answers GET and HEAD.
 
     `views` gives every service, one after the other; `port` is the gateway's own, `now` the time in UTC. `clock` is
@@ -186,8 +187,14 @@ def routes(
         return {"status": "ok", "breakers": {entry.name: entry.body for entry in entries}, "timestamp": now()}
 
     return [
-        web.get("/health", health),
-        web.get("/vx11/status", shared(module, lambda entries: status_shape(entries, port(), now()))),
-        web.get("/vx11/overview", shared(module_in_full, overview_shape)),
-        web.get("/vx11/circuit-breaker/status", shared(breaker_shape, breakers)),
+        NativeRoute("GET", "/health", health, access.EVERYBODY, None),
+        NativeRoute(
+            "GET",
+            "/vx11/status",
+            shared(module, lambda entries: status_shape(entries, port(), now())),
+            access.EVERYBODY,
+            None,
+        ),
+        NativeRoute("GET", "/vx11/overview", shared(module_in_full, overview_shape), access.STATUS, None),
+        NativeRoute("GET", "/vx11/circuit-breaker/status", shared(breaker_shape, breakers), access.STATUS, None),
     ]

@@ -7,9 +7,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from tentaculo.model.early_warning import DAYS, SIGNALS, EarlyWarning
-from tentaculo.web import wording
-from tentaculo.web.languages import Language
-from tentaculo.web.sentences import Piece, Sentence, clock, joined, sentence
+from tentaculo.web.languages import Language, Piece, Sentence, paragraph
 
 SHOWN = 5
 """Warnings that the page of a service shows, the newest ones and those that are open."""
@@ -38,17 +36,17 @@ def rows(warnings: Sequence[EarlyWarning], t: Language, now: datetime) -> list[W
     """The open warnings, then the newest of the others, with their times in the zone of `now`."""
     ordered = sorted(warnings, key=lambda one: (not one.is_open, -one.opened_at.timestamp()))
     return [
-        WarningRow(clock(one.opened_at, now, t), joined((text(one, t, now), _outcome(one, t, now))), one.is_open)
+        WarningRow(t.moment(one.opened_at, now), paragraph((text(one, t, now), _outcome(one, t, now))), one.is_open)
         for one in ordered[:SHOWN]
     ]
 
 
 def _outcome(warning: EarlyWarning, t: Language, now: datetime) -> Sentence:
     if warning.ended_at is None:
-        return sentence(t, "warning.open")
+        return t.sentence("warning.open")
     # One that a later version wrote is not known here.
     outcome = warning.outcome if warning.outcome in ("reached", "ended") else "unknown"
-    return sentence(t, f"warning.{outcome}", time=clock(warning.ended_at, now, t))
+    return t.sentence(f"warning.{outcome}", time=t.moment(warning.ended_at, now))
 
 
 def shown_to(warnings: Iterable[EarlyWarning], *, is_public: bool) -> list[EarlyWarning]:
@@ -74,12 +72,11 @@ def text(warning: EarlyWarning, t: Language, now: datetime) -> Sentence:
     """Why it opened, with times in the zone of `now`."""
 
     def show(value: float) -> str:
-        return wording.gauge(value, t) if warning.gauge else wording.latency(value, t)
+        return t.gauge(value) if warning.gauge else t.latency(value)
 
     signal, limit = warning.gauge or t(f"warning.{warning.signal}"), show(warning.limit)
     if warning.expected_at is None or warning.earliest_at is None or warning.latest_at is None:
-        return sentence(
-            t,
+        return t.sentence(
             "warning.level",
             signal=signal,
             level=show(warning.level),
@@ -87,16 +84,15 @@ def text(warning: EarlyWarning, t: Language, now: datetime) -> Sentence:
             usual=show(warning.usual),
             limit=limit,
         )
-    return sentence(
-        t,
+    return t.sentence(
         "warning.falling" if warning.per_minute < 0 else "warning.trend",
         signal=signal,
         slope=show(abs(warning.per_minute)),
         limit=limit,
-        since=clock(warning.since, now, t),
-        expected=clock(warning.expected_at, now, t),
-        earliest=clock(warning.earliest_at, now, t),
-        latest=clock(warning.latest_at, now, t),
+        since=t.moment(warning.since, now),
+        expected=t.moment(warning.expected_at, now),
+        earliest=t.moment(warning.earliest_at, now),
+        latest=t.moment(warning.latest_at, now),
     )
 
 

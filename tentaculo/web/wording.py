@@ -1,14 +1,18 @@
-"""What the page says in words: states, times, breakers, and the fleet in one sentence. Pure."""
+"""What the pages say of services in words: the state, the reason, the breaker, and all of them in one sentence. Pure.
+
+A reason is a code with values. What a service said, and a text without a code, stays as it came: it stands between the
+characters that isolate it from the direction of the text around it, and `marked` opens its language there.
+"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
-from datetime import datetime
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from tentaculo.model.health import (
     BreakerState,
@@ -18,11 +22,24 @@ from tentaculo.model.health import (
     EndpointView,
     Health,
     ServiceView,
+    state_name,
 )
-from tentaculo.model.service_rates import share_interval
-from tentaculo.model.text import printable
-from tentaculo.web import reasons
-from tentaculo.web.languages import Language, language
+from tentaculo.model.reason import Reason
+from tentaculo.model.text import format_time, printable
+from tentaculo.web.languages import MOST_NAMED, Language, language
+
+ISOLATE, POP = "\N{FIRST STRONG ISOLATE}", "\N{POP DIRECTIONAL ISOLATE}"
+_OWN: Final = ("date", "expected", "paths", "place")
+"""Values that are texts of no language."""
+_DEPTH: Final = 20
+"""Reasons within reasons that are followed."""
+UNREADABLE: Final = (LookupError, ValueError, TypeError, AttributeError, ArithmeticError, RecursionError)
+"""What a code or values raise that this version does not know: a later one, or somebody else, wrote them into the database."""
+_FOREIGN = re.compile(f"([^{ISOLATE}]*)({ISOLATE}?[^{POP}{ISOLATE}]*{POP}?)")
+"""A part of the gateway's own words, and one that somebody else wrote after it."""
+_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2} UTC")
+"""As `format_time` writes it."""
+_DAYS = re.compile(r"(\d{1,6}) days?")
 
 
 class State(NamedTuple):
@@ -34,15 +51,16 @@ class State(NamedTuple):
     tone: str
     """Names its colour: `up`, `slow`, `down`, `plan` or `off`."""
 
-    @property
-    def is_trouble(self) -> bool:
-        """Whether a person should look at it."""
-        return self.tone in ("down", "slow")
+    is_trouble: bool
+    """Whether a person should look at it."""
+    sign: Markup
+    """Its symbol in its colour."""
 
-    @property
-    def sign(self) -> Markup:
-        """Its symbol in its colour."""
-        return symbol(self.key, self.tone)
+    @classmethod
+    def of(cls, name: str, word: str) -> State:
+        """The state of this name, with this word for it."""
+        tone = TONES[name]
+        return cls(name, word, tone, name in TROUBLES, symbol(name, tone))
 
 
 _SYMBOL = Markup('<svg class="i {}" viewBox="0 0 24 24" aria-hidden="true"><use href="#i-{}"/></svg>')
@@ -54,13 +72,11 @@ def symbol(key: str, tone: str = "") -> Markup:
     return _SYMBOL.format(tone, key)
 
 
-NOTHING = "\N{EN DASH}"
-"""Shown where there is no number."""
 MOST_CHOICES: Final = 100
 """Services among which one chooses in a form. Of more, the name is typed, and some are proposed."""
 ENGLISH = language("en")
 """Of what programs read: documents and feeds."""
-_TONES = {
+TONES: Final = {
     "down": "down",
     "failing": "slow",
     "degraded": "slow",
@@ -70,64 +86,27 @@ _TONES = {
     "up": "up",
     "off": "off",
 }
-"""The tone of each state by its key, the worst first."""
-_RANKS: Final = {key: place for place, key in enumerate(_TONES)}
-
-
-def state_key(view: ServiceView) -> str:
-    """The key of the state of a service. Behind an open breaker its requests fail."""
-    return "failing" if is_cut_off(view) else key_of(view.health, view.kind)
-
-
-def key_of(health: Health, kind: DegradedKind | None = None) -> str:
-    """The key of a health, of a degraded one with its kind."""
-    return kind.value if health is Health.DEGRADED and kind is not None else health.value
-
-
-def tone_of(key: str) -> str:
-    """The tone of the state of a key."""
-    return _TONES[key]
-
-
-def is_trouble(view: ServiceView) -> bool:
-    """Whether a person should look at a service."""
-    return _TONES[state_key(view)] in ("down", "slow")
-
-
-def state(view: ServiceView, t: Language) -> State:
-    """How a service is shown."""
-    return state_of_key(state_key(view), t)
+"""The tone of each state by its name, the worst first."""
+RANKS: Final = {name: place for place, name in enumerate(TONES)}
+"""The place of each state in a list with the worst first: 0 is down."""
+TROUBLES: Final = frozenset(name for name, tone in TONES.items() if tone in ("down", "slow"))
+"""The states at which a person should look."""
 
 
 def state_of(health: Health, kind: DegradedKind | None = None, *, t: Language) -> State:
     """How a health is shown, a degraded one with its kind."""
-    return state_of_key(key_of(health, kind), t)
+    return state(state_name(health, kind), t)
 
 
 @lru_cache(maxsize=64)
-def state_of_key(key: str, t: Language) -> State:
-    """How the state of a key is shown."""
-    return State(key, t(f"state.{key}"), _TONES[key])
+def state(name: str, t: Language) -> State:
+    """How a state is shown, such as that of a `ServiceView`."""
+    return State.of(name, t(f"state.{name}"))
 
 
 def predicate(key: str, count: int, t: Language) -> str:
     """What a sentence says of `count` services in a state: `is down`, `are down`."""
     return t(f"state.is_{key}", count=count)
-
-
-def rank(view: ServiceView) -> int:
-    """The place of a service in a list with the worst first: 0 is down."""
-    return _RANKS[state_key(view)]
-
-
-def is_trouble_rank(place: int) -> bool:
-    """Whether a person should look at a service of this rank."""
-    return place <= _RANKS["slow"]
-
-
-def is_cut_off(view: ServiceView) -> bool:
-    """Whether an open breaker refuses the requests of a service that nothing else keeps from them."""
-    return view.breaker.state is BreakerState.OPEN and view.health in (Health.UP, Health.DEGRADED, Health.UNKNOWN)
 
 
 def is_usable(view: EndpointView) -> bool:
@@ -136,100 +115,18 @@ def is_usable(view: EndpointView) -> bool:
 
 
 def reason(view: ServiceView, t: Language, most: int = 300) -> str:
-    """Why a service is in its state, in `most` characters; empty for one that is up. See `reasons.said`."""
-    if is_cut_off(view):
+    """Why a service is in its state, in `most` characters; empty for one that is up. See `said`."""
+    if view.is_cut_off:
         breaker = view.breaker
         text, cause = (breaker.reason, breaker.cause) if breaker.reason else (view.reason, view.cause)
-        return t("state.cut_off", reason=reasons.said(text, cause, t, most))
-    return "" if view.health is Health.UP else reasons.said(view.reason, view.cause, t, most)
-
-
-def ago(then: datetime | None, now: datetime, t: Language) -> str:
-    """`then` as seen from `now`: `never`, `just now`, `8 s ago`."""
-    if then is None:
-        return t("common.never")
-    seconds = (now - then).total_seconds()
-    return t("common.just_now") if seconds < 2 else t("common.ago", duration=t.duration(seconds))
-
-
-def clock(moment: datetime, now: datetime, t: Language) -> str:
-    """A moment in the zone of `now`, with its date unless that is today: `14:02`, `27 Nov, 14:02`."""
-    moment = moment.astimezone(now.tzinfo)
-    return f"{moment:%H:%M}" if moment.date() == now.date() else f"{t.short_date(moment)}, {moment:%H:%M}"
-
-
-def day(moment: datetime, now: datetime, t: Language) -> str:
-    """The day of a moment in the zone of `now`: `Today`, `Yesterday`, `27 Nov`, `27 Nov 2025`."""
-    moment = moment.astimezone(now.tzinfo)
-    days = (now.date() - moment.date()).days
-    if days in (0, 1):
-        return t("common.yesterday") if days else t("common.today")
-    return t.short_date(moment, year=moment.year != now.year)
+        return t("state.cut_off", reason=said(text, cause, t, most))
+    return "" if view.health is Health.UP else said(view.reason, view.cause, t, most)
 
 
 def choices(services: Iterable[str]) -> list[str]:
     """The services among which one chooses in a form; none where they are too many for a list."""
     found = sorted(set(services))
     return found if len(found) <= MOST_CHOICES else []
-
-
-def zone_name(moment: datetime) -> str:
-    """The name of the zone of `moment` at that time: `UTC`, `CET`; `UTC-03` where a zone has no letters."""
-    name = moment.tzname() or "UTC"
-    return f"UTC{name}" if name[0] in "+-" else name
-
-
-def rate(number: float | None, t: Language) -> str:
-    """A number a minute, with the digits that mean something: `0.2`, `64`, `1,240`."""
-    if number is None:
-        return NOTHING
-    return t.number(number, 0 if number >= 9.95 or number == 0 else 1)
-
-
-def share(part: float | None, t: Language) -> str:
-    """A part of a whole, cut and never rounded up: `99.98 %`; 100 % is said of nothing less."""
-    if part is None:
-        return NOTHING
-    # The nearest thousandth first: 0.29 * 100 is a little less than 29.
-    hundredths = math.floor(round(part * 10_000, 3))
-    return f"{t.number(hundredths / 100, 2 if hundredths % 100 else 0)} %"
-
-
-def failed_share(part: float | None, t: Language) -> str:
-    """A part that failed: `38 %`, `0.03 %`. Of a few in a great number it never says none, and 100 % only of all."""
-    if part is None:
-        return NOTHING
-    percent = part * 100
-    if 0 < percent < 0.01:
-        return f"< {t.number(0.01, 2)} %"
-    if percent >= 10 or not percent:
-        return f"{math.floor(percent + 1e-9)} %"
-    return f"{t.decimal(f'{percent:.2g}')} %"
-
-
-def failed_interval(failed: int, counted: int, t: Language) -> str:
-    """What may be behind a share of failures of so few results: `95 % interval 0.4 % to 3.2 %`; empty where there were none."""
-    if not counted:
-        return ""
-    low, high = share_interval(failed, counted)
-    return t("service.failed_interval", low=failed_share(low, t), high=failed_share(high, t))
-
-
-def latency(seconds: float | None, t: Language) -> str:
-    """A latency with two or three digits that mean something: `0.41 ms`, `12 ms`, `1.8 s`."""
-    if seconds is None:
-        return NOTHING
-    if seconds >= 0.9995:
-        return f"{t.number(seconds, 1 if seconds < 9.95 else 0)} s"
-    milliseconds = seconds * 1000
-    digits = 2 if milliseconds < 0.995 else 1 if milliseconds < 9.95 else 0
-    return f"{t.number(milliseconds, digits)} ms"
-
-
-def gauge(number: float, t: Language) -> str:
-    """A number of any size with three digits that mean something: `0.0412`, `12.5`, `1,240`, `4,100,000`."""
-    rounded = float(f"{number:.3g}")
-    return t.number(rounded, 0 if rounded.is_integer() else min(9, 2 - math.floor(math.log10(abs(rounded)))))
 
 
 def breaker(view: BreakerView, t: Language) -> str:
@@ -259,11 +156,11 @@ def worst(services: Iterable[ServiceView]) -> list[ServiceView]:
 
     What fails because of another service is not the headline. Services that are off never are.
     """
-    counted = [view for view in services if view.health.is_counted]
-    ranks = {id(view): rank(view) for view in counted}
+    counted = [view for view in services if view.health is not Health.OFF]
     candidates = [view for view in counted if view.root is None] or counted
-    least = min((ranks[id(view)] for view in candidates), default=0)
-    return [view for view in candidates if ranks[id(view)] == least]
+    ranks = [RANKS[view.state] for view in candidates]
+    least = min(ranks, default=0)
+    return [view for view, rank in zip(candidates, ranks, strict=True) if rank == least]
 
 
 def headline(services: Sequence[ServiceView], t: Language, named: Sequence[ServiceView] | None = None) -> str:
@@ -273,39 +170,127 @@ def headline(services: Sequence[ServiceView], t: Language, named: Sequence[Servi
     named = worst(services) if named is None else named
     if not named:
         return t("headline.all_off")
-    counted = sum(view.health.is_counted for view in services)
-    key = state_key(named[0])
-    if len(named) == counted and counted > 1 and key != "unknown":
-        return t("headline.everything", is_so=predicate(key, 1, t))
-    if key == "up" and counted > 1:
+    counted = len([view for view in services if view.health is not Health.OFF])
+    key = named[0].state
+    if counted > 1 and (key == "up" or (len(named) == counted and key != "unknown")):
         return t("headline.everything", is_so=predicate(key, 1, t))
     names = [view.name for view in named]
-    subject = listed(names, t) if len(names) <= MOST_NAMED else t("common.services", count=len(names))
+    subject = t.listed(names) if len(names) <= MOST_NAMED else t("common.services", count=len(names))
     is_so = predicate(key, len(named), t)
-    affected = sum(view.root is not None and view.health is Health.DOWN for view in services)
+    affected = len([view for view in services if view.root is not None and view.health is Health.DOWN])
     if key == "down" and affected:
         with_them = "headline.with_it" if len(named) == 1 else "headline.with_them"
         return t(with_them, names=subject, is_so=is_so, count=affected)
     return t("headline.sentence", names=subject, is_so=is_so)
 
 
-MOST_NAMED: Final = 3
-"""Services that a sentence names."""
-
-
 def named_troubles(found: Sequence[ServiceView]) -> list[str]:
     """Of the `worst` services the names of those with trouble that the headline names."""
-    return [view.name for view in found] if 0 < len(found) <= MOST_NAMED and is_trouble(found[0]) else []
+    return [view.name for view in found] if 0 < len(found) <= MOST_NAMED and found[0].state in TROUBLES else []
 
 
-def listed(names: Sequence[str], t: Language) -> str:
-    """Names in a sentence: `a, b and c`; of many, the first three and how many more."""
-    if len(names) > MOST_NAMED + 1:
-        return joined(names, MOST_NAMED, t=t)
-    return t("common.and", names=", ".join(names[:-1]), last=names[-1]) if len(names) > 1 else "".join(names)
+def said(text: str, cause: Reason | None, t: Language, most: int) -> str:
+    """A reason in at most `most` characters: from its code and values, and `text` where they are not known."""
+    words = None
+    if cause is not None and cause.code:
+        try:
+            words = _sentence(cause.code, cause.values, t, most, _DEPTH)
+        except UNREADABLE:
+            words = None
+    return cut(words, most) if words is not None else foreign(text, most)
 
 
-def joined(names: Sequence[str], most: int = 10, longest: int | None = None, *, t: Language) -> str:
-    """The first `most` names, and how many more there are: `a, b and 3 more`. With `longest` each is cut."""
-    shown = ", ".join(name if longest is None else printable(name, longest) for name in names[:most])
-    return shown if len(names) <= most else t("common.and_more", names=shown, count=len(names) - most)
+def public(cause: Reason | None) -> Reason | None:
+    """A reason without any text of a service; None where that cannot be told apart."""
+    try:
+        return None if cause is None else cause.public
+    except UNREADABLE:
+        return None
+
+
+def foreign(text: str, most: int) -> str:
+    """What somebody else wrote, in at most `most` printable characters, apart from the text around it."""
+    shown = printable(text, most)
+    return f"{ISOLATE}{shown}{POP}" if shown.strip("…") else shown
+
+
+def cut(words: str, most: int) -> str:
+    """The first `most` characters of `words`, of which the isolates do not count. No isolate stays open."""
+    if len(words) <= most:
+        return words
+    found: list[str] = []
+    room, is_open = most - 1, False
+    for character in words:
+        if character in (ISOLATE, POP):
+            is_open = character == ISOLATE
+        elif room:
+            room -= 1
+        else:
+            return "".join(found).rstrip() + "…" + (POP if is_open else "")
+        found.append(character)
+    return words
+
+
+def marked(text: str, clock: Callable[[datetime], str]) -> Markup:
+    """`text` as markup, escaped, with an element around each part whose language is not known.
+
+    Each time of the gateway's own words becomes what `clock` says of it; its title is the exact one in UTC.
+    """
+    found = _FOREIGN.findall(str(escape(text)))
+    parts = [(_timed(own, clock) if " UTC" in own else own) + rest for own, rest in found]
+    return Markup("".join(parts).replace(ISOLATE, '<bdi lang="">').replace(POP, "</bdi>"))  # noqa: S704
+
+
+def _timed(words: str, clock: Callable[[datetime], str]) -> str:
+    def element(found: re.Match[str]) -> str:
+        try:
+            at = datetime.strptime(found[0], "%Y-%m-%d %H:%M UTC").replace(tzinfo=UTC)
+            said = escape(clock(at))
+        except (ValueError, OverflowError):
+            return found[0]  # a text of the configuration that only looks like a time
+        return f'<time datetime="{at:%Y-%m-%dT%H:%MZ}" title="{at:%Y-%m-%d %H:%M:%S} UTC">{said}</time>'
+
+    return _TIME.sub(element, words)
+
+
+def plain(text: str) -> str:
+    """`text` without isolates."""
+    return text.replace(ISOLATE, "").replace(POP, "")
+
+
+def _sentence(code: str, values: Mapping[str, Any], t: Language, most: int, depth: int) -> str:
+    shown = {name: _value(name, value, t, most, depth - 1) for name, value in values.items()}
+    return t(f"reason.{code}", **shown)
+
+
+def _value(name: str, value: Any, t: Language, most: int, depth: int) -> str:
+    if depth < 0:
+        return "…"
+    if isinstance(value, list):
+        return "; ".join(_value(name, one, t, most, depth) for one in value)
+    if isinstance(value, Reason):
+        return _sentence(value.code, value.values, t, most, depth) if value.code else foreign(value, most)
+    if isinstance(value, Mapping):
+        # A reason as it was stored.
+        return _sentence(value["code"], value["values"], t, most, depth)
+    if isinstance(value, bool | None):
+        return str(value)
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, float):
+        return t.decimal(f"{value:g}")
+    if name == "health":
+        return t(f"state.{value}").lower()
+    if name == "time":
+        return format_time(datetime.fromisoformat(value))
+    if name == "left":
+        return _left(value, t)
+    if name in _OWN:
+        return printable(value, most).replace(" and ", t("common.and", names="", last=""))
+    return foreign(value, most)
+
+
+def _left(text: str, t: Language) -> str:
+    """How long a certificate is valid yet."""
+    found = _DAYS.fullmatch(text)
+    return t.duration(int(found[1]) * 86400) if found else t("reason.less_than_a_day")

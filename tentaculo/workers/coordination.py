@@ -332,7 +332,7 @@ class WorkerCoordination:
             self._send_changes(list(health_service.followed.values()), number)
             self._send_details(health_service.details, number)
         self._send_batches(ProbeResults, health_service.board.results(), _RESULTS, number)
-        probes, certificates = health_service.probe_log.content()
+        probes, certificates = health_service.board.probe_log.content()
         self._send_batches(lambda some: LoggedProbes(some, ()), probes, _RESULTS, number)
         self._send_batches(lambda some: LoggedProbes((), some), certificates, _RESULTS, number)
         self._send_reasons(number)
@@ -358,7 +358,7 @@ class WorkerCoordination:
                 for result in results:
                     self._leader_state.take_result(health_service, result)
             case LoggedProbes(results, certificates):
-                health_service.probe_log.restore(results, certificates)
+                health_service.board.probe_log.restore(results, certificates)
             case StateChanges(changes):
                 health_service.accept_changes(changes)
             case FoundDetails(details):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tentaculo.model.health import Health
-from tentaculo.server.accept_language import NAMES
+from tentaculo.server.content_negotiation import LANGUAGES
 from tests.browser.chromium import opened, overflow
 from tests.browser.pages import PAGES, Shown, fleet
 from tests.support.native_gateway import NOW, State, view
@@ -33,7 +33,7 @@ CUT = """() => {
 """The texts that are not seen whole. Names of services may be cut: their rows say them whole when one points at them."""
 
 
-@pytest.mark.parametrize("code", NAMES)
+@pytest.mark.parametrize("code", LANGUAGES)
 @pytest.mark.parametrize("shown", PAGES, ids=str)
 async def test_nothing_is_cut_at_320_px(shown: Shown, code: str) -> None:
     async with opened(shown.state(), width=320, path=shown.path, locale=code) as (page, complaints):

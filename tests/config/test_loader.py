@@ -406,8 +406,13 @@ def test_a_service_at_an_address_of_this_machine_is_warned_of(load_text: LoadTex
         ('prefix = "/x/*/y"', "prefix has a *, which stands for itself: a prefix takes every path below it already"),
         (
             'prefix = "/vx11/incidents/archive"',
-            "prefix is below a path of the gateway itself, which takes every path there: the service gets nothing",
+            "prefix is below /vx11/incidents/, where the gateway's own paths win: a later version may have more of them",
         ),
+        (
+            'prefix = "/status/new"',
+            "prefix is below /status/, where the gateway's own paths win: a later version may have more of them",
+        ),
+        ('prefix = "/status/new", host = "app.example.org"', None),
         (
             'prefix = "/vx11/history/web"',
             "prefix is a path of the gateway itself, which wins: the service gets only paths below it, as of /vx11/history/web/",

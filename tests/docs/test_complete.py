@@ -15,14 +15,17 @@ import pytest
 from click.testing import CliRunner
 
 from tentaculo.cli.main import cli
+from tentaculo.config.schema import Config
 from tentaculo.model.failure import Failure
-from tentaculo.model.native_paths import NATIVE_PATHS, NATIVE_TREES, OF_SERVICES
+from tentaculo.model.native_paths import OWN_PATHS, OWN_TREES
 from tentaculo.model.scopes import HEARTBEAT, PLAIN, PROXY
 from tests.support.gateway_process import ROOT
+from tests.support.native_routes import native_routes
 
 PACKAGE = ROOT / "tentaculo"
 LEVELS = ("debug", "info", "warning", "error", "exception", "critical")
-METHODS = {"get": "GET", "post": "POST", "put": "PUT", "patch": "PATCH", "delete": "DELETE"}
+PATH_IN_TABLE = r"(?m)^\| (?:`(GET|POST|PUT|PATCH|DELETE) |(WebSocket) `)(/[^` ]*)` \|"
+"""Method, `WebSocket` in its place, and path of a row of that table."""
 FAMILIES = {
     "CounterMetricFamily": "_total",
     "InfoMetricFamily": "_info",
@@ -61,57 +64,43 @@ def anonymous(path: str) -> str:
     return re.sub(r"\{[^}]*\}|<[^>]*>", "<…>", path)
 
 
-def native_routes() -> set[str]:
-    """`METHOD path` of each call such as `web.get("/path", …)` outside the demonstration."""
-    return {
-        f"{METHODS[call.func.attr]} {anonymous(path)}"
-        for file, call in calls(PACKAGE)
-        if isinstance(call.func, ast.Attribute)
-        and call.func.attr in METHODS
-        and isinstance(call.func.value, ast.Name)
-        and call.func.value.id == "web"
-        and "demo" not in file.relative_to(PACKAGE).parts
-        and (path := text_of(call.args[0])) is not None
-    }
+def native_paths() -> set[str]:
+    """`METHOD path` of each native route of a gateway with a service that sends heartbeats."""
+    beating = {"url": "http://127.0.0.1:9", "probe": {"kind": "heartbeat"}}
+    routes = native_routes(Config.of({"services": {"beating": beating}}))
+    return {f"{route.method} {anonymous(route.path.replace('beating', '<service>'))}" for route in routes}
+
+
+def paths_in_the_api() -> str:
+    """The table of all paths."""
+    return document("api.md").split("\n## All paths\n")[1].split("\n### ")[0]
 
 
 def test_every_native_route_is_in_the_api() -> None:
-    table = document("api.md").split("\n## All paths\n")[1].split("\n### ")[0]
-    found = re.findall(r"(?m)^\| (?:`(GET|POST|PUT|PATCH|DELETE) |(WebSocket) `)(/[^` ]*)`", table)
+    found = re.findall(PATH_IN_TABLE, paths_in_the_api())
     documented = {f"{method or 'GET'} {anonymous(path)}" for method, _, path in found}
     # The router of proxied requests serves a service's own health path.
-    assert documented - {"GET /<…>/health"} == native_routes()
+    assert documented - {"GET /<…>/health"} == native_paths()
     assert len(documented) > 15
 
 
 def test_a_new_native_route_takes_no_path_from_a_service() -> None:
-    promised = {
-        *("/", "/health", "/livez", "/metrics", "/readyz", "/status", "/ws", "/auth/ticket"),
-        *("/events", "/events/ingest", "/events/stream", "/api/events"),
-        *("/debug/events/cardinality", "/debug/events/correlations"),
-        *("/vx11/circuit-breaker/status", "/vx11/overview", "/vx11/status"),
-        *("/vx11/heartbeat/<…>", "/vx11/history/<…>", "/vx11/incidents", "/vx11/incidents/<…>"),
-        # Below a path that takes every path there already.
-        "/vx11/incidents/<…>/acknowledgements",
-        *("/vx11/incidents/<…>/notes", "/vx11/maintenance", "/vx11/maintenance/<…>"),
-    }
-    paths = {route.partition(" ")[2] for route in native_routes()}
-    free = {path for path in paths - promised if not path.startswith(("/tentaculo/", "/status/"))}
-    assert free == set(), "put a new path below /tentaculo/ or /status/: elsewhere it may hide a route of a user"
-
-
-def test_the_list_of_native_paths_is_complete() -> None:
-    """It has their scopes, and `check` warns of a service's route that hides behind one of them."""
-    paths = {route.partition(" ")[2] for route in native_routes()}
-    assert {path for path in paths if "<" not in path} == NATIVE_PATHS.keys()
-    assert {path.partition("<")[0] for path in paths if "<" in path} == NATIVE_TREES.keys() | OF_SERVICES
+    """`check` warns of a service's route that hides behind an own path, by the two lists of these."""
+    of_services = {"/vx11/heartbeat/<…>", "/vx11/history/<…>"}
+    yielded = {"/", "/api/events"}
+    elsewhere = {route.partition(" ")[2] for route in native_paths()}
+    elsewhere = {path for path in elsewhere if not path.startswith(OWN_TREES)} - of_services - yielded
+    assert elsewhere - OWN_PATHS == set(), (
+        "put a new path below /tentaculo/ or /status/: elsewhere it may hide a route of a user"
+    )
+    assert OWN_PATHS - elsewhere == set(), "a path that is gone"
 
 
 def test_every_path_of_the_write_api_is_in_its_document() -> None:
     elsewhere = {"GET /tentaculo/admin/reload", "POST /tentaculo/admin/reload", "GET /tentaculo/admin/tokens"}
     found = re.findall(r"(?m)^\| `(GET|POST|PUT|PATCH|DELETE) (/tentaculo/admin/[^` ]*)`", document("admin-api.md"))
     documented = {f"{method} {anonymous(path)}" for method, path in found}
-    assert documented == {route for route in native_routes() if " /tentaculo/admin/" in route} - elsewhere
+    assert documented == {route for route in native_paths() if " /tentaculo/admin/" in route} - elsewhere
 
 
 def test_every_scope_is_documented() -> None:

@@ -9,13 +9,12 @@ import jsonschema
 import pytest
 from aiohttp import ClientSession
 
-from tentaculo.config.schema import Config
 from tentaculo.events import correlations, history, ingest, stream
 from tentaculo.events.schemas import CANONICAL
-from tentaculo.gateway.api_documents import openapi
 from tests.events.conftest import Gateway
+from tests.support.native_routes import openapi_document
 
-DOCUMENT = openapi(Config.of({}))
+DOCUMENT = openapi_document()
 PATHS = DOCUMENT["paths"]
 
 

@@ -14,12 +14,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tentaculo.config.schema import Config
 from tentaculo.events import correlations, history, stream
-from tentaculo.gateway.api_documents import openapi
 from tentaculo.model.event import MAX_EVENT_ID, Event
 from tests.events.conftest import NAME
 from tests.support.api_messages import Messages
+from tests.support.native_routes import openapi_document
 from tests.support.threaded_gateway import ThreadedGateway
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -28,7 +27,7 @@ PATHS = {
     "/events/stream": stream.PARAMETERS,
     "/debug/events/correlations": correlations.PARAMETERS,
 }
-DOCUMENT = openapi(Config.of({}))
+DOCUMENT = openapi_document()
 IDS = st.sampled_from((0, 1, 2, 20, 39, 40, 41, MAX_EVENT_ID, MAX_EVENT_ID + 1)).map(str)
 POSITIONS = IDS | st.tuples(st.sampled_from((NAME, "ffffffffffff", NAME.upper(), "")), IDS).map("-".join)
 TIMES = st.datetimes().map(str) | st.integers(-1, 10**16).map(str) | st.sampled_from(("2026-01-02T03:04:05Z", "now"))

@@ -12,14 +12,14 @@ import pytest
 from aiohttp import ClientSession
 
 from tentaculo.events.clock_offsets import Bounds, ClockOffsets
-from tentaculo.gateway import clock_exchange
-from tentaculo.gateway.clock_exchange import ClockExchange
+from tentaculo.gateway import service_clocks
+from tentaculo.gateway.service_clocks import ClockExchange
 from tentaculo.model.clock import DateReading
 from tentaculo.model.health import Endpoint
 from tentaculo.model.text import utc_now
 from tentaculo.store import migrate
 from tentaculo.store.client import StoreClient
-from tests.gateway.test_clock_watch import HOUR, WrongClock
+from tests.gateway.test_service_clocks import HOUR, WrongClock
 from tests.support.deployments import calling
 from tests.support.machines import Clock, running_machines
 from tests.support.postgresql import Server, running_server
@@ -43,7 +43,7 @@ class Machine:
 
 @pytest.fixture
 async def client(postgresql: Server, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[StoreClient]:
-    monkeypatch.setattr(clock_exchange, "EVERY", 0.0)
+    monkeypatch.setattr(service_clocks, "EXCHANGE_EVERY", 0.0)
     with postgresql.database(postgresql.template("migrated", migrate.upgrade)) as url:
         client = StoreClient(url)
         await client.start()

@@ -22,11 +22,13 @@ async def test_it_is_loaded_once_in_a_thread_however_many_ask() -> None:
 
     later = LoadedLater(load)
     assert repr(later) == "<LoadedLater: not loaded>"
+    assert later.loaded is None
     found = await asyncio.gather(*(later.get() for _ in range(9)), later.get())
     assert len(set(map(id, found))) == 1
     assert len(threads) == 1
     assert threads[0] != threading.get_ident()
     assert repr(later) == "<LoadedLater: loaded>"
+    assert later.loaded is found[0]
 
 
 async def test_a_failure_is_not_kept() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from tentaculo.model.mute import Mute
 from tentaculo.store.database import once
-from tentaculo.store.mutes import latest_mutes
+from tentaculo.store.incidents import latest_mutes
 from tests.conftest import Start
 from tests.gateway.test_actions import broken, incident_of, read, signed_in
 from tests.support.clock_steps import clock_ahead

@@ -15,13 +15,12 @@ from sqlalchemy import text
 
 from tentaculo.config.accepted_tokens import AuthSettings
 from tentaculo.security import sign_in
-from tentaculo.security.cors import CorsPolicy
-from tentaculo.server.native_routes import open_paths
 from tentaculo.store import worker_thread
 from tests.conftest import TOKEN, Live, Start
 from tests.support.databases import sqlite
 from tests.support.deployments import Deployment
 from tests.support.gateway_process import TOKEN as PROCESS_TOKEN
+from tests.support.native_routes import native_routes
 from tests.support.runtime_tables import opened
 from tests.support.wire import WEBSOCKET, Response, dial
 
@@ -348,28 +347,21 @@ async def test_it_opens_no_other_path_and_changes_nothing(private: Live) -> None
     """Every native route but those of the list, with every method: an administration API is none of them."""
     browser = Browser(private.port)
     await browser.sign_in()
-    open_to_all = open_paths(AuthSettings(open_status=False))
+    auth = AuthSettings(open_status=False)
     tried = 0
-    for method, path in sorted(native_routes(private)):
+    for route in native_routes(private.gateway.config):
+        method, path = route.method, route.path
         written = re.sub(r"\{\w+\}", "7", path)
         is_page = path.startswith("/status")
         is_read = method in ("GET", "HEAD") and (
             path in READABLE or path.startswith(("/vx11/incidents/", "/vx11/history/"))
         )
-        if path in open_to_all or is_page or is_read:
+        if auth.opens(route.access) or is_page or is_read:
             continue
         response = await browser.ask(written, b"Origin: http://localhost", method=method)
         assert response.status == 401, (method, path)
         tried += 1
     assert tried > 10
-
-
-def native_routes(live: Live) -> set[tuple[str, str]]:
-    """Method and path of every native route."""
-    application = live.gateway._application(live.gateway.config, CorsPolicy(live.gateway.config.cors), [])
-    return {
-        (route.method, route.resource.canonical) for route in application.router.routes() if route.resource is not None
-    }
 
 
 async def test_a_token_in_a_header_counts_more_than_the_cookie(private: Live) -> None:

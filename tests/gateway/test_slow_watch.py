@@ -13,7 +13,7 @@ from tentaculo.config.schema import Config
 from tentaculo.gateway.health_service import HealthService
 from tentaculo.gateway.slow_watch import SHARE, SlowWatch
 from tentaculo.gateway.usual_cache import UsualCache
-from tentaculo.health.slow_requests import HOLD, SlowRequests
+from tentaculo.health.state_rules import SLOW_FOR, SlowRequests
 from tentaculo.model.health import DegradedKind, Endpoint, Health, ProbeResult
 from tentaculo.model.history import DAY, HOUR, MINUTE, Period, Tally
 from tentaculo.model.service_rates import RecentRates, UsualRates
@@ -58,7 +58,7 @@ async def test_it_is_degraded_while_its_requests_take_much_longer_than_usual(sto
     await stored(store, [requests(MINUTE, NOW - minute * MINUTE, 0.5) for minute in range(1, 6)])
     await watch.look()
     assert health.board.service("madre").health is Health.UP, "it has not lasted"
-    clock += HOLD
+    clock += SLOW_FOR
     await watch.look()
     view = health.board.service("madre")
     assert (view.health, view.kind) == (Health.DEGRADED, DegradedKind.SLOW)

@@ -277,13 +277,71 @@ def test_an_update_says_everything_that_follows_from_a_result(clock: Clock) -> N
     board = Board(config, now=clock.now)
     (leaf,) = config.services["leaf"].upstreams
     up = board.accept_result(found(clock, leaf, Health.UP))
-    assert (up.view.health, up.is_failing, up.probe_soon, up.probe_now) == (Health.UP, False, False, ())
+    assert (up.health, up.is_failing, up.probe_soon, up.probe_now) == (Health.UP, False, False, ())
     unsure = board.accept_result(found(clock, leaf, Health.DOWN))
-    assert (unsure.transitions, unsure.view.health) == ((), Health.UP)
+    assert (unsure.transitions, unsure.health) == ((), Health.UP)
     assert (unsure.is_failing, unsure.probe_soon, unsure.probe_now) == (True, True, ("root",))
     down = board.accept_result(found(clock, leaf, Health.DOWN))
     assert changed(down.transitions) == [("leaf", Health.DOWN)]
-    assert (down.view.health, down.is_failing, down.probe_soon, down.probe_now) == (Health.DOWN, True, False, ())
+    assert (down.health, down.is_failing, down.probe_soon, down.probe_now) == (Health.DOWN, True, False, ())
+
+
+def test_an_update_has_the_service_where_a_health_may_be_new(clock: Clock) -> None:
+    breakers = CircuitBreakers(CONFIG, clock, clock.now)
+    board = Board(CONFIG, now=clock.now, breaker_view=breakers.view, traffic_view=breakers.traffic)
+
+    def shown(upstream: Endpoint, health: Health) -> list[Health] | None:
+        view = board.accept_result(found(clock, upstream, health)).view
+        return None if view is None else [view.health, *(one.health for one in view.upstreams)]
+
+    def fail(upstream: Endpoint) -> list[tuple[str, Health]]:
+        breaker = breakers.of(upstream)
+        for _ in range(5):
+            breaker.record(breaker.try_acquire(), Outcome.FAILURE, "reset")
+        return changed(board.evaluate_traffic(upstream))
+
+    up, unknown, degraded = Health.UP, Health.UNKNOWN, Health.DEGRADED
+    assert shown(A, up) == [up, up, unknown, unknown]
+    assert shown(A, up) is None
+    assert shown(B, up) == [up, up, up, unknown], "the service was up already"
+    assert shown(C, up) == [up, up, up, up]
+    assert fail(A) == [("switch", degraded)]
+    assert fail(B) == [], "it changes no service"
+    assert shown(C, up) == [degraded, degraded, degraded, up], "but an endpoint"
+    assert shown(C, up) is None
+    # Another configuration may have other endpoints, and another process other states.
+    moved = fleet(
+        **{**{name: {"url": service.url} for name, service in CONFIG.services.items()}, "switch": {"url": "http://h"}}
+    )
+    breakers.use(breakers.prepare(moved))
+    board.prepare(moved).use()
+    assert shown(moved.services["switch"].upstreams[0], up) == [up, up]
+    board.restore([], clock.now())
+    assert shown(moved.services["switch"].upstreams[0], up) == [up, up]
+    assert shown(moved.services["switch"].upstreams[0], up) is None
+
+
+def test_the_probe_that_confirms_a_state_from_before_a_restart_shows_it(clock: Clock) -> None:
+    board = Board(fleet(madre={"url": "http://127.0.0.1:8001", "probe": {"failures": 3}}), now=clock.now)
+    board.restore(
+        [change(clock, "madre", MADRE, Health.UP, "r"), change(clock, "madre", None, Health.UP, "r")], clock.now()
+    )
+    views = [board.accept_result(found(clock, MADRE, health)).view for health in (Health.DOWN, Health.DOWN, Health.UP)]
+    assert [view if view is None else view.is_restored for view in views] == [True, None, False]
+
+
+def test_an_outage_began_when_the_first_of_the_probes_that_found_it_was_sent(clock: Clock) -> None:
+    board = Board(fleet(madre={"url": "http://h", "probe": {"failures": 3}}), now=clock.now, clock=clock)
+    (madre,) = board.service("madre").upstreams
+
+    def ago(health: Health) -> float:
+        return board.accept_result(replace(found(clock, madre.upstream, health), took=2.0)).ago
+
+    for health, expected in ((Health.UP, 2), (Health.DOWN, 2), (Health.UP, 12), (Health.DOWN, 2), (Health.DOWN, 12)):
+        assert ago(health) == expected
+        clock.seconds += 10
+    assert ago(Health.DOWN) == 22
+    assert ago(Health.DOWN) == 2, "it agrees with the state"
 
 
 def test_an_endpoint_is_probed_soon_for_a_minute_after_its_breaker_opened(clock: Clock) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tentaculo.health.slow_requests import HOLD, SlowRequests
+from tentaculo.health.state_rules import SLOW_FOR, SlowRequests
 from tentaculo.model.history import Tally
 from tentaculo.model.service_rates import RecentRates
 
@@ -29,7 +29,7 @@ class Watched:
         self.reason = self.rule.judge(
             self.moment, rates(milliseconds, count), self.usual, is_slow=self.reason is not None
         )
-        self.moment += HOLD / 2
+        self.moment += SLOW_FOR / 2
         return self.reason
 
 

@@ -241,7 +241,7 @@ class TestFailing:
     def test_what_it_says(self) -> None:
         threshold = ConsecutiveThreshold(3, 2)
         take(threshold, "udududu")
-        assert (threshold.health, threshold.kind) == (Health.DEGRADED, DegradedKind.FAILING)
+        assert (threshold.health, threshold.finding.kind) == (Health.DEGRADED, DegradedKind.FAILING)
         assert threshold.reason == "3 of its last 7 probes failed: found down"
         assert repr(threshold) == "<ConsecutiveThreshold up, 0 worse, 0 better, failing>"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from tentaculo.model.event import Event
 from tentaculo.model.health import (
     BreakerState,
     BreakerView,
+    DegradedKind,
     Endpoint,
     EndpointView,
     Health,
@@ -133,3 +135,28 @@ def test_a_health_without_words_fails_type_checking(tmp_path: Path) -> None:
     found, _, _ = api.run(["--strict", "--no-incremental", "--follow-imports=silent", "--config-file=", str(patched)])
     assert 'Argument 1 to "assert_never"' in found
     assert "Health.PAUSED" in found
+
+
+@pytest.mark.parametrize(
+    ("health", "kind", "breakers", "state"),
+    [
+        (Health.UP, None, (BreakerState.CLOSED,), "up"),
+        (Health.UP, None, (BreakerState.OPEN,), "failing"),
+        (Health.UP, None, (BreakerState.OPEN, BreakerState.CLOSED), "up"),
+        (Health.UP, None, (BreakerState.OPEN, BreakerState.HALF_OPEN), "up"),
+        (Health.UNKNOWN, None, (), "unknown"),
+        (Health.DEGRADED, None, (BreakerState.CLOSED,), "degraded"),
+        (Health.DEGRADED, DegradedKind.SLOW, (BreakerState.CLOSED,), "slow"),
+        (Health.DEGRADED, DegradedKind.SLOW, (BreakerState.OPEN,), "failing"),
+        (Health.DOWN, None, (BreakerState.OPEN,), "down"),
+        (Health.MAINTENANCE, None, (BreakerState.OPEN,), "maintenance"),
+        (Health.OFF, DegradedKind.SLOW, (BreakerState.OPEN,), "off"),
+    ],
+)
+def test_the_state_of_a_service_regards_its_least_open_breaker(
+    health: Health, kind: DegradedKind | None, breakers: tuple[BreakerState, ...], state: str
+) -> None:
+    view = replace(service(*breakers), health=health, kind=kind)
+    assert view.state == state
+    assert view.is_cut_off is (state == "failing")
+    assert replace(view, health=Health.DOWN).state == "down", "it follows from what a copy has"

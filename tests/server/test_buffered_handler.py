@@ -12,11 +12,11 @@ import pytest
 from aiohttp import web
 
 from tentaculo.config.schema import CorsSettings
+from tentaculo.model import access
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.server.buffered_handler import PIECE, BodyHandler, HeaderFields, NativeResponse, Respond
 from tentaculo.server.connection import ClientConnection
-from tentaculo.server.native_routes import buffered
-from tentaculo.server.request_body import expect_later
+from tentaculo.server.native_routes import NativeRoute, buffered
 from tests.conftest import is_fast_path
 from tests.support.server import NativeServer, serving_application
 from tests.support.waits import eventually
@@ -54,7 +54,7 @@ class Echo:
 @asynccontextmanager
 async def echoing(echo: Echo, *, fast_path: bool | None = None) -> AsyncIterator[NativeServer]:
     app = web.Application()
-    app.add_routes([web.post("/echo", buffered(echo), expect_handler=expect_later)])
+    app.add_routes([NativeRoute("POST", "/echo", buffered(echo), access.EVERY_TOKEN, None, reads_body=True)])
     fast = is_fast_path() if fast_path is None else fast_path
     async with serving_application(app, cors=CorsSettings(origins=(ORIGIN,)), fast_path=fast) as served:
         yield served

@@ -10,7 +10,7 @@ import pytest
 
 from tentaculo.model.failure import Failure, Problem
 from tentaculo.server import templating
-from tentaculo.server.accept_language import NAMES
+from tentaculo.server.content_negotiation import LANGUAGES
 from tentaculo.server.error_page import error_page, translated
 from tests.support.gateway_process import ROOT
 
@@ -42,7 +42,7 @@ def nodes(path: Path) -> list[ast.AST]:
 def test_its_title_is_that_of_the_api_in_each_language(failure: Failure) -> None:
     texts = templating.texts("error")[f"title_{failure.name.lower()}"]
     assert texts["en"] == failure.title
-    for language in NAMES:
+    for language in LANGUAGES:
         assert f"<h1>{texts[language]}.</h1>" in page(Problem(failure), language).replace("&#x27;", "'")
         assert f'<html lang="{language}">' in page(Problem(failure), language)
 

@@ -9,8 +9,10 @@ import msgspec
 import pytest
 from aiohttp import web
 
+from tentaculo.model import access
 from tentaculo.server import request_body
-from tentaculo.server.request_body import expect_later, read_body, read_json_body
+from tentaculo.server.native_routes import NativeRoute
+from tentaculo.server.request_body import read_body, read_json_body
 from tests.support.server import serving_application
 
 JSON = "Content-Type: application/json\r\n"
@@ -32,8 +34,8 @@ async def port() -> AsyncIterator[int]:
     app = web.Application()
     app.add_routes(
         [
-            web.post("/raw", raw, expect_handler=expect_later),
-            web.post("/note", note, expect_handler=expect_later),
+            NativeRoute("POST", "/raw", raw, access.EVERY_TOKEN, None, reads_body=True),
+            NativeRoute("POST", "/note", note, access.EVERY_TOKEN, None, reads_body=True),
         ]
     )
     async with serving_application(app, token="t") as server:

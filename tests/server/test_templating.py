@@ -1,15 +1,25 @@
-"""The style and the script of the pages, as they are sent."""
+"""The templates of the pages, and their style and script as they are sent."""
 
 from __future__ import annotations
 
 import re
 
+import jinja2
 import pytest
+from jinja2.meta import find_referenced_templates
 
 from tentaculo.server import templating
 
 TEXTS = re.compile(r"""\"(?:[^\"\\\n]|\\.)*\"|`[^`]*`|/(?![/*\s])(?:[^/\n\\]|\\.)+/""")
 """Strings and regular expressions of JavaScript."""
+
+
+def test_the_templates_that_a_page_names_are_found() -> None:
+    sources = [path.read_text("utf-8") for path in templating.folder().glob("*.html")]
+    parse = jinja2.Environment().parse
+    found = [set(templating.named_in(source)) for source in sources]
+    assert found == [set(find_referenced_templates(parse(source))) for source in sources]
+    assert {"base.html", "parts.html"} <= set().union(*found)
 
 
 def test_no_text_of_the_script_loses_a_blank() -> None:

@@ -9,7 +9,7 @@ from tentaculo.model.health import Health
 from tentaculo.model.incident import Incident
 from tentaculo.model.mute import Mute
 from tentaculo.store import incidents
-from tentaculo.store.mutes import MOST, add_mute, last_mutes, latest_mutes, move_mute
+from tentaculo.store.incidents import MOST_MUTES, add_mute, last_mutes, latest_mutes, move_mute
 from tests.support.runtime_tables import opened
 
 NOW = datetime(2026, 3, 14, 15, 9, 26, tzinfo=UTC)
@@ -48,7 +48,7 @@ def test_one_is_moved_and_the_others_stay(url: str) -> None:
 
 def test_the_last_ones_of_an_incident_are_read_the_oldest_first(url: str) -> None:
     with opened(url) as connection:
-        made = [add_mute(connection, 1, f"ana {number}", NOW, None) for number in range(MOST + 2)]
+        made = [add_mute(connection, 1, f"ana {number}", NOW, None) for number in range(MOST_MUTES + 2)]
         add_mute(connection, 2, "bea", NOW, UNTIL)
     with opened(url) as connection:
         assert last_mutes(connection, 1) == tuple(made[2:])

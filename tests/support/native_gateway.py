@@ -15,6 +15,7 @@ from aiohttp import ClientSession, web
 
 from tentaculo.config import schema
 from tentaculo.config.accepted_tokens import AuthSettings
+from tentaculo.model import access
 from tentaculo.model.early_warning import EarlyWarning
 from tentaculo.model.event import Event, LogPage, LogRequest
 from tentaculo.model.failure import Failure, Problem
@@ -50,7 +51,7 @@ from tentaculo.model.timeline import Timeline, TimelineRequest
 from tentaculo.security.sessions import Sessions
 from tentaculo.security.sign_in import SignInResult
 from tentaculo.server.listeners import Phase
-from tentaculo.server.native_routes import Slices
+from tentaculo.server.native_routes import NativeRoute, Slices
 from tentaculo.tasks import TaskGroup
 from tentaculo.web import (
     acknowledgements,
@@ -431,7 +432,7 @@ class Gateway:
     server: web.Server
 
 
-def published_routes(state: State, slices: Slices) -> list[web.RouteDef]:
+def published_routes(state: State, slices: Slices) -> list[NativeRoute]:
     """What other programs read."""
 
     async def stored(limit: int) -> list[Incident]:
@@ -614,10 +615,10 @@ def application(state: State) -> web.Application:
     )
     app.add_routes(
         [
-            web.post("/events/ingest", ingest),
-            web.get("/debug/fail", fail),
-            web.get("/debug/break-off", break_off),
-            web.get("/ws", ingest),
+            NativeRoute("POST", "/events/ingest", ingest, access.EVENTS_WRITE, None),
+            NativeRoute("GET", "/debug/fail", fail, access.EVERY_TOKEN, None),
+            NativeRoute("GET", "/debug/break-off", break_off, access.EVERY_TOKEN, None),
+            NativeRoute("GET", "/ws", ingest, access.SOCKET, None),
         ]
     )
     return app

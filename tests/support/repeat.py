@@ -30,7 +30,6 @@ TESTED_IN: dict[str, str] = {
     "proxy/state": "wire/test_application",
     "proxy/target_group": "wire/test_rotation",
     "proxy/upload": "wire/test_streaming",
-    "health/service_state": "health/test_board",
     "server/route_entries": "server/test_route_table",
     "server/request_receiver": "server/test_connection",
     "server/event_stream": "events/test_stream",

@@ -28,7 +28,7 @@ from tentaculo.server.dispatcher import Dispatcher
 from tentaculo.server.fast_path import TryServe
 from tentaculo.server.gateway_responses import GatewayResponses
 from tentaculo.server.listeners import ConnectionLimits
-from tentaculo.server.native_routes import NativeRoutes, open_paths, set_headers
+from tentaculo.server.native_routes import NativeRoutes, set_headers
 from tentaculo.server.route_table import RouteTable
 from tentaculo.server.rules import RequestRules
 from tentaculo.telemetry.request_log import RequestLog
@@ -189,7 +189,7 @@ async def serving_application(
     dispatcher = Dispatcher(
         RequestRules(
             server.request_handler,
-            RouteTable(config, NativeRoutes(app, open_paths(auth or AuthSettings()), names).find, (), {}, str),
+            RouteTable(config, NativeRoutes(app, auth or AuthSettings(), names).find, (), {}, str),
             access,
             is_trusted=lambda peer: False,
             max_head=config.limits.headers,

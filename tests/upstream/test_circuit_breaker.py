@@ -320,7 +320,7 @@ class TestSignals:
     @pytest.fixture
     def breaker(self, clock: Clock, heard: list[bool]) -> CircuitBreaker:
         return CircuitBreaker(
-            UPSTREAM, RULES, clock=clock, now=clock.now, signal=lambda upstream, is_well: heard.append(is_well)
+            UPSTREAM, RULES, clock=clock, now=clock.now, signal=lambda upstream, is_healthy: heard.append(is_healthy)
         )
 
     def test_failures_and_the_success_after_them(self, breaker: CircuitBreaker, heard: list[bool]) -> None:
@@ -343,7 +343,7 @@ class TestSignals:
             RULES,
             clock=clock,
             now=clock.now,
-            signal=lambda upstream, is_well: states.append(own.is_closed),
+            signal=lambda upstream, is_healthy: states.append(own.is_closed),
         )
         fail(own)
         clock.seconds += OPEN_FOR

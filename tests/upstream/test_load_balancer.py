@@ -159,15 +159,15 @@ class TestPreferring:
 
     def test_one_that_is_ill_by_its_probes_too(self) -> None:
         of = balancer(Fuse(), Fuse())
-        of.endpoints[0].outliers.note_probe(is_well=False)
+        of.endpoints[0].outliers.note_probe(is_healthy=False)
         assert ports(of, 3) == [2, 2, 2]
-        of.endpoints[0].outliers.note_probe(is_well=True)
+        of.endpoints[0].outliers.note_probe(is_healthy=True)
         assert ports(of, 3) == [1, 2, 1]
 
     def test_where_none_stands_well_all_are_tried(self) -> None:
         of = balancer(Fuse(), Fuse(), Fuse(is_open=True))
         for member in of.endpoints:
-            member.outliers.note_probe(is_well=False)
+            member.outliers.note_probe(is_healthy=False)
         assert ports(of, 3) == [1, 2, 1]
         busy(of, 0)
         assert ports(of, 2) == [2, 2]
@@ -175,7 +175,7 @@ class TestPreferring:
     def test_where_those_that_stand_well_are_full_or_tried_the_others_serve(self) -> None:
         of = balancer(Fuse(), Fuse(), limit=1)
         failing, preferred = of.endpoints
-        failing.outliers.note_probe(is_well=False)
+        failing.outliers.note_probe(is_healthy=False)
         lease = of.acquire([preferred])
         assert lease is not None
         assert lease.endpoint is failing
@@ -193,10 +193,10 @@ class TestPreferring:
     def test_no_trial_where_probes_say_that_it_would_fail(self) -> None:
         fuses = Fuse(), Fuse()
         of = balancer(*fuses)
-        of.endpoints[1].outliers.note_probe(is_well=False)
+        of.endpoints[1].outliers.note_probe(is_healthy=False)
         assert ports(of, 3) == [1, 1, 1]
         assert fuses[1].asked == 0
-        of.endpoints[0].outliers.note_probe(is_well=False)
+        of.endpoints[0].outliers.note_probe(is_healthy=False)
         assert 2 in ports(of, 2), "but where none stands well it may be the one that has recovered"
 
     def test_an_outcome_is_reported_to_the_breaker_and_the_outlier_detector(self) -> None:
@@ -210,7 +210,7 @@ class TestPreferring:
         of = balancer(Fuse())
         busy(of, 0).release(Outcome.FAILURE)
         assert of.endpoints[0].outliers.failing == 0
-        of.endpoints[0].outliers.note_probe(is_well=False)
+        of.endpoints[0].outliers.note_probe(is_healthy=False)
         assert ports(of, 2) == [1, 1]
 
 
@@ -484,7 +484,7 @@ class TestHedging:
         busy(full, 0)
         busy(full, 1)
         ejected, broken = balancer(Fuse(), Fuse()), balancer(Fuse(), Fuse())
-        ejected.endpoints[1].outliers.note_probe(is_well=False)
+        ejected.endpoints[1].outliers.note_probe(is_healthy=False)
         broken.endpoints[1].breaker._state = BreakerState.HALF_OPEN
         for one in (full, ejected, broken, balancer(Fuse())):
             busy(one, 0)

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tentaculo.model.health import Outcome
-from tentaculo.upstream.outlier_detection import OutlierDetector
+from tentaculo.model.health import Endpoint, Health, Outcome
+from tentaculo.upstream.outlier_detection import OutlierDetector, OutlierDetectors
 
 SUCCESS, FAILURE, NEUTRAL = Outcome.SUCCESS, Outcome.FAILURE, Outcome.NEUTRAL
 
@@ -95,7 +95,7 @@ class TestFailing:
     def test_no_clock_is_read_while_all_is_well(self) -> None:
         two = Two()
         two.note(*[SUCCESS] * 50, FAILURE, *[SUCCESS] * 50)
-        two.one.note_probe(is_well=True)
+        two.one.note_probe(is_healthy=True)
         assert two.clock.read == 0
 
 
@@ -132,18 +132,18 @@ class TestProbes:
     def test_a_failing_one_counts_only_if_no_request_has_gone_well_since_the_one_before(self) -> None:
         two = Two()
         two.note(SUCCESS)
-        two.one.note_probe(is_well=False)
+        two.one.note_probe(is_healthy=False)
         assert two.one.is_preferred
-        two.one.note_probe(is_well=False)
+        two.one.note_probe(is_healthy=False)
         assert two.one.probe_failing
         assert not two.one.is_preferred
 
     @pytest.mark.parametrize("how", ["a probe", "a request"])
     def test_what_shows_that_it_works_ends_it(self, how: str) -> None:
         two = Two()
-        two.one.note_probe(is_well=False)
+        two.one.note_probe(is_healthy=False)
         if how == "a probe":
-            two.one.note_probe(is_well=True)
+            two.one.note_probe(is_healthy=True)
         else:
             two.note(SUCCESS)
         assert two.one.is_preferred
@@ -153,13 +153,13 @@ class TestProbes:
         two = Two()
         for _ in range(10):
             two.note(SUCCESS)
-            two.one.note_probe(is_well=False)
+            two.one.note_probe(is_healthy=False)
             assert two.one.is_preferred
 
     def test_being_well_by_its_probes_ends_no_rest(self) -> None:
         two = Two()
         two.fail()
-        two.one.note_probe(is_well=True)
+        two.one.note_probe(is_healthy=True)
         assert not two.one.is_preferred
         assert two.rest() == 1
 
@@ -171,12 +171,26 @@ def test_whatever_happens_it_comes_back(steps: list[Outcome | bool | float]) -> 
         if isinstance(step, Outcome):
             two.note(step)
         elif isinstance(step, bool):
-            two.one.note_probe(is_well=step)
+            two.one.note_probe(is_healthy=step)
         else:
             two.clock.moment += step
             two.one.refresh()
         assert 0 <= two.one.failing < 1
         assert two.one.is_preferred or two.one.probe_failing or "ejected" in repr(two.one)
-    two.one.note_probe(is_well=True)
+    two.one.note_probe(is_healthy=True)
     two.clock.moment += 30
     assert two.one.refresh()
+
+
+def test_a_probe_informs_the_record_of_its_endpoint() -> None:
+    here, there, gone = [Endpoint("s", "127.0.0.1", port) for port in (1, 2, 3)]
+    detectors, all_of_them = {one: OutlierDetector(Clock()) for one in (here, there)}, OutlierDetectors()
+    all_of_them.use(detectors)
+    all_of_them.note_probe(here, Health.DOWN)
+    all_of_them.note_probe(there, Health.UNKNOWN)
+    all_of_them.note_probe(gone, Health.DOWN)
+    assert [one.is_preferred for one in detectors.values()] == [False, True]
+    assert repr(all_of_them) == "<OutlierDetectors: 1 of 2 endpoints preferred>"
+    all_of_them.use({there: detectors[there]})
+    all_of_them.note_probe(here, Health.UP)
+    assert detectors[here].probe_failing, "it is served no more"

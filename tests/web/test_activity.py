@@ -15,7 +15,7 @@ from tentaculo.model.mute import Mute
 from tentaculo.model.reason import because
 from tentaculo.web import activity
 from tentaculo.web.languages import Language, language
-from tentaculo.web.reasons import plain
+from tentaculo.web.wording import plain
 from tests.support.calls import counting_calls
 from tests.support.native_gateway import NOW, event
 from tests.web.test_incidents import HERMES

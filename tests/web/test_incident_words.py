@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from tentaculo.model.reason import Reason, because
-from tentaculo.server.accept_language import NAMES
+from tentaculo.server.content_negotiation import LANGUAGES
 from tentaculo.web.incident_words import ending, without_private
 from tentaculo.web.languages import language
-from tentaculo.web.reasons import plain
+from tentaculo.web.wording import plain
 from tests.support.native_gateway import NOW
 from tests.web.test_incidents import HERMES
 
@@ -36,7 +36,7 @@ def test_an_ending_is_said_in_the_language_of_the_page(spanish: str) -> None:
     assert said(cause, "en") == f"{str(cause).removesuffix('.')}."
 
 
-@pytest.mark.parametrize("code", NAMES)
+@pytest.mark.parametrize("code", LANGUAGES)
 def test_everybody_sees_no_text_of_a_service_in_an_ending(code: str) -> None:
     for cause in (because("recovered", what=SECRET), Reason(f"It is healthy again: {SECRET}")):
         shown = said(cause, code, is_private=False)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tentaculo.model.health import GATEWAY_NAME
-from tentaculo.server.accept_language import NAMES
+from tentaculo.server.content_negotiation import LANGUAGES
 from tentaculo.web import event_text
 from tentaculo.web.languages import language
 from tests.support.gateway_process import ROOT
@@ -85,7 +85,7 @@ def test_every_recorded_type_is_documented_and_has_a_sentence_here() -> None:
     assert found == documented == set(PAYLOADS)
 
 
-@pytest.mark.parametrize("code", NAMES)
+@pytest.mark.parametrize("code", LANGUAGES)
 @pytest.mark.parametrize("type_", PAYLOADS)
 def test_the_title_is_a_sentence_with_what_it_is_about(type_: str, code: str) -> None:
     said = title(type_, code, **PAYLOADS[type_])

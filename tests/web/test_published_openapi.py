@@ -9,14 +9,13 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from tentaculo.config.schema import Config
-from tentaculo.gateway.api_documents import openapi
 from tentaculo.model.incident import Acknowledgement, MaintenanceWindow
 from tentaculo.model.page import PageInfo, ServiceInfo
 from tests.support.native_gateway import NOW, Gateway, State, running
+from tests.support.native_routes import openapi_document
 from tests.web.test_incidents import HERMES, MCP
 
-DOCUMENT = openapi(Config.of({}))
+DOCUMENT = openapi_document()
 PATHS = {path: item["get"] for path, item in DOCUMENT["paths"].items() if path.startswith("/status/")}
 
 

@@ -29,9 +29,9 @@ from tentaculo.model.page import ServedConfiguration
 from tentaculo.model.reason import Reason
 from tentaculo.model.service_rates import RecentRates, UsualRates, recent_end
 from tentaculo.tasks import TaskGroup
-from tentaculo.web.documents import takes_gzip
 from tentaculo.web.viewer import Viewer
 from tentaculo.web.wording import MOST_CHOICES
+from tests.support.calls import counting_calls
 from tests.support.native_gateway import CLOSED, NOW, OPEN, TOKEN, UNSEEN, Gateway, State, event, running, view
 from tests.support.page_samples import fill
 from tests.support.waits import eventually
@@ -487,27 +487,6 @@ async def test_a_change_that_no_incident_tells_is_told(gateway: Gateway) -> None
     assert "mcp is up as found" not in said
 
 
-@pytest.mark.parametrize(
-    ("accepted", "taken"),
-    [
-        ("gzip", True),
-        ("br, GZIP;q=0.5", True),
-        ("x-gzip", True),
-        ("gzip;q=0", False),
-        ("gzip; q=0.000, br", False),
-        ("br", False),
-        ("", False),
-        ("notgzip", False),
-        ("gzip;q=0.5, identity", False),
-        ("gzip;q=0.5, identity;q=0.5", True),
-        ("gzip;q=0, x-gzip", True),
-        ("*;q=0, gzip", True),
-    ],
-)
-def test_gzip_is_sent_to_who_takes_it(accepted: str, taken: bool) -> None:
-    assert takes_gzip(accepted) is taken
-
-
 @pytest.mark.thorough
 @pytest.mark.parametrize(
     ("query", "title", "span"),
@@ -727,3 +706,21 @@ async def test_a_reload_that_was_refused_is_shown_with_its_faults_after_sign_in_
     assert "The last reload changed nothing" in text
     assert "services.madre.url: must be &lt;an address&gt;" in text
     assert "token &lt;ci&gt;" in text
+
+
+async def test_a_further_service_costs_few_calls() -> None:
+    """Each fact is computed once for a page, however many of its parts say it."""
+
+    async def calls_of(services: int) -> int:
+        found = []
+        async with running(State(services=tuple(view(f"s{number}", 8001) for number in range(services)))) as gateway:
+            for _ in range(4):
+                gateway.state.clock += 2
+                with counting_calls() as calls:
+                    await page(gateway)
+                found.append(calls.own)
+        # Templates are loaded and the past is read for the first one.
+        return min(found)
+
+    few, more = await calls_of(1), await calls_of(11)
+    assert (more - few) / 10 <= 36

@@ -7,13 +7,13 @@ from html.parser import HTMLParser
 
 import pytest
 
-from tentaculo.server.accept_language import NAMES
+from tentaculo.server.content_negotiation import LANGUAGES
 from tentaculo.web.languages import catalogue
 from tests.browser.pages import PAGES, Shown
 from tests.support.gateway_process import ROOT
 from tests.support.native_gateway import running
 
-OTHERS = [code for code in NAMES if code != "en"]
+OTHERS = [code for code in LANGUAGES if code != "en"]
 ENGLISH_WORDS = re.compile(
     r"\b(the|is|are|of|was|were|with|and|not|from|this|by|has been|its|it|to|at|in the|last|since|before|after|or|be|"
     r"shown|known|none|nothing|every|each|more|some)\b",

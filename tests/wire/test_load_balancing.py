@@ -196,8 +196,8 @@ async def test_one_that_works_is_asked_whatever_its_probes_say(start: Start, ser
         async with dial(live.port) as wire:
             for _ in range(3):
                 assert sorted(await bodies(wire, 2)) == [b"one", b"two"]
-                live.gateway.proxy.note_health(Endpoint("s", "127.0.0.1", first.port), Health.DOWN)
-            live.gateway.proxy.note_health(Endpoint("s", "127.0.0.1", first.port), Health.DOWN)
+                live.gateway.proxy.outliers.note_probe(Endpoint("s", "127.0.0.1", first.port), Health.DOWN)
+            live.gateway.proxy.outliers.note_probe(Endpoint("s", "127.0.0.1", first.port), Health.DOWN)
             assert await bodies(wire, 2) == [b"two"] * 2, "nothing has shown that it works since the last one"
 
 
@@ -234,13 +234,13 @@ async def test_a_sticky_client_moves_when_its_endpoint_fails_and_stays_there(sta
             await wire.send(GET)
             before = await wire.response()
             port = first.port if before.body == b"one" else second.port
-            live.gateway.proxy.note_health(Endpoint("s", "127.0.0.1", port), Health.DOWN)
-            live.gateway.proxy.note_health(Endpoint("s", "127.0.0.1", port), Health.DOWN)
+            live.gateway.proxy.outliers.note_probe(Endpoint("s", "127.0.0.1", port), Health.DOWN)
+            live.gateway.proxy.outliers.note_probe(Endpoint("s", "127.0.0.1", port), Health.DOWN)
             await wire.send(work(session(before)))
             moved = await wire.response()
             assert moved.body != before.body
             assert session(moved) not in (b"", session(before))
-            live.gateway.proxy.note_health(Endpoint("s", "127.0.0.1", port), Health.UP)
+            live.gateway.proxy.outliers.note_probe(Endpoint("s", "127.0.0.1", port), Health.UP)
             for _ in range(4):
                 await wire.send(work(session(moved)))
                 again = await wire.response()

@@ -15,7 +15,7 @@ from tentaculo.model.text import utc_now
 from tentaculo.store.migrate import upgrade
 from tentaculo.workers import coordination as module
 from tests.conftest import TOKEN
-from tests.gateway.test_clock_watch import HOUR, WrongClock, send
+from tests.gateway.test_service_clocks import HOUR, WrongClock, send
 from tests.support.gateway_process import Running, running_gateway
 from tests.support.waits import eventually
 from tests.support.wire import upstream

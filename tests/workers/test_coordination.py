@@ -164,10 +164,10 @@ async def test_the_page_of_a_service_has_the_same_probes_at_every_worker(tmp_pat
         (last,) = leader.health_service.board.results()
         for number in range(1, 4):
             leader.health_service.accept_result(replace(last, checked_at=last.checked_at + timedelta(seconds=number)))
-        shown = leader.health_service.probe_log.probes("madre")
+        shown = leader.health_service.board.probe_log.probes("madre")
         assert len(shown) == 4
         late = await here.start(3)
-        for log in (early.health_service.probe_log, late.health_service.probe_log):
+        for log in (early.health_service.board.probe_log, late.health_service.board.probe_log):
             await eventually(partial(lambda log: log.probes("madre") == shown, log))
         assert madre(late).probes == Counts(ok=1, failed=0), "what is shown is not counted"
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from tentaculo.health.probe_log import ProbeLog
+from tentaculo.health.service_state import ProbeLog
 from tentaculo.model.health import Certificate, Endpoint, Health, ProbeResult, SeenCertificate
 
 NOW = datetime(2026, 3, 14, 15, 9, 26, tzinfo=UTC)
