@@ -14,7 +14,8 @@ from __future__ import annotations
 import re
 from enum import IntEnum
 from ipaddress import ip_address
-from typing import NamedTuple
+
+import msgspec
 
 from tentaculo.model.failure import Failure, Problem
 
@@ -38,7 +39,7 @@ _AUTHORITY = re.compile(
 )
 
 
-class Target(NamedTuple):
+class Target(msgspec.Struct, frozen=True):
     """A request target."""
 
     path: str
@@ -163,7 +164,7 @@ class Framing(IntEnum):
     CLOSE = 3
 
 
-class Head(NamedTuple):
+class Head(msgspec.Struct, frozen=True):
     """The head of a response: syntax only."""
 
     minor: int

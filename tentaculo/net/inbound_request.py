@@ -294,23 +294,22 @@ class InboundRequest:
         """Judge target, Host and framing. Raises `Problem`."""
         fields = self.fields
         raw_target = self.raw_target
-        if self.major == 0:
-            # This is how the parser reads a line without a version.
-            raise Problem(Failure.BAD_REQUEST, "The request line names no version of HTTP.")
         if self.major != 1:
+            if self.major == 0:
+                # This is how the parser reads a line without a version.
+                raise Problem(Failure.BAD_REQUEST, "The request line names no version of HTTP.")
             raise Problem(Failure.HTTP_VERSION)
-        size = len(raw_target)
-        if size > max_head:
-            raise Problem(Failure.TARGET_TOO_LONG, f"The request target is longer than {max_head} bytes.")
-        if fields.size + size > max_head:
+        if fields.size + len(raw_target) > max_head:
+            if len(raw_target) > max_head:
+                raise Problem(Failure.TARGET_TOO_LONG, f"The request target is longer than {max_head} bytes.")
             raise Problem(Failure.HEADERS_TOO_LARGE, f"The request's head is larger than {max_head} bytes.")
         if self.method == "CONNECT":
             raise Problem(Failure.NOT_IMPLEMENTED, "CONNECT is not supported.")
-        if fields.repeats_authorization:
-            # One of them may hold the gateway's token, and servers differ in which one they take.
-            raise Problem(Failure.BAD_REQUEST, "The Authorization header is repeated.")
         framing = fields.framing
         if framing is None or framing[0] != self.minor:
+            if fields.repeats_authorization:
+                # One of them may hold the gateway's token, and servers differ in which one they take.
+                raise Problem(Failure.BAD_REQUEST, "The Authorization header is repeated.")
             framing = fields.framing = (self.minor, *request_length(fields, self.minor))
         _, self.length, self.is_chunked = framing
         self.is_framed = True

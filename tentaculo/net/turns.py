@@ -67,6 +67,7 @@ class TurnScheduler:
             "large_buffer",
             "memory",
             "outgoing",
+            "pages",
             "reads",
             "stalls",
         ),
@@ -92,9 +93,10 @@ class TurnScheduler:
         """Reads of this turn; until turns are watched, of the last turns together."""
         self.free = LOOK
         """Reads that need not ask `admits`; 0 while turns are watched."""
-        # Its pages take no memory before they are used.
-        self.large_buffer = memoryview(mmap(-1, MOST_READ))
+        # They take no memory before they are used.
+        self.pages = mmap(-1, MOST_READ)
         """Where every read goes first. What was read is copied at once."""
+        self.large_buffer = memoryview(self.pages)
         self.buffer = self.large_buffer[:READ_SIZE]
         """The part of it for usual reads."""
         self.encrypted = memoryview(mmap(-1, MOST_READ))
@@ -219,11 +221,17 @@ class TurnReader(asyncio.BufferedProtocol, ABC):
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where the next bytes go."""
+        if self.read_room is None:
+            return self.turns.buffer
+        return self._buffer_for(self.read_room)
+
+    def _buffer_for(self, read_room: Callable[[], int]) -> memoryview:
+        """Where the next bytes of a body or of a tunnel go, whose receiver has `read_room`."""
         turns = self.turns
         self._size = READ_SIZE
-        if self.read_room is None or not self._is_full:
+        if not self._is_full:
             return turns.buffer
-        room = self.read_room()
+        room = read_room()
         if room >= READ_SIZE:
             may_be_large = turns.reads < LOOK and not turns.waiting
             return turns.large_buffer[:room] if may_be_large else turns.buffer
@@ -233,9 +241,12 @@ class TurnReader(asyncio.BufferedProtocol, ABC):
     def buffer_updated(self, nbytes: int) -> None:
         """The peer has sent `nbytes`."""
         turns = self.turns
-        data = turns.large_buffer[:nbytes].tobytes()
-        self._is_full = nbytes >= self._size or self._size < READ_SIZE
-        turns.reads += nbytes // READ_SIZE or 1
+        data = turns.pages[:nbytes]
+        if nbytes < READ_SIZE and self.read_room is None:
+            turns.reads += 1  # as most reads are
+        else:
+            self._is_full = nbytes >= self._size or self._size < READ_SIZE
+            turns.reads += nbytes // READ_SIZE or 1
         if turns.reads <= turns.free or (not self.held and turns.admits(self)):
             self.receive(data)
             return

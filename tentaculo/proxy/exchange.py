@@ -12,14 +12,14 @@ are synchronous: `advance` takes each that can be taken now and returns what has
 from __future__ import annotations
 
 import asyncio
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from time import perf_counter
 
 from tentaculo.model.failure import Failure, Problem, UpstreamError, outcome_of, outcome_of_error
-from tentaculo.model.health import Outcome
+from tentaculo.model.health import Endpoint, Outcome
 from tentaculo.net.header_fields import split_list
 from tentaculo.net.inbound_request import InboundRequest, Request
 from tentaculo.net.response_bytes import SENT_CLOSES, SENT_STAYS, SentResponse
@@ -30,7 +30,7 @@ from tentaculo.proxy.state import ProxyState
 from tentaculo.proxy.tunnel import Tunnel
 from tentaculo.proxy.upload import Upload
 from tentaculo.telemetry.request_log import RequestRecord
-from tentaculo.upstream.client_affinity import BoundConnections
+from tentaculo.upstream.client_affinity import BoundConnections, acquire_known
 from tentaculo.upstream.connection import UpstreamConnection
 from tentaculo.upstream.load_balancer import EndpointState, Lease
 
@@ -39,7 +39,7 @@ _UPSTREAM = Wait.UPSTREAM
 _SUCCESS = Outcome.SUCCESS
 
 
-class Exchange(ResponseRelay, ABC):
+class Exchange(ResponseRelay):
     """The steps of one request, and what it holds meanwhile."""
 
     __slots__ = (
@@ -55,11 +55,8 @@ class Exchange(ResponseRelay, ABC):
         record: RequestRecord,
         done: Callable[[bool], None] | None = None,
     ) -> None:
-        """`done` is called when the response has been written, with whether the client's connection stays open.
-
-        It is not called if the client has closed the connection. `run` needs none.
-        """
-        super().__init__(shared, request, inbound, record)
+        """Once the response is written, `done` gets whether the client's connection stays open; not if the client closed it."""
+        ResponseRelay.__init__(self, shared, request, inbound, record)  # `super()` would cost a third more
         self._done = done
         self._body = b""
         self.is_replayable = inbound.method in IDEMPOTENT
@@ -85,6 +82,12 @@ class Exchange(ResponseRelay, ABC):
         """Whether a coroutine takes the steps; else callbacks do."""
         self._task: asyncio.Task[None] | None = None
         self._waiter: asyncio.Future[None] | None = None
+
+    @property
+    def upstream(self) -> Endpoint:
+        """The endpoint that the request was sent to."""
+        assert self._lease is not None
+        return self._lease.endpoint.pool.upstream
 
     @abstractmethod
     def _on_progress(self) -> None:
@@ -161,8 +164,9 @@ class Exchange(ResponseRelay, ABC):
             return Wait.ROOM
         if self._needs_new:
             return Wait.CONNECTION
-        bound = self.request.protocol.bound
-        connection = bound.take(lease) if type(bound) is BoundConnections else None
+        bound, connection = self.request.protocol.bound, None
+        if bound is not None and type(bound) is BoundConnections:
+            connection = bound.take(lease)
         if connection is None:
             connection = lease.endpoint.pool.take_idle(repeatable=self.is_replayable)
         if connection is None:
@@ -185,13 +189,10 @@ class Exchange(ResponseRelay, ABC):
                     balancer.wake_next()
                 raise over_limit(plan.service.name, limit)
         if had_turn or not balancer.waiting:
-            bound = self.request.protocol.bound
-            lease = bound.acquire(balancer) if type(bound) is BoundConnections and not self._tried else None
-            if lease is None and plan.sticky is not None:
-                wanted = plan.sticky.endpoint_in(self.inbound.fields.lines)
-                lease = balancer.acquire_sticky(wanted, self._tried) if wanted is not None else None
-                if lease is None and wanted is not None:
-                    self.keeps_session = balancer.lacks_room_at(wanted, self._tried)
+            lease, bound = None, self.request.protocol.bound
+            if bound is not None or plan.sticky is not None:
+                lines = self.inbound.fields.lines
+                lease, self.keeps_session = acquire_known(bound, plan.sticky, lines, balancer, self._tried)
             lease = self._lease = lease or balancer.acquire(self._tried)
             self._has_turn = None
             if lease is not None:
@@ -215,12 +216,11 @@ class Exchange(ResponseRelay, ABC):
 
     def _send(self, connection: UpstreamConnection) -> None:
         """Step 5: the head with what is there of the body in one write; the rest is uploaded by a task."""
-        inbound, admitted, id_line, lease = self.inbound, self.admitted, self.id_line, self._lease
+        inbound, admitted, id_line = self.inbound, self.admitted, self.id_line
         plan = admitted.plan
-        assert lease is not None
         if plan.alters_request:
             id_line = plan.request_rules.filter(id_line)
-        self._connection, self.upstream = connection, lease.endpoint.pool.upstream
+        self._connection = connection
         self.shared.under_way[connection] = plan.service.name
         if self._upload is not None:
             connection.begin(admitted.method, self._on_progress, b"%b%b\r\n" % (admitted.head, id_line))
@@ -276,10 +276,9 @@ class Exchange(ResponseRelay, ABC):
     # -- failures, and another attempt -------------------------------------------------------------------------
 
     def _may_retry(self, error: UpstreamError) -> bool:
-        """Whether another attempt is to follow `error`; what the failed one held is given back.
+        """Whether another attempt follows `error`; what the failed one held is given back. False where a response was cut.
 
-        False where the client's response was cut. Raises `Problem` where none may follow and the client has no
-        response yet.
+        Raises `Problem` where none may follow and the client has no response yet.
         """
         connection, lease, is_kept = self._connection, self._lease, self.is_kept
         assert lease is not None
@@ -365,7 +364,7 @@ class Exchange(ResponseRelay, ABC):
         """Step 7: give back all that the request holds, and report how it went."""
         lease, connection, tunnel = self._lease, self._connection, self._tunnel
         self._lease = None
-        own = connection.waited if connection is not None else 0.0
+        own = 0.0 if connection is None else connection.waited
         if connection is not None and lease is not None:
             self._give_back(connection, lease)
         if tunnel is not None:
@@ -374,10 +373,11 @@ class Exchange(ResponseRelay, ABC):
             self.admitted.caller.use.streams.pop(self.lose_token, None)
             self.record.sent, self.record.received = tunnel.sent, tunnel.received
         if lease is not None:
-            record, deadline = self.record, self.admitted.plan.deadline
+            deadline = self.admitted.plan.deadline
             # A body that still arrives does so at its client's pace, and a wait for room is due to the others.
             is_timed = self._upload is None
-            if outcome is _SUCCESS and lease.endpoint.others and is_timed and tunnel is None and not self._tried:
+            if lease.endpoint.others and outcome is _SUCCESS and is_timed and tunnel is None and not self._tried:
+                record = self.record
                 seconds = record.head_seconds or perf_counter() - record.started
                 lease.endpoint.note_latency(seconds - record.queue_seconds)
             if deadline is not None and is_timed:
@@ -402,7 +402,7 @@ class Exchange(ResponseRelay, ABC):
         """Give the connection back to its pool, which closes it if the exchange on it has not ended well."""
         shared = self.shared
         del shared.under_way[connection]
-        if connection in shared.streams:
+        if shared.streams and connection in shared.streams:
             shared.streams.discard(connection)
             self.admitted.caller.use.streams.pop(self.lose_token, None)
         self._connection = connection.on_progress = None

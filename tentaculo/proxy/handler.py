@@ -19,7 +19,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from time import perf_counter
-from typing import TYPE_CHECKING, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from aiohttp import web
 
@@ -164,7 +164,7 @@ class DrivenExchange(Exchange):
 class WholeRequest(Request, Protocol):
     """A request whose body has arrived whole if it has one. The same object may come again for the same bytes."""
 
-    remembered: object | None
+    remembered: Any
     """For the proxy to keep what it decided about it."""
 
 
@@ -296,24 +296,28 @@ class Proxy:
         has been sent, perhaps before this returns, with whether the client's connection stays open. When the client
         closes it before, call `client_closed` of what is returned here.
         """
-        shared, known = self._shared, request.remembered
+        shared = self._shared
         if judged is not None:
             kind = self._kind_of(judged.route)
             exchange = kind(shared, request, judged.inbound, judged.record, done)
         else:
-            assert type(known) is PreparedRequest
-            inbound = known.inbound
+            known: PreparedRequest = request.remembered
+            inbound, plan = known.inbound, known.plan
             record = shared.requests.begin(
-                inbound.method, inbound.path, inbound.client.address, inbound.forwarded_by_trusted
+                inbound.method,
+                inbound.path,
+                inbound.client.address,
+                inbound.forwarded_by_trusted,
+                plan.service_name,
+                plan.key,
+                known.caller.name,
             )
-            record.service, record.route = known.plan.service_name, known.plan.key
-            record.caller = known.caller.name
-            kind = self._hedged if known.plan.hedges else DrivenExchange
+            kind = self._hedged if plan.hedges else DrivenExchange
             exchange = kind(shared, request, inbound, record, done)
             exchange.admitted, exchange.is_admitted = known, True
         wait = exchange.begin(judged)
         if wait is not None and wait is not _UPSTREAM:
             exchange.start_task(wait)
-        if exchange.is_admitted and exchange.admitted.plan.is_static:
+        if judged is not None and exchange.is_admitted and exchange.admitted.plan.is_static:
             request.remembered = exchange.admitted
         return exchange

@@ -200,7 +200,6 @@ class HedgedExchange(DrivenExchange):
         self._second = None
         self._give_back(connection, lease)
         self._lease, self._connection, self.is_kept = second.lease, second.connection, second.is_kept
-        self.upstream = second.lease.endpoint.pool.upstream
         self._tried += (lease.endpoint,)
         second.connection.on_progress = self._on_progress
         return lease

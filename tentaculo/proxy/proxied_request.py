@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from enum import Enum
 from functools import partial
 from time import perf_counter
 from typing import Protocol
 
+import msgspec
 import structlog
 
 from tentaculo.model.failure import Failure, Problem, UpstreamError
@@ -18,7 +20,7 @@ from tentaculo.net.response_bytes import SENT_CLOSES, SentResponse, date_line
 from tentaculo.net.tcp import reset
 from tentaculo.proxy.client_view import client_view
 from tentaculo.proxy.request_head import CachedRequestHead, outbound_block, request_trailers
-from tentaculo.proxy.response_head import CachedResponseHead, ResponseHeadBuilder, trailer_lines
+from tentaculo.proxy.response_head import CachedResponseHead, ResponseHeadBuilder, ResponseKey, trailer_lines
 from tentaculo.proxy.route import CompiledRoute
 from tentaculo.proxy.state import ProxyState
 from tentaculo.security.cors import CorsPolicy
@@ -48,43 +50,30 @@ class JudgedRequest(Protocol):
     caller: Caller
 
 
-class PreparedRequest:
+class PreparedRequest(msgspec.Struct, eq=False):
     """A request that may be forwarded, with its upstream head without the request id.
 
     It is used again while the client repeats the same request.
     """
 
-    __slots__ = ("caller", "head", "inbound", "lines", "method", "plan", "replaces_cors")
-
-    def __init__(
-        self,
-        inbound: InboundRequest,
-        plan: CompiledRoute,
-        head: bytes,
-        cors_lines: bytes,
-        method: str,
-        caller: Caller,
-        limit_lines: bytes = b"",
-    ) -> None:
-        """`head` is what the upstream gets, without the request's id and the empty line; `cors_lines` go into every
-        response to this client's page, `limit_lines` into the one to this request. `method` is the one in `head`."""
-        self.inbound = inbound
-        self.caller = caller
-        """For whom it was decided. It holds no longer than the token of the caller."""
-        self.method = method
-        self.plan = plan
-        self.replaces_cors = bool(cors_lines)
-        """Whether the gateway's own CORS fields stand in place of the service's."""
-        self.lines = cors_lines + limit_lines
-        """What the gateway adds to each response, beside its id."""
-        self.head = head
-        """Without the line of the request id, which differs each time, and without the empty line."""
+    inbound: InboundRequest
+    plan: CompiledRoute
+    head: bytes
+    """What the upstream gets, without the line of the request id, which differs each time, and without the empty line."""
+    lines: bytes
+    """What the gateway adds to each response, beside its id."""
+    method: str
+    """The one in `head`."""
+    caller: Caller
+    """For whom it was decided. It holds no longer than the token of the caller."""
+    response_key: ResponseKey
+    """What the head of its response depends on."""
 
     def __repr__(self) -> str:
         return f"<PreparedRequest {self.inbound.method} to {self.plan.service.name}>"
 
 
-class ProxiedRequest:
+class ProxiedRequest(ABC):
     """A request on its way to an upstream, its record, and the client's side of the exchange.
 
     Call `prepare`, then forward what was prepared; `refuse` or `fail` on an error.
@@ -103,12 +92,9 @@ class ProxiedRequest:
         "request",
         "request_id",
         "shared",
-        "upstream",
     )
 
     admitted: PreparedRequest
-    upstream: Endpoint
-    """The endpoint that the request was sent to last."""
 
     def __init__(self, shared: ProxyState, request: Request, inbound: InboundRequest, record: RequestRecord) -> None:
         self.shared = shared
@@ -129,6 +115,11 @@ class ProxiedRequest:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.inbound.method} {self.request_id}>"
+
+    @property
+    @abstractmethod
+    def upstream(self) -> Endpoint:
+        """The endpoint that the request was sent to."""
 
     def prepare(self, judged: JudgedRequest) -> SentResponse | None:
         """Refuse what must not be forwarded, else render the upstream's request head.
@@ -156,15 +147,15 @@ class ProxiedRequest:
             block = outbound_block(
                 inbound, plan, via=shared.name, token_line=token_line, hides_authorization=judged.hides_authorization
             )
-            cached = inbound.fields.cached_head = CachedRequestHead(
-                key, block, judged.cors.header_lines(inbound.origin)
-            )
+            cors_lines = judged.cors.header_lines(inbound.origin)
+            response_key = (plan.identity, inbound.method, inbound.minor, bool(cors_lines))
+            cached = inbound.fields.cached_head = CachedRequestHead(key, block, cors_lines, response_key)
         method = "GET" if plan.asks_with_get and inbound.method == "HEAD" else inbound.method
         line = f"{method} {judged.target} HTTP/1.1\r\n"
         head = line.encode("utf-8", "surrogateescape") + cached.block
         limits = self.record.admitted
-        limit_lines = b"" if limits is None else limits.lines
-        self.admitted = PreparedRequest(inbound, plan, head, cached.cors_lines, method, judged.caller, limit_lines)
+        lines = cached.cors_lines if limits is None else cached.cors_lines + limits.lines
+        self.admitted = PreparedRequest(inbound, plan, head, lines, method, judged.caller, cached.response_key)
         self.is_admitted = True
         return None
 
@@ -191,13 +182,11 @@ class ProxiedRequest:
         inbound, admitted = self.inbound, self.admitted
         writer = ResponseHeadBuilder(
             admitted.plan,
-            inbound.method,
-            inbound.minor,
+            admitted.response_key,
             keep_alive=self.keep_alive,
             added=b"%bX-Correlation-Id: %b\r\n%b"
             % (self.id_line, self.id_value, admitted.lines if lines is None else lines),
             via=self.shared.name,
-            replace_cors=admitted.replaces_cors,
             view=partial(client_view, inbound),
         )
         writer.upstream = self.upstream
@@ -382,12 +371,13 @@ class ResponseRelay(ProxiedRequest):
         if (
             type(known) is CachedResponseHead
             and not plan.alters_response
-            and known.key == (plan.identity, inbound.method, inbound.minor, self.keep_alive, admitted.replaces_cors)
+            and known.key == admitted.response_key
+            and known.asked_to_stay is self.keep_alive
         ):
             self.keep_alive = known.keep_alive
             self.is_started = self.request.protocol.has_response = True
-            ids = (self.id_line, b"X-Correlation-Id: ", self.id_value, b"\r\n")
-            return b"".join((known.head, *ids, lines, b"\r\n")), known.is_chunked
+            parts = (known.head, self.id_line, b"X-Correlation-Id: ", self.id_value, b"\r\n", lines, b"\r\n")
+            return b"".join(parts), known.is_chunked
         writer = self.response_writer(lines)
         block, is_chunked = writer.final(head, fields)
         # Not before: a head that may not pass leaves the response to the gateway.

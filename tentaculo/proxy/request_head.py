@@ -7,7 +7,8 @@ that is not trusted. The values of a trusted peer are kept, and the peer is appe
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import NamedTuple
+
+import msgspec
 
 from tentaculo.config.types import DEFAULT_PORTS
 from tentaculo.net.header_fields import REQUEST_NAMES, Line
@@ -15,7 +16,7 @@ from tentaculo.net.inbound_request import InboundRequest, Request
 from tentaculo.net.request_headers import ForwardedFields, RequestHeaders, outer_prefix
 from tentaculo.proxy.address_mapping import REQUEST_FIELDS, AddressMapping
 from tentaculo.proxy.client_view import client_view
-from tentaculo.proxy.response_head import may_be_trailer
+from tentaculo.proxy.response_head import ResponseKey, may_be_trailer
 from tentaculo.proxy.route import CompiledRoute, HeaderRules
 from tentaculo.security.client_networks import parse_client_address
 
@@ -23,7 +24,7 @@ _MOST_TRAILERS = 128
 """Trailer fields that a request may announce, as many as it may have fields."""
 
 
-class CachedRequestHead(NamedTuple):
+class CachedRequestHead(msgspec.Struct, frozen=True):
     """The rendered head of requests with the same fields by the same route. Such requests have passed every check."""
 
     key: tuple[object, ...]
@@ -32,6 +33,8 @@ class CachedRequestHead(NamedTuple):
     """The field lines for the upstream, without the request id and the empty line."""
     cors_lines: bytes
     """Whole lines that every response to this client's page carries."""
+    response_key: ResponseKey
+    """What the head of the response depends on."""
 
 
 def outbound_block(

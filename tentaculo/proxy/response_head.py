@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Set
-from typing import NamedTuple
+
+import msgspec
 
 from tentaculo.model.failure import Failure, UpstreamError
 from tentaculo.model.health import Endpoint
@@ -19,25 +20,23 @@ _CORS_REPLACED = frozenset(
 )
 
 
-class CachedResponseHead(NamedTuple):
+ResponseKey = tuple[object, str, int, bool]
+"""What the head of a response depends on beside its fields: the route's identity, the client's method and minor version, and
+whether the gateway's own CORS fields stand in place of the service's."""
+
+
+class CachedResponseHead(msgspec.Struct, frozen=True):
     """The rendered head of a response, and the requests that may reuse it."""
 
-    key: tuple[object, ...]
-    """Everything it depends on but the fields themselves and `added`."""
+    key: ResponseKey
+    """What it depends on beside the fields, `added` and the next one."""
+    asked_to_stay: bool
+    """Whether the client's connection was to stay open."""
     head: bytes
     """Without the lines that differ with each request, and without the empty line."""
     is_chunked: bool
     keep_alive: bool
-
-
-def cached_head(
-    fields: ResponseHeaders, plan: CompiledRoute, method: str, minor: int, keep_alive: bool, replaces_cors: bool
-) -> CachedResponseHead | None:
-    """The head that went to a client of this kind for the same `fields`; None where none did."""
-    known = fields.relayed if type(fields.relayed) is CachedResponseHead else None
-    return (
-        known if known is not None and known.key == (plan.identity, method, minor, keep_alive, replaces_cors) else None
-    )
+    """Whether it stays open."""
 
 
 _NOT_IN_TRAILERS = frozenset(
@@ -81,6 +80,7 @@ class ResponseHeadBuilder:
     __slots__ = (
         "_added",
         "_keep_alive",
+        "_key",
         "_method",
         "_minor",
         "_plan",
@@ -93,22 +93,19 @@ class ResponseHeadBuilder:
     def __init__(
         self,
         plan: CompiledRoute,
-        method: str,
-        minor: int,
+        key: ResponseKey,
         *,
         keep_alive: bool,
         added: bytes,
         via: bytes,
-        replace_cors: bool,
         view: Callable[[], ClientView],
     ) -> None:
         self._plan = plan
-        self._method = method
-        self._minor = minor
+        self._key = key
+        _, self._method, self._minor, self._replace_cors = key
         self._keep_alive = keep_alive
         self._added = added
         self._via = via
-        self._replace_cors = replace_cors
         self._view = view
         self.upstream: Endpoint | None = None
         """Set before the response arrives: addresses that name it are mapped."""
@@ -126,8 +123,9 @@ class ResponseHeadBuilder:
     def final(self, head: Head, fields: ResponseHeaders) -> tuple[bytes, bool]:
         """The final head, and whether the body is to be chunked for the client."""
         plan = self._plan
-        known = cached_head(fields, plan, self._method, self._minor, self._keep_alive, self._replace_cors)
-        if known is None:
+        known = fields.relayed
+        is_known = type(known) is CachedResponseHead and known.key == self._key
+        if type(known) is not CachedResponseHead or not is_known or known.asked_to_stay is not self._keep_alive:
             known = self._relay(head, fields)
             if all(is_same_for_all(plan, *_parts(fields.lines[i])) for i in fields.addresses or ()):
                 fields.relayed = known
@@ -167,8 +165,7 @@ class ResponseHeadBuilder:
             # Without it a client does not authenticate its connection through a proxy (RFC 4559 section 6).
             parts.append(b"Connection: Proxy-Support\r\nProxy-Support: Session-Based-Authentication\r\n")
         parts.append(self._own_lines(head))
-        key = (self._plan.identity, self._method, self._minor, wanted, self._replace_cors)
-        return CachedResponseHead(key, b"".join(parts), is_chunked, keep_alive)
+        return CachedResponseHead(self._key, wanted, b"".join(parts), is_chunked, keep_alive)
 
     def upgraded(self, head: Head, fields: ResponseHeaders) -> bytes:
         """A 101 head: the connection is about to change its protocol."""

@@ -234,7 +234,7 @@ class ClientConnection(FastPathConnection):
         is_head = (is_large or self.request_count > before) and (self._body is None or self._body.is_eof())
         if is_large and is_head and len(data) > LARGE_READ and data.find(HEAD_END, 0, LARGE_READ) < 0:
             self.turns.charge(steps_of_head(data))
-        super().data_received(data)
+        FastPathConnection.data_received(self, data)  # `super()` makes an object for each read
         is_served = self.request_count > self._answered
         if is_served or self._answered > before:
             if self._head_timer is not None:

@@ -227,7 +227,8 @@ class Dispatcher:
         if path == "*" and not rules.routes.takes_asterisk(inbound):
             # The request is about the server, not about a path, and no service is behind all paths.
             return self._send(judged, request, 200, {})
-        if inbound.method == "OPTIONS" and (headers := access.preflight(inbound)) is not None:  # 3
+        is_options = inbound.method == "OPTIONS"
+        if is_options and (headers := access.preflight(inbound)) is not None:  # 3
             return self._send(judged, request, 204, headers)
         route: Route
         route, judged.target, judged.needs_token = rules.routes.find(inbound)  # 4
@@ -239,7 +240,7 @@ class Dispatcher:
             rules.networks.check(route.key, inbound, client_address(inbound, rules.is_trusted), judged.target)
         if rules.limits is not None and not route.is_redirect:
             judged.limits = rules.limits.of(route.key, path)
-        if inbound.method == "OPTIONS":
+        if is_options:
             judged.is_foreign_preflight = not route.is_native and inbound.is_preflight
         if "ticket=" in inbound.target.query and not route.is_redirect:  # 5
             self._find_ticket(judged)
@@ -255,7 +256,7 @@ class Dispatcher:
             needs_token = judged.needs_token and not judged.is_foreign_preflight
             self._admit(judged, access.authenticate(inbound, needs_token=needs_token))
         judged.hides_authorization = inbound.fields.authorization is not None and access.hides_authorization(inbound)
-        if is_decided:
+        if is_decided and inbound.fields.upgrade is not None:
             self._check_origin(judged)
         if route.is_redirect:
             return self._send(judged, request, 308, {"Location": judged.target})
@@ -278,9 +279,9 @@ class Dispatcher:
         judged.caller, judged.is_authenticated = caller, caller.is_authenticated
 
     def _check_origin(self, judged: JudgedRequest) -> None:
-        inbound, route = judged.inbound, judged.route
-        if inbound.fields.upgrade is not None and route.checks_origin and not judged.is_authenticated:
-            judged.access.check_origin(inbound, route.claimed_host)
+        """Check the Origin of an upgrade. Raises `Problem` (403)."""
+        if judged.route.checks_origin and not judged.is_authenticated:
+            judged.access.check_origin(judged.inbound, judged.route.claimed_host)
 
     def _find_ticket(self, judged: JudgedRequest) -> None:
         inbound, route = judged.inbound, judged.route
@@ -305,7 +306,8 @@ class Dispatcher:
                 found = await access.find_session(inbound, session_id, needs_token=needed)
                 self._admit(judged, access.tokens.anonymous if found is None else found[1])
                 judged.session = found[0] if found is not None and judged.is_authenticated else None
-                self._check_origin(judged)
+                if inbound.fields.upgrade is not None:
+                    self._check_origin(judged)
         except asyncio.CancelledError:
             judged.record.status = _CLIENT_LEFT
             self._finish(judged)

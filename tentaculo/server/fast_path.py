@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable
 from typing import Any, Protocol
 
+import msgspec
 from aiohttp.http import HttpVersion, RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
@@ -55,43 +56,34 @@ class BufferedBody:
         return self._data
 
 
-class BufferedRequest:
+class BufferedRequest(msgspec.Struct, eq=False):
     """A request that has arrived whole, with what of aiohttp's request the proxied path asks for."""
 
-    __slots__ = ("content", "keep_alive", "method", "protocol", "raw_headers", "raw_path", "remembered", "version")
-
-    def __init__(
-        self,
-        method: str,
-        target: str,
-        version: HttpVersion,
-        raw_headers: RawHeaders,
-        content: StreamReader | BufferedBody,
-        protocol: object,
-        *,
-        keep_alive: bool,
-    ) -> None:
-        self.method = method
-        self.raw_path = target
-        self.version = version
-        self.raw_headers = raw_headers
-        self.keep_alive = keep_alive
-        self.content = content
-        self.protocol: Any = protocol
-        self.remembered: Any = None
-        """What was decided about it, for a request that repeats it; None where nothing was."""
+    method: str
+    raw_path: str
+    version: HttpVersion
+    raw_headers: RawHeaders
+    content: StreamReader | BufferedBody
+    protocol: Any
+    keep_alive: bool
+    remembered: Any = None
+    """What was decided about it, for a request that repeats it; None where nothing was."""
 
     def __repr__(self) -> str:
         return f"<BufferedRequest {self.method} {self.raw_path!r}>"
 
     def like_it(self, content: BufferedBody) -> BufferedRequest:
         """The same request with another body of the same length."""
-        other = BufferedRequest(
-            *(self.method, self.raw_path, self.version, self.raw_headers, content, self.protocol),
-            keep_alive=self.keep_alive,
+        return BufferedRequest(
+            self.method,
+            self.raw_path,
+            self.version,
+            self.raw_headers,
+            content,
+            self.protocol,
+            self.keep_alive,
+            self.remembered,
         )
-        other.remembered = self.remembered
-        return other
 
 
 class RepeatedHead:
@@ -243,7 +235,7 @@ class FastPathConnection(RequestReceiver):
             return
         is_start = self._boundaries.is_at_start and not self._held
         known = self._known
-        if is_start and known is not None and not self.close_requested:
+        if is_start and known is not None:
             request = known.read(data)
             if request is not None:
                 self.request_count += 1

@@ -109,11 +109,20 @@ class RequestLog:
     def __repr__(self) -> str:
         return f"<RequestLog: {self.stats.in_flight} in flight>"
 
-    def begin(self, method: str, target: str, peer: str, forwarded: Mapping[bytes, bytes] | None) -> RequestRecord:
+    def begin(
+        self,
+        method: str,
+        target: str,
+        peer: str,
+        forwarded: Mapping[bytes, bytes] | None,
+        service: str | None = None,
+        route: RouteKey | None = None,
+        caller: str | None = None,
+    ) -> RequestRecord:
         """The record of a request that has just arrived.
 
         `target` is without its query. `forwarded` are the forwarding fields of a trusted peer, None for any other: their
-        X-Request-ID is kept if it is plain, else the request gets a new id.
+        X-Request-ID is kept if it is plain, else the request gets a new id. The last three are given where they are known.
         """
         given = None if forwarded is None else forwarded.get(b"x-request-id")
         if given is not None and _REQUEST_ID.fullmatch(given):
@@ -121,7 +130,10 @@ class RequestLog:
         else:
             self._count = number = self._count + 1
             request_id = f"{self._start}-{number:x}"
-        return RequestRecord(method, target, 0, 0.0, peer, request_id, started=time.perf_counter())
+        started = time.perf_counter()
+        return RequestRecord(
+            method, target, 0, 0.0, peer, request_id, service, started=started, route=route, caller=caller
+        )
 
     def refused(self, peer: str, status: int, error: str, detail: str | None) -> str:
         """Record bytes that never became a request, and return the id of their response."""

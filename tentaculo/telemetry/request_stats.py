@@ -259,7 +259,10 @@ class RequestStats:
             self._idle.set()
             self._idle = None
         key = (record.route, record.status // 100)
-        total = self._totals[key] if key in self._totals else self._begin(*key)
+        try:
+            total = self._totals[key]
+        except KeyError:
+            total = self._begin(*key)
         total.requests += 1
         if record.head_seconds and self._is_stream(record):
             self._count_stream(record, total)

@@ -139,3 +139,23 @@ class BoundConnections:
             endpoint, connection = self._kept.popitem()
             endpoint.pool.bound.discard(connection)
             connection.abort()
+
+
+def acquire_known(
+    bound: object,
+    sticky: StickySessions | None,
+    lines: Iterable[tuple[bytes, bytes, bytes]],
+    balancer: LoadBalancer,
+    tried: Sequence[EndpointState],
+) -> tuple[Lease | None, bool]:
+    """A place at the endpoint that the client has a connection in `bound` with, or a session of `sticky`.
+
+    None where there is none; then with whether the session stays where it is, since only room is missing there. `lines` are
+    the fields of the request, as in `StickySessions.endpoint_in`; `tried` are the endpoints of its earlier attempts.
+    """
+    lease = bound.acquire(balancer) if type(bound) is BoundConnections and not tried else None
+    wanted = sticky.endpoint_in(lines) if lease is None and sticky is not None else None
+    if wanted is None:
+        return lease, False
+    lease = balancer.acquire_sticky(wanted, tried)
+    return lease, lease is None and balancer.lacks_room_at(wanted, tried)

@@ -133,7 +133,7 @@ class ConcurrencyLimit:
 class RouteDeadline:
     """How long the responses of one route usually take, and from when on one is late."""
 
-    __slots__ = ("_is_set", "_samples", "_windows", "limit", "next_sample", "seconds", "usual")
+    __slots__ = ("_is_set", "_samples", "_windows", "known_seconds", "limit", "next_sample", "seconds", "usual")
 
     def __init__(self, limit: ConcurrencyLimit, slow: float | None = None) -> None:
         """`limit` is that of the service; `slow` is the deadline in seconds, None for one that is learned."""
@@ -143,6 +143,8 @@ class RouteDeadline:
         """The median of the 95th percentiles of the last samples, in seconds; 0 until one is known."""
         self.seconds = slow or math.inf
         """Seconds after which a response is late."""
+        self.known_seconds = slow or 0.0
+        """The same; 0 until it is known."""
         self._samples: list[float] = []
         self._windows: deque[float] = deque(maxlen=_WINDOWS)
         self.next_sample = 0.0
@@ -171,7 +173,7 @@ class RouteDeadline:
     def _set(self, usual: float) -> None:
         self.usual = usual
         if not self._is_set:
-            self.seconds = max(_TIMES * usual, usual + _MARGIN)
+            self.seconds = self.known_seconds = max(_TIMES * usual, usual + _MARGIN)
 
 
 class LearnedLimit(ConcurrencyLimit):
@@ -265,14 +267,13 @@ class LearnedLimit(ConcurrencyLimit):
 
     def note_end(self, request: Hashable, route: RouteDeadline, now: float, outcome: Outcome, own: float = 0.0) -> None:
         """Learn from a response that has come `now`, or from a request that ended without one."""
-        if request in self._pending:
-            began = self._pending[request]
-            del self._pending[request]
+        try:
+            began = self._pending.pop(request)
             self.in_flight -= 1
-        elif request in self._overdue:
+        except KeyError:
+            if request not in self._overdue:
+                return
             began = self._overdue.pop(request)
-        else:
-            return
         if began < self._since:
             return
         seconds = now - began - own
@@ -295,8 +296,7 @@ class LearnedLimit(ConcurrencyLimit):
                 self._near += 1
                 if seconds > route.seconds:
                     self._late += 1
-        if route.seconds < math.inf:
-            self._allowed += route.seconds
+        self._allowed += route.known_seconds
         if now >= route.next_sample and (self.limit == math.inf or self.in_flight <= max(FLOOR, self.limit / 2)):
             route.learn(seconds, now)
         if now >= self._round_end:

@@ -75,7 +75,6 @@ class UpstreamConnection(TurnReader):
         "_timed_out",
         "_unread_events",
         "_written",
-        "_written_before",
         "address",
         "error",
         "has_ended",
@@ -119,8 +118,8 @@ class UpstreamConnection(TurnReader):
         self.uses = 0
         self.has_ended = False
         """Whether the upstream has closed its sending half."""
-        self._written = self._written_before = 0
-        """Bytes written, and those of them before this exchange."""
+        self._written = 0
+        """Bytes written by all exchanges."""
         self.on_progress: Callable[[], None] | None = None
         """Called each time more of the response has arrived or the exchange has failed."""
         self._state = _State.IDLE
@@ -152,11 +151,11 @@ class UpstreamConnection(TurnReader):
             )
         self._state = _BUSY
         self.waited = 0.0
-        self.response.again(method)
-        self._written_before = self._written
+        size = len(data)
+        self.response.again(method, size)
         self.uses += 1
         self.on_progress = on_progress
-        self._written += len(data)
+        self._written += size
         transport.write(data)
         self.is_request_whole = seconds is not None
         if seconds is not None:
@@ -171,6 +170,7 @@ class UpstreamConnection(TurnReader):
         """Send bytes. After a loss they are dropped; `error` says why."""
         if self.transport is not None:
             self._written += len(data)
+            self.response.request_size += len(data)
             self.transport.write(data)
 
     async def drain(self) -> None:
@@ -329,8 +329,6 @@ class UpstreamConnection(TurnReader):
                 self.abort()
             return
         response = self.response
-        if response.head is None:
-            response.request_size = self._written - self._written_before
         try:
             pieces = response.feed(data)
         except HeadTooLargeError as error:
@@ -398,7 +396,7 @@ class UpstreamConnection(TurnReader):
             # Its close acknowledges what had arrived by then, and what came later was reset. A reset alone says less:
             # the upstream may have read what it did not acknowledge yet.
             count = accepted(transport) if transport is not None and self.has_ended else None
-            untaken = count is not None and count <= self._written_before
+            untaken = count is not None and count <= self._written - response.request_size
             self.fail(UpstreamError(Failure.CONNECTION_LOST, words, untouched=True, untaken=untaken))
             return
         try:

@@ -14,6 +14,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
+import msgspec
+
 from tentaculo.model.health import BreakerState, Endpoint, Outcome
 from tentaculo.net.tcp import time_limit
 from tentaculo.upstream.circuit_breaker import CircuitBreaker
@@ -116,27 +118,27 @@ class EndpointState:
         return self.latency(moment) / self.weight
 
 
-class Lease:
+class Lease(msgspec.Struct, eq=False):
     """One request's place at an endpoint. `release` it once, in any case."""
 
-    __slots__ = ("_is_counted", "_ticket", "balancer", "endpoint")
+    balancer: LoadBalancer
+    endpoint: EndpointState
+    ticket: int
+    """What the circuit breaker gave for this request."""
+    is_counted: bool = True
+    """Whether it takes room at the endpoint."""
 
-    def __init__(self, balancer: LoadBalancer, endpoint: EndpointState, ticket: int) -> None:
-        """`ticket` is what the circuit breaker gave for this request."""
-        self.endpoint = endpoint
-        self.balancer = balancer
-        self._ticket = ticket
-        self._is_counted = True
+    def __post_init__(self) -> None:
         # Counted before anything is waited for: until then the next request would be let through as well.
-        endpoint.in_flight += 1
+        self.endpoint.in_flight += 1
 
     def __repr__(self) -> str:
         return f"<Lease of {self.endpoint!r}>"
 
     def stop_counting(self) -> None:
         """Make room for another request while this one, a tunnel, continues. The second call does nothing."""
-        if self._is_counted:
-            self._is_counted = False
+        if self.is_counted:
+            self.is_counted = False
             self.endpoint.in_flight -= 1
             if self.balancer.waiting:
                 self.balancer.wake_next()
@@ -147,8 +149,8 @@ class Lease:
         `reason` says in words why it failed.
         """
         endpoint = self.endpoint
-        if self._is_counted:
-            self._is_counted = False
+        if self.is_counted:
+            self.is_counted = False
             endpoint.in_flight -= 1
             if self.balancer.waiting:
                 self.balancer.wake_next()
@@ -162,7 +164,7 @@ class Lease:
         if outcome is _SUCCESS and not breaker.is_watchful:
             breaker.succeeded += 1  # `record`, without a call
         else:
-            breaker.record(self._ticket, outcome, reason)
+            breaker.record(self.ticket, outcome, reason)
 
 
 class LoadBalancer:

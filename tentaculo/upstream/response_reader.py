@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import msgspec
 
 from tentaculo.net.header_fields import ResponseHeaders
 from tentaculo.net.http1 import (
@@ -29,7 +29,7 @@ MOST, LONGEST = 64, 2048
 """Heads that are remembered, and bytes of each; when there are more, all are forgotten."""
 
 
-class CachedHead(NamedTuple):
+class CachedHead(msgspec.Struct, frozen=True, eq=False):
     """A final head as it was read: the same bytes in response to the same method mean the same again."""
 
     method: str
@@ -88,6 +88,7 @@ class ResponseReader:
         "_framing",
         "_heads",
         "_interim_size",
+        "_is_plain",
         "_left",
         "_max_head",
         "_method",
@@ -107,29 +108,38 @@ class ResponseReader:
         """`method` is the request's; `max_head` bounds each head in bytes; `heads` are those known of this upstream."""
         self._max_head = max_head
         self._heads = heads
-        self.interim: list[Head] = []
-        """1xx heads that have arrived; the reader of them takes them out."""
-        self.trailers: list[tuple[bytes, bytes]] = []
-        """The trailer fields of a chunked body that is whole, each as (whole line, name)."""
+        self._is_plain = False
         self.again(method)
 
-    def again(self, method: str) -> None:
-        """Begin with the response to another request on the same connection, once the last one is whole."""
+    def again(self, method: str, size: int = 0) -> None:
+        """Begin with the response to another request on the same connection, once the last one is whole.
+
+        `size` is how many bytes of the request have been sent.
+        """
         self._method = method
-        self._partial = b""
-        self._framing = Framing.NONE
-        self._interim_size = 0  # of all of them, also of those that have been taken out
-        self.request_size = 0
+        self.request_size = size
         """Bytes of the request that have been sent so far."""
-        self._left = 0
-        self._chunked: ChunkedReader | None = None
         self.head: Head | None = None
         self.fields: ResponseHeaders | None = None
         self.is_whole = False
         self.leaves_connection = False
         """Whether the connection can take another request after this response, once it is whole (RFC 9112 section 9.3)."""
-        if self.interim or self.trailers:
-            self.interim, self.trailers = [], []
+        if not self._is_plain:
+            self._begin_plain()
+
+    def _begin_plain(self) -> None:
+        """Forget what only a response leaves that did not come in one read, with a head that is known."""
+        self._is_plain = True
+        """Whether nothing of what follows differs from this."""
+        self._partial = b""
+        self._framing = Framing.NONE
+        self._interim_size = 0  # of all of them, also of those that have been taken out
+        self._left = 0
+        self._chunked: ChunkedReader | None = None
+        self.interim: list[Head] = []
+        """1xx heads that have arrived; the reader of them takes them out."""
+        self.trailers: list[tuple[bytes, bytes]] = []
+        """The trailer fields of a chunked body that is whole, each as (whole line, name)."""
         self.steps = 0
         """Steps that the last `feed` took in a chunked body."""
         self.beyond = b""
@@ -159,21 +169,23 @@ class ResponseReader:
         """Read `data`; returns the pieces of the body in it. Raises `Http1Error`; nothing more can be read then."""
         if self.head is None:
             known = None
-            if not self._partial:
+            if self._is_plain:
                 known = self._heads.last
                 if known is None or known.method != self._method or not data.startswith(known.raw):
                     known = self._heads.find(self._method, data)
             if known is None:
+                self._is_plain = False
                 rest = self._read_heads(self._partial + data)
                 if rest is None:
                     return []
                 data = rest
             elif known.size == len(data):
                 # The whole response at once.
-                self.head, self.fields, self._framing, self.is_whole = known.head, known.fields, known.framing, True
+                self.head, self.fields, self.is_whole = known.head, known.fields, True
                 self.leaves_connection = known.leaves_connection
                 return [data[known.body_at :]]
             else:
+                self._is_plain = False
                 self._begin_body(known)
                 data = data[known.body_at :]
         if self.is_whole:
@@ -221,7 +233,8 @@ class ResponseReader:
         return known
 
     def _begin_body(self, known: CachedHead) -> None:
-        _, _, self.head, self.fields, self._framing, self._left, _, _, self.leaves_connection = known
+        self.head, self.fields, self.leaves_connection = known.head, known.fields, known.leaves_connection
+        self._framing, self._left = known.framing, known.length
         if self._framing is Framing.NONE:
             self.is_whole = True
         elif self._framing is Framing.CHUNKED:
@@ -249,6 +262,7 @@ class ResponseReader:
         return payload
 
     def _keep_beyond(self, data: bytes) -> None:
+        self._is_plain = False
         beyond = self.beyond + data
         self.beyond = beyond if self.is_switching else beyond[:MAX_BEYOND]
         if beyond:

@@ -179,12 +179,10 @@ def _plan() -> CompiledRoute:
 def _writer(choice: int) -> ResponseHeadBuilder:
     writer = ResponseHeadBuilder(
         _plan(),
-        METHODS[choice % 4],
-        choice >> 2 & 1,
+        (_plan().identity, METHODS[choice % 4], choice >> 2 & 1, bool(choice & 16)),
         keep_alive=bool(choice & 8),
         added=b"X-Request-ID: id\r\n",
         via=b"gateway",
-        replace_cors=bool(choice & 16),
         view=lambda: ClientView("http", "outer", "outer", "/o" if choice & 32 else ""),
     )
     writer.upstream = _plan().service.upstreams[0]
@@ -227,9 +225,10 @@ def target(data: bytes) -> None:
     choice, data = _split(data)
     raw, method = data.decode("utf-8", "surrogateescape"), METHODS[choice % 4]
     try:
-        path, query, authority = parse_target(method, raw)
+        found = parse_target(method, raw)
     except Problem:
         return
+    path, query, authority = found.path, found.query, found.authority
     assert path == "*" or path.startswith("/")
     assert query[:1] in ("", "?")
     assert "#" not in path + query

@@ -50,14 +50,13 @@ class Case:
     ) -> None:
         self.head = parse_head(start + b"\r\n" + b"".join(line + b"\r\n" for line in lines) + b"\r\n")
         self.fields = ResponseHeaders(self.head.fields)
+        plan = make_plan(route, **(service or {}))
         self.writer = ResponseHeadBuilder(
-            make_plan(route, **(service or {})),
-            method,
-            minor,
+            plan,
+            (plan.identity, method, minor, replace_cors),
             keep_alive=keep_alive,
             added=added,
             via=b"gate",
-            replace_cors=replace_cors,
             view=lambda: view,
         )
         self.writer.upstream = upstream
@@ -148,12 +147,10 @@ class TestSameFieldsAgain:
             added = b"X-Request-ID: %d\r\n" % request_id
             writer = ResponseHeadBuilder(
                 case.writer._plan,
-                "GET",
-                minor,
+                (case.writer._plan.identity, "GET", minor, cors),
                 keep_alive=keep_alive,
                 added=added,
                 via=b"gw",
-                replace_cors=cors,
                 view=lambda: ClientView("http", "h", "h"),
             )
             block, _ = writer.final(case.head, case.fields)
@@ -173,12 +170,10 @@ class TestSameFieldsAgain:
             view = ClientView("http", host, host)
             writer = ResponseHeadBuilder(
                 case.writer._plan,
-                "GET",
-                1,
+                (case.writer._plan.identity, "GET", 1, False),
                 keep_alive=True,
                 added=b"",
                 via=b"gw",
-                replace_cors=False,
                 view=partial(ClientView, *view),
             )
             (location,) = [line for line in split(writer.final(case.head, case.fields)[0]) if b"Location" in line]

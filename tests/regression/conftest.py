@@ -36,9 +36,10 @@ class Upstream(asyncio.Protocol):
 class Client(asyncio.Protocol):
     """One keep-alive connection to a gateway, one request at a time."""
 
-    def __init__(self, token: bytes, targets: int) -> None:
-        rest = b" HTTP/1.1\r\n" + HEADERS + token + b"\r\n"
-        self._requests = [b"GET /web/k%d" % number + rest for number in range(targets)]
+    def __init__(self, token: bytes, targets: int, body: bytes) -> None:
+        method, length = (b"POST", b"Content-Length: %d\r\n" % len(body)) if body else (b"GET", b"")
+        rest = b" HTTP/1.1\r\n" + HEADERS + token + length + b"\r\n" + body
+        self._requests = [method + b" /web/k%d" % number + rest for number in range(targets)]
         self._data = b""
         self._answered: asyncio.Future[None] | None = None
 
@@ -72,10 +73,13 @@ async def upstream_port() -> AsyncIterator[int]:
 
 
 @asynccontextmanager
-async def dialled(port: int, token: bytes, targets: int = 1) -> AsyncIterator[Client]:
-    """A client whose connections, and the gateway's to the upstream, stand and are warm. It asks for `targets` in turn."""
+async def dialled(port: int, token: bytes, targets: int = 1, body: bytes = b"") -> AsyncIterator[Client]:
+    """A client whose connections, and the gateway's to the upstream, stand and are warm. It asks for `targets` in turn.
+
+    With a `body` it sends POST requests. It ends as a head does.
+    """
     loop = asyncio.get_running_loop()
-    transport, client = await loop.create_connection(lambda: Client(token, targets), "127.0.0.1", port)
+    transport, client = await loop.create_connection(lambda: Client(token, targets, body), "127.0.0.1", port)
     try:
         await client.ask(200)
         yield client

@@ -39,6 +39,8 @@ MOST_TASKS = 0.05  # 0
 MOST_CALLS = 67.0  # 63.6: three are the concurrency limit's
 MOST_CALLS_ELSEWHERE = 90.0  # 87.4: three are the scopes of the caller's
 """Where each request has another target than the last, and the same fields."""
+MOST_INSTRUCTIONS = {"GET": 2_060.0, "GET, another target": 2_880.0, "POST": 2_360.0}  # 1,999, 2,803 and 2,295
+"""Instructions of CPython in the gateway's own functions: calls say nothing of what a function does."""
 MOST_INGEST_CALLS = 128.0  # 120.4
 """For an event in a request of its own, on the event loop."""
 MOST_BATCH_CALLS = 35.0  # 32.6
@@ -164,6 +166,36 @@ async def test_calls(upstream_port: int, start: Start, targets: int, most: float
     each = {name: round(calls / TIMES, 1) for name, calls in counted.most_common(12)}
     assert total <= most, grown("calls", total, most, each)
     assert any(name.startswith("tentaculo/proxy/") for name in counted), "the profile saw nothing of the proxy"
+
+
+@pytest.mark.parametrize(
+    ("way", "targets", "body"),
+    [("GET", 1, b""), ("GET, another target", 50, b""), ("POST", 1, b"x" * 4092 + b"\r\n\r\n")],
+)
+async def test_instructions(upstream_port: int, start: Start, way: str, targets: int, body: bytes) -> None:
+    """What the interpreter executes for a request, which is what most of its processor time is spent with."""
+    live = await start({"web": {"url": f"http://127.0.0.1:{upstream_port}", "routes": [{"prefix": "/web"}]}})
+    counted: Counter[str] = Counter()
+
+    def trace(frame: FrameType, event: str, _argument: object) -> Any:
+        place = frame.f_code.co_filename.rfind("/tentaculo/")
+        if place < 0:
+            return None
+        frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        if event == "opcode":
+            counted[frame.f_code.co_qualname] += 1
+        return trace
+
+    async with dialled(live.port, live.auth, targets, body) as client:
+        sys.settrace(trace)
+        try:
+            await client.ask(TIMES)
+        finally:
+            sys.settrace(None)
+    total = counted.total() / TIMES
+    each = {name: round(count / TIMES, 1) for name, count in counted.most_common(12)}
+    assert total <= MOST_INSTRUCTIONS[way], grown("instructions", total, MOST_INSTRUCTIONS[way], each)
+    assert "Exchange.advance" in counted, "the trace saw nothing of the proxy"
 
 
 def _serve_large(listener: socket.socket, body: bytes) -> None:
