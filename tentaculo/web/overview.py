@@ -45,6 +45,8 @@ class Past:
     rates: Mapping[str, RecentRates] = field(default_factory=dict)
     usual: Mapping[str, UsualRates] = field(default_factory=dict)
     warnings: Sequence[EarlyWarning] = ()
+    public: Timeline | None = None
+    """What everybody may see of `timeline`; None until a page needed it."""
     _curves: dict[str, tuple[Axis, str]] = field(default_factory=dict, repr=False)
 
     def usual_p95(self, service: str) -> float | None:
@@ -87,9 +89,9 @@ class Fleet:
     t: Language = field(default_factory=lambda: language("en"))
     """Of the page's texts."""
 
-    def add(self, past: Past, timeline: Timeline) -> None:
-        """Add what the database said, of the timeline only what may be shown."""
-        self.past, self.timeline = past, timeline
+    def add(self, past: Past) -> None:
+        """Add what the database said, of its timeline only what may be shown."""
+        self.past, self.timeline = past, past.public if self.is_public else past.timeline
 
     @cached_property
     def axis(self) -> Axis:

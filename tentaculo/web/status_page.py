@@ -160,8 +160,9 @@ class StatusPage:
         )
         await _leave()
         if (past := await self._past_of(fleet)) is not None:
-            shown = await public_timeline(past.timeline, self._slices) if fleet.is_public else past.timeline
-            fleet.add(past, shown)
+            if fleet.is_public and past.public is None:
+                past.public = await public_timeline(past.timeline, self._slices)
+            fleet.add(past)
         incident = fleet.worst_incident
         await _leave()
         listing = overview.list_services(fleet)

@@ -711,22 +711,32 @@ async def test_a_reload_that_was_refused_is_shown_with_its_faults_after_sign_in_
     assert "token &lt;ci&gt;" in text
 
 
+async def calls_of_a_page(state: State) -> int:
+    """The calls of our own functions that a page takes whose past is read and whose templates are loaded."""
+    found = []
+    async with running(state) as gateway:
+        for _ in range(4):
+            state.clock += 2
+            with counting_calls() as calls:
+                await page(gateway)
+            found.append(calls.own)
+    return min(found)
+
+
 async def test_a_further_service_costs_few_calls() -> None:
     """Each fact is computed once for a page, however many of its parts say it."""
-
-    async def calls_of(services: int) -> int:
-        found = []
-        async with running(State(services=tuple(view(f"s{number}", 8001) for number in range(services)))) as gateway:
-            for _ in range(4):
-                gateway.state.clock += 2
-                with counting_calls() as calls:
-                    await page(gateway)
-                found.append(calls.own)
-        # Templates are loaded and the past is read for the first one.
-        return min(found)
-
-    few, more = await calls_of(1), await calls_of(11)
+    few, more = [
+        await calls_of_a_page(State(services=tuple(view(f"s{number}", 8001) for number in range(services))))
+        for services in (1, 11)
+    ]
     assert (more - few) / 10 <= 36
+
+
+async def test_what_everybody_may_see_of_the_past_is_made_once() -> None:
+    """Not for each rendering: a service that flaps has thousands of changes."""
+    changes = [change("madre", (Health.UP, Health.DOWN)[minute % 2], minute) for minute in range(170, 0, -1)]
+    few, more = [await calls_of_a_page(State(services=(view("madre"),), changes=known)) for known in ([], changes)]
+    assert more - few < len(changes) * 3
 
 
 def test_a_curve_is_drawn_again_only_when_the_axis_has_moved() -> None:
