@@ -81,8 +81,9 @@ class NativeRoute(web.AbstractRouteDef):
         *,
         reads_body: bool = False,
     ) -> None:
-        """A route for GET serves HEAD too. `describe` is None for what is not in the OpenAPI document. `reads_body` says that the handler calls `read_body`, which sends `100
-        Continue` itself, so that a refused request does not upload its body first."""
+        """A route for GET serves HEAD too. `describe` returns what the OpenAPI document says, and is None where that has
+        nothing. `reads_body` says that the handler calls `read_body`, which sends `100 Continue` itself, so that a refused
+        request does not upload its body first."""
         self.method = method
         self.path = path
         self.handler = handler
@@ -94,11 +95,13 @@ class NativeRoute(web.AbstractRouteDef):
         return f"<NativeRoute {self.method} {self.path}>"
 
     def register(self, router: web.UrlDispatcher) -> list[web.AbstractRoute]:
-        """Add it to an application."""
+        """Add it to an application. Raises ValueError where the path has a route for the method already."""
         # The library of the WebSocket responds to nothing else.
         with_head = self.method == hdrs.METH_GET and not self.access.checks_origin
         methods = (hdrs.METH_HEAD, self.method) if with_head else (self.method,)
         resource = router.add_resource(self.path)
+        if any(known.method == self.method for known in resource):
+            raise ValueError(f"{self} is there twice")
         routes = [_Registered(self, method, resource, self._expect_handler) for method in methods]
         for route in routes:
             resource.register_route(route)
@@ -152,7 +155,8 @@ class NativeRoutes:
                 raise ValueError(f"{route} has another access than other methods of its path")
             handler = _buffered_of(route)
             if handler is not None or route.path not in entries:
-                entries[route.path] = _entry(route.access, auth, handler)
+                is_open, needs = auth.opens(route.access), route.access.needs
+                entries[route.path] = NativeEntry(not is_open, needs, route.access.checks_origin, buffered=handler)
         names = names or {}
         for path, known in ((SERVICE_PAGE, names.values()), (SERVICE_HISTORY, names.keys())):
             if (entry := entries.pop(path, None)) is not None:
@@ -176,10 +180,6 @@ class NativeRoutes:
             if pattern.fullmatch(path):
                 return found
         raise Problem(Failure.NOT_FOUND)
-
-
-def _entry(access: Access, auth: AuthSettings, handler: BufferedHandler | None) -> NativeEntry:
-    return NativeEntry(not auth.opens(access), access.needs, access.checks_origin, buffered=handler)
 
 
 class NativeHandler:

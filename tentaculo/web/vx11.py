@@ -183,18 +183,15 @@ def routes(
     async def health(request: web.Request) -> web.Response:
         return json_response(health_shape())
 
+    def status(entries: Sequence[_Entry]) -> dict[str, Any]:
+        return status_shape(entries, port(), now())
+
     def breakers(entries: Sequence[_Entry]) -> dict[str, Any]:
         return {"status": "ok", "breakers": {entry.name: entry.body for entry in entries}, "timestamp": now()}
 
     return [
         NativeRoute("GET", "/health", health, access.EVERYBODY, None),
-        NativeRoute(
-            "GET",
-            "/vx11/status",
-            shared(module, lambda entries: status_shape(entries, port(), now())),
-            access.EVERYBODY,
-            None,
-        ),
+        NativeRoute("GET", "/vx11/status", shared(module, status), access.EVERYBODY, None),
         NativeRoute("GET", "/vx11/overview", shared(module_in_full, overview_shape), access.STATUS, None),
         NativeRoute("GET", "/vx11/circuit-breaker/status", shared(breaker_shape, breakers), access.STATUS, None),
     ]

@@ -83,10 +83,17 @@ async def test_what_is_below_the_administration_needs_admin_whatever_it_is(live:
     assert {route.access for route in below} == {access.ADMIN}
 
 
-def test_routes_of_one_path_have_one_access() -> None:
-    async def handle(request: web.Request) -> web.Response:
-        return web.Response()
+async def handle(request: web.Request) -> web.Response:
+    return web.Response()
 
+
+def test_a_route_is_there_once() -> None:
+    route = NativeRoute("GET", "/a", handle, access.STATUS, None)
+    with pytest.raises(ValueError, match="<NativeRoute GET /a> is there twice"):
+        web.Application().add_routes([route, route])
+
+
+def test_routes_of_one_path_have_one_access() -> None:
     app = web.Application()
     app.add_routes(
         [NativeRoute("GET", "/a", handle, access.STATUS, None), NativeRoute("POST", "/a", handle, access.ADMIN, None)]

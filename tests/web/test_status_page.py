@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tentaculo.model.health import DegradedKind, Endpoint, EndpointView, Health, StateChange
-from tentaculo.model.history import DAY, HOUR, MINUTE, Histogram, HistorySummary, Tally, UptimeShare, bucket
+from tentaculo.model.history import DAY, HOUR, MINUTE, Histogram, HistorySummary, Period, Tally, UptimeShare, bucket
 from tentaculo.model.incident import (
     Acknowledgement,
     DeliveryOutcome,
@@ -28,7 +28,10 @@ from tentaculo.model.incident import (
 from tentaculo.model.page import ServedConfiguration
 from tentaculo.model.reason import Reason
 from tentaculo.model.service_rates import RecentRates, UsualRates, recent_end
+from tentaculo.model.timeline import Timeline
 from tentaculo.tasks import TaskGroup
+from tentaculo.web.overview import Past
+from tentaculo.web.timeline import Axis, curve, p95_points
 from tentaculo.web.viewer import Viewer
 from tentaculo.web.wording import MOST_CHOICES
 from tests.support.calls import counting_calls
@@ -724,3 +727,18 @@ async def test_a_further_service_costs_few_calls() -> None:
 
     few, more = await calls_of(1), await calls_of(11)
     assert (more - few) / 10 <= 36
+
+
+def test_a_curve_is_drawn_again_only_when_the_axis_has_moved() -> None:
+    until = int(NOW.timestamp()) // MINUTE * MINUTE
+    periods = tuple(
+        Period("madre", MINUTE, until - back * MINUTE, Tally(), Tally(1, 0, Histogram({bucket(0.01 * back): 1})))
+        for back in range(9, 0, -1)
+    )
+    past, axis = Past(Timeline(periods={"madre": periods})), Axis(until - 600, until)
+    first = past.curve("madre", axis, MINUTE)
+    assert first == curve(axis, MINUTE, p95_points(periods), None)
+    assert past.curve("madre", Axis(until - 600, until), MINUTE) is first
+    moved = Axis(until - 590, until + 10)
+    assert past.curve("madre", moved, MINUTE) == curve(moved, MINUTE, p95_points(periods), None) != first
+    assert past.curve("switch", axis, MINUTE) == ""
