@@ -119,7 +119,6 @@ def routes(
             buffered(Ingest(pipeline, limits, tasks)),
             access.EVENTS_WRITE,
             partial(_describe, "/events/ingest", limits),
-            reads_body=True,
         ),
         NativeRoute("GET", "/events", history.handle, access.EVENTS_READ, partial(_describe, "/events", limits)),
         NativeRoute(

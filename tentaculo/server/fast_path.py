@@ -335,7 +335,8 @@ class FastPathConnection(RequestReceiver):
 
     def count_bytes(self, size: int) -> None:
         """Count `size` bytes in place of what is counted, but no more than `MOST_COUNTED`."""
-        size = min(size, MOST_COUNTED)
+        if size > MOST_COUNTED:
+            size = MOST_COUNTED
         self.memory.held += size - self.counted
         self.counted = size
 

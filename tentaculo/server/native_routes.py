@@ -9,7 +9,7 @@ import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import msgspec
 from aiohttp import hdrs, web
@@ -78,18 +78,14 @@ class NativeRoute(web.AbstractRouteDef):
         handler: Callable[[web.Request], Awaitable[web.StreamResponse]],
         access: Access,
         describe: Callable[[], Operation] | None,
-        *,
-        reads_body: bool = False,
     ) -> None:
         """A route for GET serves HEAD too. `describe` returns what the OpenAPI document says, and is None where that has
-        nothing. `reads_body` says that the handler calls `read_body`, which sends `100 Continue` itself, so that a refused
-        request does not upload its body first."""
+        nothing. A handler that needs the body calls `read_body`."""
         self.method = method
         self.path = path
         self.handler = handler
         self.access = access
         self.describe = describe
-        self._expect_handler = expect_later if reads_body else None
 
     def __repr__(self) -> str:
         return f"<NativeRoute {self.method} {self.path}>"
@@ -102,7 +98,7 @@ class NativeRoute(web.AbstractRouteDef):
         resource = router.add_resource(self.path)
         if any(known.method == self.method for known in resource):
             raise ValueError(f"{self} is there twice")
-        routes = [_Registered(self, method, resource, self._expect_handler) for method in methods]
+        routes = [_Registered(self, method, resource) for method in methods]
         for route in routes:
             resource.register_route(route)
         return [*routes]
@@ -111,8 +107,8 @@ class NativeRoute(web.AbstractRouteDef):
 class _Registered(web.ResourceRoute):
     """A native route in an application."""
 
-    def __init__(self, native: NativeRoute, method: str, resource: web.Resource, expect_handler: Any) -> None:
-        super().__init__(method, native.handler, resource, expect_handler=expect_handler)
+    def __init__(self, native: NativeRoute, method: str, resource: web.Resource) -> None:
+        super().__init__(method, native.handler, resource, expect_handler=expect_later)
         self.native = native
 
 
@@ -213,10 +209,7 @@ class NativeHandler:
 
 
 def buffered(handler: BufferedHandler) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-    """What serves the POST requests of a route by `handler`, without a task where they have arrived whole.
-
-    The route must have `reads_body`.
-    """
+    """What serves the POST requests of a route by `handler`, without a task where they have arrived whole."""
     return _TaskHandler(handler).handle
 
 

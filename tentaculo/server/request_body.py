@@ -27,9 +27,10 @@ _JSON = ("application/json",)
 
 
 async def expect_later(request: web.Request) -> None:
-    """The `expect_handler` of a route whose handler calls `read_body`.
+    """The `expect_handler` of every native route, which does nothing.
 
-    `read_body` sends `100 Continue` itself, so that a refused request does not upload its body first.
+    `read_body` sends `100 Continue` itself, so that a refused request does not upload its body first. Another expectation
+    has no effect (RFC 9110 section 10.1.1).
     """
 
 
@@ -41,7 +42,7 @@ def check_coding(coding: str | None) -> None:
 
 
 async def read_body(request: web.Request, limit: int, *, array_limit: int | None = None) -> bytes:
-    """The whole body, at most `limit` bytes. The route must have `expect_later` as its `expect_handler`.
+    """The whole body, at most `limit` bytes.
 
     A body that begins with `[` may have `array_limit` bytes, where that is given. Raises `Problem`: 413 as soon as the
     body is known to be larger, 408 when it takes longer than `READ_SECONDS`, 400 when its framing is broken, 503 when the

@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, TypeVar
+
+import msgspec
 
 from tentaculo.config.routes import RouteSettings
 from tentaculo.config.schema import Config
@@ -79,7 +81,7 @@ class PathTable(Generic[T]):
         return self._found.get("/")
 
 
-class Match(NamedTuple):
+class Match(msgspec.Struct, frozen=True, eq=False):
     """A proxied route that takes a path."""
 
     service: str
@@ -137,7 +139,7 @@ class _HostRoutes:
         """The routes to endpoints that have open and guarded ones, as a server reads paths that reads them loosely."""
 
 
-class _Zone(NamedTuple):
+class _Zone(msgspec.Struct, frozen=True, eq=False):
     """Which routes the requests for a host name may reach."""
 
     is_own: bool

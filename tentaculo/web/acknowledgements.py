@@ -61,11 +61,7 @@ def routes(books: TakesAcknowledgements, tasks: TaskGroup, audit: Audit = no_aud
         made = await tasks.finish(add(), "acknowledgement", expected=Problem)
         return json_response(acknowledgement_shape(made), 201)
 
-    return [
-        NativeRoute(
-            "POST", "/vx11/incidents/{id}/acknowledgements", acknowledge, access.INCIDENTS, None, reads_body=True
-        )
-    ]
+    return [NativeRoute("POST", "/vx11/incidents/{id}/acknowledgements", acknowledge, access.INCIDENTS, None)]
 
 
 MOST_ID = 2**53

@@ -278,4 +278,4 @@ def routes(
 ) -> list[NativeRoute]:
     """The route `/status/actions`."""
     actions = Actions(books, names, zone, now, tasks, signed_out, audit)
-    return [NativeRoute("POST", "/status/actions", actions.submit, access.PAGE_FORMS, None, reads_body=True)]
+    return [NativeRoute("POST", "/status/actions", actions.submit, access.PAGE_FORMS, None)]

@@ -114,15 +114,15 @@ def listed(
             found += _of_incident(incident, notes, now, t)
             found += _of_mutes(incident, mutes.get(incident.id, ()), now, t)
     # Only the newest are worded: of a thousand services there are thousands.
-    found += [_of_change(change, t) for change in nlargest(MOST, changes_without_incident, key=_moment_of_change)]
+    found += [_of_change(change, t) for change in nlargest(MOST, changes_without_incident, key=_moment)]
     found += [_of_event(event, t) for event in nlargest(MOST, events, key=_moment_of_event)]
-    found.sort(key=lambda entry: entry.at, reverse=True)
+    found.sort(key=_moment, reverse=True)
     anchored = [entry for entry in found if entry.anchor][:MOST_INCIDENTS]
     others = [entry for entry in found if not entry.anchor and entry.at >= since][: MOST - len(anchored)]
-    return sorted([*anchored, *others], key=lambda entry: entry.at, reverse=True)
+    return sorted([*anchored, *others], key=_moment, reverse=True)
 
 
-_moment_of_change = attrgetter("at")
+_moment = attrgetter("at")
 _moment_of_event = attrgetter("received_at")
 
 

@@ -174,7 +174,7 @@ def routes(
     ) -> NativeRoute:
         """`body` is a key of `admin_openapi.BODIES`."""
         describe = partial(_describe_change, id_, summary, path, body, status)
-        return NativeRoute(method, f"{PREFIX}{path}", handler, access.ADMIN, describe, reads_body=body is not None)
+        return NativeRoute(method, f"{PREFIX}{path}", handler, access.ADMIN, describe)
 
     def listed(path: str, noun: str, item: str, place: Callable[[web.Request], Place]) -> list[NativeRoute]:
         title = noun.title().replace(" ", "")

@@ -304,9 +304,9 @@ def routes(
     return [
         NativeRoute("GET", "/vx11/incidents", find, access.INCIDENTS, None),
         NativeRoute("GET", "/vx11/incidents/{id}", get, access.INCIDENTS, None),
-        NativeRoute("POST", "/vx11/incidents/{id}/notes", add_note, access.INCIDENTS, None, reads_body=True),
+        NativeRoute("POST", "/vx11/incidents/{id}/notes", add_note, access.INCIDENTS, None),
         NativeRoute("GET", "/vx11/maintenance", windows, access.INCIDENTS, None),
-        NativeRoute("POST", "/vx11/maintenance", add_window, access.INCIDENTS, None, reads_body=True),
+        NativeRoute("POST", "/vx11/maintenance", add_window, access.INCIDENTS, None),
         NativeRoute("DELETE", "/vx11/maintenance/{id}", end_window, access.INCIDENTS, None),
     ]
 

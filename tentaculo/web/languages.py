@@ -63,10 +63,13 @@ class Language:
 
     def __call__(self, key: str, /, **values: str | int) -> str:
         """The text of `key` with its values. A whole number is written as the language writes it."""
+        text = self._texts[key]  # not by `_form`: a page asks for hundreds of texts
+        if not isinstance(text, str):
+            text = text[0] if values.get("count") == 1 else text[1]
         if not values:
-            return self._form(key, None).format_map(values)
+            return text.format_map(values)
         shown = {name: self.number(one) if isinstance(one, int) else one for name, one in values.items()}
-        return self._form(key, values.get("count")).format_map(shown)
+        return text.format_map(shown)
 
     def html(self, key: str, /, **values: str | int) -> Markup:
         """The same as markup, for a template: values that are markup stay so, others are escaped."""

@@ -93,9 +93,7 @@ def heartbeat_routes(names: Mapping[str, str], beat: Callable[[str, bytes], bool
         return take
 
     return [
-        NativeRoute(
-            "POST", f"/vx11/heartbeat/{name}", handler(service), access.heartbeat(service), None, reads_body=True
-        )
+        NativeRoute("POST", f"/vx11/heartbeat/{name}", handler(service), access.heartbeat(service), None)
         for name, service in names.items()
     ]
 

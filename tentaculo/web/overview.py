@@ -36,14 +36,31 @@ MOST_GROUPS: Final = 50
 SORTS: Final = ("state", "name", "p95", "failed", "up")
 
 
-class Past(NamedTuple):
-    """What the database said for one range."""
+@dataclass(slots=True)
+class Past:
+    """What the database said for one range. The page reads it seldom, and renders often from the same."""
 
-    timeline: Timeline
-    summaries: Mapping[str, HistorySummary]
-    rates: Mapping[str, RecentRates]
-    usual: Mapping[str, UsualRates]
-    warnings: Sequence[EarlyWarning]
+    timeline: Timeline = field(default_factory=Timeline)
+    summaries: Mapping[str, HistorySummary] = field(default_factory=dict)
+    rates: Mapping[str, RecentRates] = field(default_factory=dict)
+    usual: Mapping[str, UsualRates] = field(default_factory=dict)
+    warnings: Sequence[EarlyWarning] = ()
+    public: Timeline | None = None
+    """What everybody may see of `timeline`; None until a page needed it."""
+    _curves: dict[str, tuple[Axis, str]] = field(default_factory=dict, repr=False)
+
+    def usual_p95(self, service: str) -> float | None:
+        """What is usual for the latency that is shown of a service, in seconds."""
+        return usual_p95(self.rates.get(service), self.usual.get(service))
+
+    def curve(self, service: str, axis: Axis, span: int) -> str:
+        """The path of the latencies of a service. To draw it takes many times as long as the rest of a row, so it is drawn
+        again only when the axis has moved."""
+        known = self._curves.get(service)
+        if known is None or known[0] != axis:
+            points = timeline.p95_points(self.timeline.periods.get(service, ()))
+            known = self._curves[service] = axis, timeline.curve(axis, span, points, self.usual_p95(service))
+        return known[1]
 
 
 @dataclass
@@ -58,10 +75,7 @@ class Fleet:
     windows: Sequence[MaintenanceWindow] = ()
     timeline: Timeline | None = None
     """None where the database cannot be read now."""
-    past: Mapping[str, HistorySummary] = field(default_factory=dict)
-    rates: Mapping[str, RecentRates] = field(default_factory=dict)
-    usual: Mapping[str, UsualRates] = field(default_factory=dict)
-    warnings: Sequence[EarlyWarning] = ()
+    past: Past = field(default_factory=Past)
     sort: str = "state"
     wanted: str = ""
     """Part of the names of the services to list; empty lists all."""
@@ -75,10 +89,9 @@ class Fleet:
     t: Language = field(default_factory=lambda: language("en"))
     """Of the page's texts."""
 
-    def add(self, past: Past, timeline: Timeline) -> None:
-        """Add what the database said, of the timeline only what may be shown."""
-        self.timeline, self.past, self.rates = timeline, past.summaries, past.rates
-        self.usual, self.warnings = past.usual, past.warnings
+    def add(self, past: Past) -> None:
+        """Add what the database said, of its timeline only what may be shown."""
+        self.past, self.timeline = past, past.public if self.is_public else past.timeline
 
     @cached_property
     def axis(self) -> Axis:
@@ -265,7 +278,7 @@ def _troubles(views: Iterable[ServiceView]) -> tuple[list[ServiceView], list[Ser
 
 
 def _sort_key(fleet: Fleet, view: ServiceView) -> tuple[float, str]:
-    rates, past = fleet.rates.get(view.name), fleet.past.get(view.name)
+    rates, past = fleet.past.rates.get(view.name), fleet.past.summaries.get(view.name)
     match fleet.sort:
         case "p95":
             value = recent_p95(rates)
@@ -302,7 +315,7 @@ def brief_row(fleet: Fleet, view: ServiceView) -> BriefRow:
         service_path(view.name),
         wording.state(view.state, fleet.t),
         _bars(fleet, view, 0, 6),
-        fleet.t.latency(recent_p95(fleet.rates.get(view.name))),
+        fleet.t.latency(recent_p95(fleet.past.rates.get(view.name))),
     )
 
 
@@ -315,10 +328,8 @@ def row(fleet: Fleet, view: ServiceView) -> Row:
     """`view` in words and shapes."""
     t = fleet.t
     state = wording.state(view.state, t)
-    rates, usual = fleet.rates.get(view.name), fleet.usual.get(view.name)
-    past, found = fleet.past.get(view.name), fleet.timeline
-    periods = found.periods.get(view.name, ()) if found is not None else ()
-    expected = usual_p95(rates, usual)
+    past = fleet.past
+    rates, summary, expected = past.rates.get(view.name), past.summaries.get(view.name), past.usual_p95(view.name)
     share_ok = rates.requests.share_ok if rates is not None else None
     failed = None if share_ok is None else 1 - share_ok
     a_minute = rates.per_minute(rates.requests.ok + rates.requests.failed) if rates is not None else None
@@ -334,13 +345,13 @@ def row(fleet: Fleet, view: ServiceView) -> Row:
         note="" if state.key == "up" and len(view.upstreams) == 1 else _note(view, state, t),
         is_child=view.root is not None and state.is_trouble and fleet.sort == "state",
         bars=_bars(fleet, view, 31, 4),
-        curve=timeline.curve(fleet.axis, fleet.range.span, timeline.p95_points(periods), expected),
+        curve=past.curve(view.name, fleet.axis, fleet.range.span),
         p95=t.latency(recent_p95(rates)),
         usual_p95=t.latency(expected) if expected is not None else "",
         failed=t.failed_share(failed),
         is_failing=bool(failed),
         rate="" if not a_minute else t("overview.per_minute", rate=t.rate(a_minute)),
-        up=t.share(past.quarter.share if past is not None else None),
+        up=t.share(summary.quarter.share if summary is not None else None),
         owner=info.owner,
         runbook=info.runbook,
     )

@@ -57,8 +57,8 @@ def sign_in_routes(show: Handler, submit: Handler, sign_out: Handler) -> list[Na
     """The form that signs in, what becomes of it, and the sign-out."""
     return [
         NativeRoute("GET", "/status/sign-in", show, access.EVERYBODY, None),
-        NativeRoute("POST", "/status/sign-in", submit, access.EVERYBODY, None, reads_body=True),
-        NativeRoute("POST", "/status/sign-out", sign_out, access.EVERYBODY, None, reads_body=True),
+        NativeRoute("POST", "/status/sign-in", submit, access.EVERYBODY, None),
+        NativeRoute("POST", "/status/sign-out", sign_out, access.EVERYBODY, None),
     ]
 
 

@@ -160,8 +160,9 @@ class StatusPage:
         )
         await _leave()
         if (past := await self._past_of(fleet)) is not None:
-            shown = await public_timeline(past.timeline, self._slices) if fleet.is_public else past.timeline
-            fleet.add(past, shown)
+            if fleet.is_public and past.public is None:
+                past.public = await public_timeline(past.timeline, self._slices)
+            fleet.add(past)
         incident = fleet.worst_incident
         await _leave()
         listing = overview.list_services(fleet)
@@ -209,7 +210,7 @@ class StatusPage:
             "more_incidents": max(len([one for one, _ in incidents if one.is_open]) - activity.MOST_INCIDENTS, 0)
             + self._not_listed(),
             "warnings": warning_rows.open_lines(
-                fleet.warnings, {view.name for view in services}, t, fleet.local_now, is_public=fleet.is_public
+                fleet.past.warnings, {view.name for view in services}, t, fleet.local_now, is_public=fleet.is_public
             ),
             "database": self._store_problem(),
             "served": summary.served_row(self._served(), fleet.local_now, t) if viewer.is_signed_in else None,

@@ -49,7 +49,7 @@ def _affected(fleet: Fleet, affected: Sequence[ServiceView]) -> Sentence:
     t = fleet.t
     names = t.listed([view.name for view in affected])
     who = Piece(t("summary.fails_with_it", names=names, count=len(affected)), is_strong=True)
-    rates = [fleet.rates[view.name] for view in affected if view.name in fleet.rates]
+    rates = [fleet.past.rates[view.name] for view in affected if view.name in fleet.past.rates]
     failed = sum(one.requests.failed for one in rates)
     if not failed:
         return t.sentence("summary.affected", who=who)
@@ -60,7 +60,7 @@ def _affected(fleet: Fleet, affected: Sequence[ServiceView]) -> Sentence:
 
 def _calm_lead(fleet: Fleet, key: str) -> Iterator[Sentence]:
     t = fleet.t
-    counts = [fleet.rates[view.name] for view in fleet.services if view.name in fleet.rates]
+    counts = [fleet.past.rates[view.name] for view in fleet.services if view.name in fleet.past.rates]
     total = sum(one.per_minute(one.requests.ok + one.requests.failed) or 0.0 for one in counts)
     up = len([view for view in fleet.services if view.state == "up"])
     if key == "up" and total:

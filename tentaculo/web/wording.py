@@ -236,6 +236,8 @@ def marked(text: str, clock: Callable[[datetime], str]) -> Markup:
 
     Each time of the gateway's own words becomes what `clock` says of it; its title is the exact one in UTC.
     """
+    if ISOLATE not in text and POP not in text and " UTC" not in text:
+        return escape(text)
     found = _FOREIGN.findall(str(escape(text)))
     parts = [(_timed(own, clock) if " UTC" in own else own) + rest for own, rest in found]
     return Markup("".join(parts).replace(ISOLATE, '<bdi lang="">').replace(POP, "</bdi>"))  # noqa: S704

@@ -54,7 +54,7 @@ class Echo:
 @asynccontextmanager
 async def echoing(echo: Echo, *, fast_path: bool | None = None) -> AsyncIterator[NativeServer]:
     app = web.Application()
-    app.add_routes([NativeRoute("POST", "/echo", buffered(echo), access.EVERY_TOKEN, None, reads_body=True)])
+    app.add_routes([NativeRoute("POST", "/echo", buffered(echo), access.EVERY_TOKEN, None)])
     fast = is_fast_path() if fast_path is None else fast_path
     async with serving_application(app, cors=CorsSettings(origins=(ORIGIN,)), fast_path=fast) as served:
         yield served

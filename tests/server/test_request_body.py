@@ -34,17 +34,20 @@ async def port() -> AsyncIterator[int]:
     app = web.Application()
     app.add_routes(
         [
-            NativeRoute("POST", "/raw", raw, access.EVERY_TOKEN, None, reads_body=True),
-            NativeRoute("POST", "/note", note, access.EVERY_TOKEN, None, reads_body=True),
+            NativeRoute("POST", "/raw", raw, access.EVERY_TOKEN, None),
+            NativeRoute("POST", "/note", note, access.EVERY_TOKEN, None),
+            NativeRoute("GET", "/raw", raw, access.EVERY_TOKEN, None),
         ]
     )
     async with serving_application(app, token="t") as server:
         yield server.port
 
 
-async def exchange(port: int, path: str, headers: str, body: bytes = b"", *, accepted: bool = False) -> bytes:
+async def exchange(
+    port: int, path: str, headers: str, body: bytes = b"", *, accepted: bool = False, method: str = "POST"
+) -> bytes:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    head = f"POST {path} HTTP/1.1\r\nHost: h\r\nX-VX11-Token: t\r\nConnection: close\r\n{headers}\r\n"
+    head = f"{method} {path} HTTP/1.1\r\nHost: h\r\nX-VX11-Token: t\r\nConnection: close\r\n{headers}\r\n"
     writer.write(head.encode() + body)
     try:
         # The server keeps a refused connection open for a while to read the rest of the body.
@@ -66,6 +69,13 @@ async def test_a_refused_request_gets_no_100_continue(port: int) -> None:
 async def test_an_accepted_request_gets_one_100_continue(port: int, path: str, body: bytes) -> None:
     response = await exchange(port, path, f"{EXPECT}{JSON}Content-Length: {len(body)}\r\n", body, accepted=True)
     assert response.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize(("method", "body"), [("GET", b""), ("POST", b"x")])
+async def test_an_expectation_that_is_not_known_has_no_effect(port: int, method: str, body: bytes) -> None:
+    headers = f"Expect: a-miracle\r\nContent-Length: {len(body)}\r\n"
+    response = await exchange(port, "/raw", headers, body, accepted=True, method=method)
+    assert response == b"HTTP/1.1 200 OK\r\n"
 
 
 async def test_a_chunked_body_is_refused_when_it_passes_the_limit(port: int) -> None:

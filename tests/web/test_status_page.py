@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tentaculo.model.health import DegradedKind, Endpoint, EndpointView, Health, StateChange
-from tentaculo.model.history import DAY, HOUR, MINUTE, Histogram, HistorySummary, Tally, UptimeShare, bucket
+from tentaculo.model.history import DAY, HOUR, MINUTE, Histogram, HistorySummary, Period, Tally, UptimeShare, bucket
 from tentaculo.model.incident import (
     Acknowledgement,
     DeliveryOutcome,
@@ -28,7 +28,10 @@ from tentaculo.model.incident import (
 from tentaculo.model.page import ServedConfiguration
 from tentaculo.model.reason import Reason
 from tentaculo.model.service_rates import RecentRates, UsualRates, recent_end
+from tentaculo.model.timeline import Timeline
 from tentaculo.tasks import TaskGroup
+from tentaculo.web.overview import Past
+from tentaculo.web.timeline import Axis, curve, p95_points
 from tentaculo.web.viewer import Viewer
 from tentaculo.web.wording import MOST_CHOICES
 from tests.support.calls import counting_calls
@@ -708,19 +711,44 @@ async def test_a_reload_that_was_refused_is_shown_with_its_faults_after_sign_in_
     assert "token &lt;ci&gt;" in text
 
 
+async def calls_of_a_page(state: State) -> int:
+    """The calls of our own functions that a page takes whose past is read and whose templates are loaded."""
+    found = []
+    async with running(state) as gateway:
+        for _ in range(4):
+            state.clock += 2
+            with counting_calls() as calls:
+                await page(gateway)
+            found.append(calls.own)
+    return min(found)
+
+
 async def test_a_further_service_costs_few_calls() -> None:
     """Each fact is computed once for a page, however many of its parts say it."""
-
-    async def calls_of(services: int) -> int:
-        found = []
-        async with running(State(services=tuple(view(f"s{number}", 8001) for number in range(services)))) as gateway:
-            for _ in range(4):
-                gateway.state.clock += 2
-                with counting_calls() as calls:
-                    await page(gateway)
-                found.append(calls.own)
-        # Templates are loaded and the past is read for the first one.
-        return min(found)
-
-    few, more = await calls_of(1), await calls_of(11)
+    few, more = [
+        await calls_of_a_page(State(services=tuple(view(f"s{number}", 8001) for number in range(services))))
+        for services in (1, 11)
+    ]
     assert (more - few) / 10 <= 36
+
+
+async def test_what_everybody_may_see_of_the_past_is_made_once() -> None:
+    """Not for each rendering: a service that flaps has thousands of changes."""
+    changes = [change("madre", (Health.UP, Health.DOWN)[minute % 2], minute) for minute in range(170, 0, -1)]
+    few, more = [await calls_of_a_page(State(services=(view("madre"),), changes=known)) for known in ([], changes)]
+    assert more - few < len(changes) * 3
+
+
+def test_a_curve_is_drawn_again_only_when_the_axis_has_moved() -> None:
+    until = int(NOW.timestamp()) // MINUTE * MINUTE
+    periods = tuple(
+        Period("madre", MINUTE, until - back * MINUTE, Tally(), Tally(1, 0, Histogram({bucket(0.01 * back): 1})))
+        for back in range(9, 0, -1)
+    )
+    past, axis = Past(Timeline(periods={"madre": periods})), Axis(until - 600, until)
+    first = past.curve("madre", axis, MINUTE)
+    assert first == curve(axis, MINUTE, p95_points(periods), None)
+    assert past.curve("madre", Axis(until - 600, until), MINUTE) is first
+    moved = Axis(until - 590, until + 10)
+    assert past.curve("madre", moved, MINUTE) == curve(moved, MINUTE, p95_points(periods), None) != first
+    assert past.curve("switch", axis, MINUTE) == ""
