@@ -81,8 +81,10 @@ def free_ports() -> Iterator[int]:
     raise BenchError("there is no free port below 32000")
 
 
-def first_answer(process: Process, port: int, request: bytes, expected: bytes = b"HTTP/1.1 200") -> float:
-    """Ask until the answer begins as `expected`; the seconds that took.
+def first_answer(
+    process: Process, port: int, request: bytes, expected: bytes | tuple[bytes, ...] = b"HTTP/1.1 200"
+) -> float:
+    """Ask until the answer begins as `expected`, or as one of these; the seconds that took.
 
     Raises `BenchError` for a process that ends or never does.
     """
