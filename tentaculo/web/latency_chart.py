@@ -77,7 +77,9 @@ def _marks(low: float, high: float) -> list[float]:
     """Round latencies within the scale: powers of ten, and where only one fits, also their halves and fifths."""
     powers = [10.0**power for power in range(-7, 5)]
     for factors in ((1,), (1, 5), (1, 2, 5)):
-        found = sorted(power * factor for power in powers for factor in factors if low < power * factor < high)
+        marks = sorted(power * factor for power in powers for factor in factors)
+        # One on the edge would be drawn half outside.
+        found = [mark for mark in marks if 1 < _height(mark, low, high) < HEIGHT - 1]
         if len(found) >= 2:
             return found
     return found

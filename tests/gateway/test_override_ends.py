@@ -37,9 +37,16 @@ def write(folder: Path) -> Path:
     return file
 
 
+def write_tokens(folder: Path, text: str) -> None:
+    """Replace the token file in one step, as an editor does: a look in between would find no token."""
+    new = folder / "tokens.new"
+    new.write_text(text)
+    new.replace(folder / "tokens")
+
+
 BREAKS: dict[str, Callable[[Path], object]] = {
     "a service's token": lambda folder: (folder / "one.token").unlink(),
-    "the tokens": lambda folder: (folder / "tokens").write_text("no token\n"),
+    "the tokens": lambda folder: write_tokens(folder, "no token\n"),
     "the configuration": lambda folder: (folder / "tentaculo.toml").write_text("not = = toml"),
 }
 
@@ -69,7 +76,7 @@ async def test_it_ends_with_broken_files(
             assert (await live.administer("POST", "/services/one/enable", {"for": 1000}))[0] == 200
         assert await status(live, KEPT) == 502
         # A token that was revoked since the last reload stays so.
-        (tmp_path / "tokens").write_text(line(KEPT))
+        write_tokens(tmp_path, line(KEPT))
         await token_watch_found(live, REVOKED)
         BREAKS[broken](tmp_path)
         elapsed.seconds += 1000

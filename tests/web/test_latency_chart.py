@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tentaculo.model.history import HOUR, MINUTE, Histogram, Period, Tally, bucket
@@ -54,6 +54,7 @@ def test_nothing_known_draws_nothing() -> None:
     assert latency_chart(AXIS, MINUTE, [], ENGLISH) == empty
 
 
+@example([(0, 11.0), (1, 1083.0)])  # 10 s lay on the edge
 @given(st.lists(st.tuples(st.integers(-5, 200), st.floats(1e-7, 1e4)), max_size=40))
 def test_nothing_is_drawn_outside_the_canvas(found: list[tuple[int, float]]) -> None:
     chart = latency_chart(AXIS, MINUTE, [minute(ago, 5, 1, seconds) for ago, seconds in dict(found).items()], ENGLISH)
