@@ -164,6 +164,34 @@ def test_a_head_that_was_read_before_changes_nothing(before: Made, made: Made, c
     assert (reader.head, reader.beyond, reader.is_whole) == first
 
 
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [b"HTTP/1.1 103 Early Hints\r\n\r\n", OK],
+        [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n0\r\nA: b\r\n\r\n"],
+        [OK[:-2], OK[-2:]],
+        [OK + b"more"],
+        [OK, b"more"],
+        [OK[:-9], OK[-9:]],
+        [b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n", b"more"],
+    ],
+)
+def test_nothing_is_left_for_the_next_response(pieces: list[bytes]) -> None:
+    heads = ResponseHeadCache()
+    for _ in range(2):  # at the second time the heads are known
+        reader = ResponseReader("GET", LIMIT, heads)
+        reader.feed(OK)
+        reader.again("GET")
+        for piece in pieces:
+            reader.feed(piece)
+        reader.again("GET", 7)
+        fresh = ResponseReader("GET", LIMIT, heads)
+        fresh.again("GET", 7)
+        assert {name: getattr(reader, name) for name in reader.__slots__} == {
+            name: getattr(fresh, name) for name in fresh.__slots__
+        }
+
+
 def test_the_same_head_means_something_else_to_another_method() -> None:
     get, head = fed(OK), ResponseReader("HEAD", LIMIT, ResponseHeadCache())
     head.feed(OK.removesuffix(b"hello"))
